@@ -1,0 +1,1 @@
+"""Medical image segmentation from a few labelled scans and many unlabelled ones."""

@@ -1,0 +1,1 @@
+"""Methods of semi-supervised segmentation, one file per paper."""

@@ -1,0 +1,202 @@
+"""What a method is: a module whose `step` is a generator of losses.
+
+The engine does backward and the optimiser step at every `yield`; the code after a `yield` (teacher updates, memory
+writes) runs next. Reading order is execution order, and no method sees a trainer, a file, a device or a logger.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from semiseg.errors import InputError, did_you_mean
+from semiseg.networks.base import Network
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Augmented patches; the first `n` are labelled, and for the others there are no labels by construction.
+
+    Attributes:
+        images: `[B, channels, *S]`.
+        labels: `[n, *S]`, class indices (int64); `n` may be 0 and may equal `B`.
+        cases: case id of each of the `B` patches.
+    """
+
+    images: Tensor
+    labels: Tensor
+    cases: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of labelled patches."""
+        return self.labels.shape[0]
+
+    @property
+    def labelled(self) -> Tensor:
+        """Images of the labelled patches, `[n, channels, *S]`."""
+        return self.images[: self.n]
+
+    @property
+    def unlabelled(self) -> Tensor:
+        """Images of the unlabelled patches, `[B - n, channels, *S]`."""
+        return self.images[self.n :]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the training stands: `step` of `steps` (from 0), `epoch` of `epochs`, and the name of the stage.
+
+    An epoch is one pass over the unlabelled cases (over the labelled ones when there are no others).
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    stage: str = "main"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is segmented: everything that a method may know of the data before the first batch.
+
+    Attributes:
+        classes: number of classes, background included.
+        channels: number of image channels.
+        spatial_dims: 2 or 3.
+        class_voxels: voxels per class over all full labelled scans, background first.
+    """
+
+    classes: int
+    channels: int
+    spatial_dims: int
+    class_voxels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Named scalar terms, their weights, and the parameter group that they train.
+
+    A term without an entry in `weights` has weight 1; a term with weight 0 is still logged.
+    """
+
+    terms: Mapping[str, Tensor]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    group: str = "main"
+
+    @property
+    def total(self) -> Tensor:
+        """Weighted sum of the terms, a scalar with gradient."""
+        parts = [self.weights.get(name, 1.0) * term for name, term in self.terms.items()]
+        return torch.stack(parts).sum()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a method: its name and its share of all training steps."""
+
+    name: str
+    share: float
+
+
+class NetworkBuilder(Protocol):
+    """Makes a network of the run's architecture; keywords override single options (`init="xavier"`)."""
+
+    def __call__(self, **overrides: Any) -> Network: ...
+
+
+class MethodConfig(BaseModel):
+    """Options of a method: typed, bounded, documented fields whose defaults are the sheet's recommendations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Method(nn.Module, ABC):
+    """A way to train on labelled and unlabelled patches. Abstract; each paper is one final class.
+
+    State that must survive a restart is a parameter, a buffer, or in `extra_state`; nothing else is state.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    uses_unlabelled: ClassVar[bool] = True
+
+    def __init__(self, config: MethodConfig, task: Task, build: NetworkBuilder) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
+        """Losses of one batch, in the order in which the optimisers shall step."""
+
+    @abstractmethod
+    def predict(self, images: Tensor) -> Tensor:
+        """Class probabilities `[B, C, *S]` of `images` `[B, channels, *S]`; called in eval mode, no gradient."""
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trained parameters by optimiser group; `main` holds all of them unless a method says otherwise."""
+        return {"main": [p for p in self.parameters() if p.requires_grad]}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages in order; their shares sum to one."""
+        return (Stage("main", 1.0),)
+
+    def observations(self) -> dict[str, Tensor]:
+        """Small tensors worth logging besides the loss terms (class weights, thresholds), read every few steps."""
+        return {}
+
+    def extra_state(self) -> dict[str, Any]:
+        """State that is neither parameter nor buffer, as JSON values."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered method: its class and where it comes from."""
+
+    name: str
+    cls: type[Method]
+    paper: str
+    title: str
+
+
+_REGISTRY: dict[str, Entry] = {}
+
+
+def register(name: str, *, paper: str, title: str) -> Callable[[type[Method]], type[Method]]:
+    """Class decorator that makes a method known under `name`; `paper` is an arXiv id or DOI, `title` its title."""
+
+    def add(cls: type[Method]) -> type[Method]:
+        if name in _REGISTRY:
+            raise ValueError(f"two methods are called {name!r}")
+        _REGISTRY[name] = Entry(name, cls, paper, title)
+        return cls
+
+    return add
+
+
+def registry() -> dict[str, Entry]:
+    """All registered methods by name, in alphabetical order."""
+    import semiseg.methods  # importing the package registers every method file
+
+    return dict(sorted(_REGISTRY.items())) if semiseg.methods else {}
+
+
+def entry(name: str) -> Entry:
+    """The method called `name`.
+
+    Raises:
+        InputError: there is none; the nearest name is suggested.
+    """
+    known = registry()
+    if name not in known:
+        raise InputError(f"unknown method {name!r}: {did_you_mean(name, known)}")
+    return known[name]
