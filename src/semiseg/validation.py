@@ -1,0 +1,64 @@
+"""Typed settings from untyped input, with every mistake told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from semiseg.errors import InputError, did_you_mean
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse(model: type[M], values: Mapping[str, Any], source: str) -> M:
+    """`model` filled from `values`.
+
+    Raises:
+        InputError: one problem per wrong, missing or unknown field; unknown names come with the nearest known one.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise InputError(*(_problem(model, item, source) for item in error.errors())) from None
+
+
+def _problem(model: type[BaseModel], item: Any, source: str) -> str:
+    path = [str(part) for part in item["loc"]]
+    name = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        return f"{source}: unknown setting {name!r}: {did_you_mean(path[-1], _fields(model, path[:-1]))}"
+    if item["type"] == "missing":
+        return f"{source}: setting {name!r} is missing"
+    came = f" (came: {item['input']!r})" if item["type"] != "value_error" else ""
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{source}: {name + ': ' if name else ''}{message}{came}"
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        found = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(found, type) and issubclass(found, BaseModel)):
+            return []
+        model = found
+    return list(model.model_fields)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML (or JSON) file.
+
+    Raises:
+        InputError: the file cannot be read, is no YAML, or holds no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected YAML or JSON: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping of settings, came {type(values).__name__}")
+    return values
