@@ -1,0 +1,43 @@
+"""Largest connected component: post-processing for organs that are one piece."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Neighbours = Literal["all", "faces"]
+T = TypeVar("T", bound=np.generic)
+
+
+def largest_component(labels: NDArray[T], neighbours: Neighbours = "all") -> NDArray[T]:
+    """A copy of a mask or label map in which each class keeps only its component with the most voxels.
+
+    Of several largest components the one that comes first in scan order (last axis fastest) stays. Removed voxels
+    become background, 0; a class without voxels stays so.
+
+    Args:
+        labels: `[*S]`, 2D or 3D, a mask or non-negative integer labels.
+        neighbours: `all` joins voxels that share a corner (26 neighbours in 3D, 8 in 2D), `faces` only those that share
+            a face (6 and 4).
+    """
+    kept = np.zeros_like(labels, order="C")
+    values: NDArray[Any] = labels.view(np.uint8) if labels.dtype == bool else labels
+    for label, box in enumerate(ndimage.find_objects(values), start=1):
+        if box is not None:
+            mask = np.ascontiguousarray(values[box] == label)
+            kept[box][_largest(mask, neighbours)] = label
+    return kept
+
+
+def _largest(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.bool_]:
+    structure = ndimage.generate_binary_structure(mask.ndim, mask.ndim if neighbours == "all" else 1)
+    components = np.asarray(ndimage.label(mask, structure)[0])
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    largest = np.isin(components, np.flatnonzero(sizes == sizes.max()))
+    # How a library numbers components is its own business, so a tie is settled by position.
+    kept: NDArray[np.bool_] = components == components.ravel()[largest.ravel().argmax()]
+    return kept
