@@ -1,0 +1,116 @@
+"""Moving voxels: centre crop, rotation with scaling, flips and quarter turns, each sample by its own numbers.
+
+Every function takes one entry per sample and gives each sample the result it would get alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+def small(values: Sequence[object], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A small host list as a tensor on `device`, copied without waiting for the device."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
+
+
+def change_rows(batch: Tensor, rows: Sequence[int], change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Replace the samples `rows` of `batch` `[B, ...]` by `change` of them; may write into `batch`."""
+    if not rows:
+        return batch
+    if len(rows) == len(batch):
+        return change(batch)
+    index = small(rows, batch.device, torch.int64)
+    return batch.index_copy_(0, index, change(batch.index_select(0, index)))
+
+
+def centre_crop(batch: Tensor, patch: Sequence[int]) -> Tensor:
+    """A view of the central `patch` of the last axes of `batch`."""
+    for axis, side in enumerate(patch, start=batch.ndim - len(patch)):
+        batch = batch.narrow(axis, (batch.shape[axis] - side) // 2, side)
+    return batch
+
+
+def sampling_grid(
+    matrices: Sequence[Matrix], source: Sequence[int], patch: Sequence[int], device: torch.device
+) -> Tensor:
+    """Where each output voxel reads the source, as `grid_sample` wants it: `[n, *patch, d]`, last axis first.
+
+    A matrix maps voxel offsets from the patch's centre to voxel offsets from the source's centre. The grid is a sum of
+    one term per axis instead of `affine_grid`'s matrix product: cheaper, and bit-equal whatever the batch size.
+    """
+    dims = len(patch)
+    scaled = [[[2.0 * m[k][j] / source[k] for j in range(dims)] for k in range(dims)] for m in matrices]
+    theta = small(scaled, device)
+    offsets = [torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2 for side in patch]
+    coordinates = []
+    for k in reversed(range(dims)):
+        total: Tensor | None = None
+        for j, offset in enumerate(offsets):
+            shape = [1] * (dims + 1)
+            shape[j + 1] = patch[j]
+            term = theta[:, k, j].view(-1, *[1] * dims) * offset.view(shape)
+            total = term if total is None else total + term
+        assert total is not None
+        coordinates.append(total)
+    return torch.stack(coordinates, dim=-1)
+
+
+def resample(batch: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """Read `batch` `[n, C, *source]` at `grid`; what lies beyond the source window is its mirror image."""
+    return F.grid_sample(batch, grid, mode=mode, padding_mode="reflection", align_corners=False)
+
+
+def warp_or_crop(
+    images: Tensor, labels: Tensor | None, matrices: Sequence[Matrix | None], patch: tuple[int, ...]
+) -> tuple[Tensor, Tensor | None]:
+    """Source windows to patches: samples with a matrix are resampled, the others are cropped at the centre.
+
+    Args:
+        images: `[B, C, *source]`, read linearly, returned as float32.
+        labels: `[n, *source]` of the first n samples, read by nearest neighbour, returned in their own type.
+        matrices: one per sample, output offset -> source offset in voxels, or `None`.
+        patch: sides of the result.
+    """
+    rows = [row for row, matrix in enumerate(matrices) if matrix is not None]
+    out = torch.empty((*images.shape[:2], *patch), dtype=torch.float32, device=images.device)
+    out.copy_(centre_crop(images, patch))
+    truth = None if labels is None else centre_crop(labels, patch).clone()
+    if not rows:
+        return out, truth
+
+    index = small(rows, images.device, torch.int64)
+    grid = sampling_grid([m for m in matrices if m is not None], images.shape[2:], patch, images.device)
+    out.index_copy_(0, index, resample(images.index_select(0, index).float(), grid, "bilinear"))
+    if labels is not None and truth is not None:
+        count = sum(row < len(labels) for row in rows)
+        if count:
+            # Class indices are small integers, which float32 holds exactly.
+            source = labels.index_select(0, index[:count]).unsqueeze(1).float()
+            truth.index_copy_(0, index[:count], resample(source, grid[:count], "nearest").squeeze(1).to(labels.dtype))
+    return out, truth
+
+
+def flip(batch: Tensor, flips: Sequence[Sequence[bool]], dims: int) -> Tensor:
+    """Mirror each sample along the spatial axes that its entry names; the last `dims` axes are spatial."""
+    for axis in range(dims):
+        rows = [row for row in range(len(batch)) if flips[row][axis]]
+        batch = change_rows(batch, rows, partial(torch.flip, dims=(axis - dims,)))
+    return batch
+
+
+def quarter_turn(batch: Tensor, turns: Sequence[tuple[int, int, int]], dims: int) -> Tensor:
+    """Turn each sample by `(quarters, axis, axis)`, as `torch.rot90` does, in a plane with equal sides."""
+    for plane in combinations(range(dims), 2):
+        for quarters in (1, 2, 3):
+            rows = [row for row in range(len(batch)) if turns[row] == (quarters, *plane)]
+            axes = (plane[0] - dims, plane[1] - dims)
+            batch = change_rows(batch, rows, partial(torch.rot90, k=quarters, dims=axes))
+    return batch
