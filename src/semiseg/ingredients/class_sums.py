@@ -1,0 +1,110 @@
+"""Sums per class, the material of which Dice, cross-entropy and class statistics are made."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from semiseg.ingredients.reduce import batch_sum
+
+
+class ClassSums(NamedTuple):
+    """Per class c, over all voxels of the batch; each `[C]`, p the softmax.
+
+    Attributes:
+        surprise: sum of -log p_c over the voxels of class c.
+        overlap: sum of p_c over the voxels of class c.
+        mass: sum of p_c (or of p_c^2) over all voxels.
+        voxels: number of voxels of class c.
+    """
+
+    surprise: Tensor
+    overlap: Tensor
+    mass: Tensor
+    voxels: Tensor
+
+
+def class_sums(logits: Tensor, target: Tensor, *, squared: bool = False) -> ClassSums:
+    """Sums of softmax(`logits`) `[B, C, *S]` against `target` `[B, *S]`, over the batch of all processes.
+
+    One softmax serves all of them, no one-hot target is made, and one tensor is kept for the backward pass, whose
+    gradient is written out. Half precision is raised to float32.
+    """
+    table: Tensor = _Sums.apply(full_precision(logits), target, squared)  # type: ignore[no-untyped-call]
+    return ClassSums(*batch_sum(table))
+
+
+def class_counts(labels: Tensor, classes: int) -> Tensor:
+    """Voxels per class of `labels` (integers below `classes`, any shape), int64 `[classes]`, this process only."""
+    if labels.is_cuda:  # bincount would wait for the device to learn the largest label
+        return torch.stack([(labels == c).sum() for c in range(classes)])
+    return torch.bincount(labels.flatten(), minlength=classes)
+
+
+def per_class(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Sum of `values` over the voxels of each class, `[classes]`; `values` and `labels` have equal shapes."""
+    if values.is_cuda:  # a scatter adds in no fixed order there
+        return _by_masks(values, labels, classes)
+    return _by_scatter(values, labels, classes)
+
+
+def _by_masks(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    return torch.stack([(values * (labels == c)).sum() for c in range(classes)])
+
+
+def _by_scatter(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    # One row of partial sums per class: a single float32 accumulator would swallow small terms of a large volume.
+    width = labels.shape[-1]
+    rows = values.new_zeros(classes, width)
+    return rows.scatter_add_(0, labels.reshape(-1, width), values.reshape(-1, width)).sum(1)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """`values` in float32, or as they are in float64."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+class _Sums(Function):
+    """Rows of `ClassSums` as one table `[4, C]`; differentiable once in the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, squared: bool) -> Tensor:
+        classes = logits.shape[1]
+        space = (0, *range(2, logits.ndim))
+        log_p = F.log_softmax(logits, 1)
+        log_hit = log_p.gather(1, target.unsqueeze(1)).squeeze(1)
+        p = log_p.exp_()
+        ctx.save_for_backward(p, target)
+        ctx.squared = squared
+        return torch.stack(
+            [
+                per_class(-log_hit, target, classes),
+                per_class(log_hit.exp(), target, classes),
+                (p * p if squared else p).sum(space),
+                class_counts(target, classes).to(p.dtype),
+            ]
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, table: Tensor) -> tuple[Tensor, None, None]:
+        p, target = ctx.saved_tensors
+        where = target.unsqueeze(1)
+        surprise, overlap, mass, _ = table
+        at_target = p.gather(1, where).mul_(_look_up(overlap, where))
+        surprise_here = _look_up(surprise, where)
+        per_voxel = mass.view(1, -1, *(1,) * (p.ndim - 2))
+        slope = 2 * p * per_voxel if ctx.squared else per_voxel
+        # softmax: d/dz = p * (d/dp - <p, d/dp>), with the target's share added where it falls
+        mean = (p * slope).sum(1, keepdim=True) + at_target
+        gradient = (slope + (surprise_here - mean)).mul_(p)
+        return gradient.scatter_add_(1, where, at_target - surprise_here), None, None
+
+
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    return table.index_select(0, index.flatten()).view_as(index)

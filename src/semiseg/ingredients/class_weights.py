@@ -1,0 +1,124 @@
+"""Class weights that follow the training: difficulty and distribution (DHC, MICCAI 2023)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from semiseg.ingredients.class_sums import class_counts
+from semiseg.ingredients.losses import hard_dice
+from semiseg.ingredients.reduce import batch_sum
+
+Weighting = Literal["diff", "dist", "none"]
+WEIGHTING_DOC = "class weights of the network: `diff`, by difficulty; `dist`, by rarity; `none`"
+WINDOW_DOC = "steps over which the rises and falls of the Dice are averaged for weights by difficulty"
+MOMENTUM_DOC = "share of the old weights in weights by rarity"
+
+
+class ClassWeights(nn.Module, ABC):
+    """Weights `[C]` in [0, C], updated from the hard predictions of every batch; all state is in buffers."""
+
+    weight: Tensor
+
+    @abstractmethod
+    def update(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        """New weights from class indices `predicted` `[B, *S]` and the `labels` `[n, *S]` of the first n of them."""
+
+
+class DiffDW(ClassWeights):
+    """Weights by difficulty: classes whose Dice on labelled patches is low, or falls as often as it rises.
+
+    Args:
+        classes: number of classes, background included.
+        window: steps over which rises and falls of the Dice are averaged (tau).
+    """
+
+    def __init__(self, classes: int, window: float = 50.0) -> None:
+        super().__init__()
+        self.keep = (window - 1.0) / window
+        self.register_buffer("weight", torch.ones(classes))
+        self.register_buffer("dice", torch.full((classes,), 1e-8))
+        self.register_buffer("learned", torch.zeros(classes))
+        self.register_buffer("unlearned", torch.zeros(classes))
+        self.register_buffer("missing", torch.ones(classes))
+
+    dice: Tensor
+    learned: Tensor
+    unlearned: Tensor
+    missing: Tensor
+
+    @torch.no_grad()
+    def update(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        if len(labels):
+            self.follow(hard_dice(predicted[: len(labels)], labels, len(self.weight)))
+        return self.weight.clone()
+
+    @torch.no_grad()
+    def follow(self, dice: Tensor) -> None:
+        """Take the Dice per class `[C]` of the next batch."""
+        change, growth = dice - self.dice, torch.log(dice / self.dice)
+        self.learned.lerp_(change.clamp(min=0) * growth, 1 - self.keep)
+        self.unlearned.lerp_(change.clamp(max=0) * growth, 1 - self.keep)
+        self.missing.lerp_(1 - dice, 1 - self.keep)
+        self.dice.copy_(dice)
+        raw = ((self.unlearned + 1e-8) / (self.learned + 1e-8)) ** 0.2 * self.missing
+        self.weight.copy_(len(raw) * raw / raw.max())
+
+
+class DistDW(ClassWeights):
+    """Weights by rarity among pseudo-labels: 0 for the most frequent class, the number of classes for the rarest.
+
+    Args:
+        counts: voxels per class of the labelled scans, where the weights start.
+        momentum: share of the old weights in the new ones.
+        strict: give NaN for equally frequent classes, as the official code does, instead of keeping the weights.
+    """
+
+    def __init__(self, counts: Sequence[float], momentum: float = 0.99, *, strict: bool = False) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.strict = strict
+        start = rarity(torch.tensor(counts, dtype=torch.float32))
+        self.register_buffer("weight", start if strict else torch.where(start.isnan(), 1.0, start))
+
+    @torch.no_grad()
+    def update(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        if len(predicted) > len(labels):
+            self.follow(batch_sum(class_counts(predicted[len(labels) :], len(self.weight))))
+        return self.weight.clone()
+
+    @torch.no_grad()
+    def follow(self, counts: Tensor) -> None:
+        """Take the voxels per class `[C]` of the next pseudo-labels."""
+        new = self.momentum * self.weight + (1 - self.momentum) * rarity(counts.float())
+        self.weight.copy_(new if self.strict else torch.where(new.isnan(), self.weight, new))
+
+
+class EqualWeights(ClassWeights):
+    """Weight 1 for every class."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(classes))
+
+    def update(self, predicted: Tensor, labels: Tensor) -> Tensor:
+        return self.weight.clone()
+
+
+def rarity(counts: Tensor) -> Tensor:
+    """C ln(max/n_c) / max_c ln(max/n_c) of voxel counts `[C]`; NaN where all counts are equal."""
+    rare = torch.log((counts.max() + 1e-8) / (counts + 1e-8))
+    return len(counts) * rare / rare.max()
+
+
+def make_weights(
+    kind: Weighting, counts: Sequence[float], window: float, momentum: float, *, strict: bool
+) -> ClassWeights:
+    """The weights called `kind`; arguments as of `DiffDW` and `DistDW`."""
+    if kind == "diff":
+        return DiffDW(len(counts), window)
+    return DistDW(counts, momentum, strict=strict) if kind == "dist" else EqualWeights(len(counts))

@@ -1,0 +1,22 @@
+"""Distances between the predictions of two networks or views."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semiseg.ingredients.class_sums import full_precision
+
+
+def probability_mse(logits: Tensor, target_logits: Tensor) -> Tensor:
+    """Mean over samples, classes and voxels of the squared difference of the softmaxes; gradient to the first only."""
+    if logits.numel() == 0:
+        return logits.sum()
+    target = torch.softmax(full_precision(target_logits.detach()), 1)
+    return F.mse_loss(torch.softmax(full_precision(logits), 1), target)
+
+
+def add_noise(images: Tensor, normal: Tensor, deviation: float) -> Tensor:
+    """`images` plus `deviation` times the standard normal draw `normal`, cut at two deviations."""
+    return images + (deviation * normal).clamp(-2 * deviation, 2 * deviation)

@@ -1,0 +1,46 @@
+"""Agreement of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semiseg.ingredients.class_sums import full_precision
+
+Direction = Literal["a_to_b", "b_to_a", "symmetric"]
+
+
+def channel_kl(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(P || Q) of the softmaxes P, Q over the channels of `a` and `b` `[B, C, *S]`, mean over positions and samples.
+
+    Gradient flows to both unless one is detached; identical features give 0.
+    """
+    if a.numel() == 0:
+        return a.sum() + b.sum()
+    log_p = F.log_softmax(full_precision(a) / temperature, 1)
+    log_q = F.log_softmax(full_precision(b) / temperature, 1)
+    return F.kl_div(log_q, log_p, log_target=True, reduction="sum") / (a.numel() // a.shape[1])
+
+
+def feature_consistency(
+    a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[float], direction: Direction, temperature: float = 1.0
+) -> Tensor:
+    """Weighted sum over stages of `channel_kl` (MICD, arXiv:2503.14013, Eq. 4).
+
+    Args:
+        a, b: features of two networks per stage, of equal shapes.
+        weights: one per stage.
+        direction: `a_to_b`, KL(A || B); `b_to_a`, KL(B || A); `symmetric`, their mean.
+        temperature: divides the features before the softmax.
+    """
+    terms = []
+    for weight, of_a, of_b in zip(weights, a, b, strict=True):
+        forth = channel_kl(of_a, of_b, temperature) if direction != "b_to_a" else None
+        back = channel_kl(of_b, of_a, temperature) if direction != "a_to_b" else None
+        both = [kl for kl in (forth, back) if kl is not None]
+        terms.append(weight * torch.stack(both).mean())
+    return torch.stack(terms).sum()

@@ -1,0 +1,37 @@
+"""The baseline of every comparison: one network, labelled patches only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+from torch import Tensor
+
+from semiseg.ingredients.ensemble import ensemble_probabilities
+from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.networks.base import Init
+
+
+@register("supervised", paper="10.1109/3DV.2016.79", title="Supervised training on the labelled scans alone")
+class Supervised(Method):
+    """Cross-entropy plus Dice on the labelled scans; the unlabelled ones are not used."""
+
+    uses_unlabelled = False
+
+    class Config(MethodConfig):
+        """Options of the supervised baseline."""
+
+        loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
+        init: Init = Field("default", description="initialisation of the convolutions")
+
+    def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
+        super().__init__(config, task, build)
+        self.config = config
+        self.net = build(init=config.init)
+
+    def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
+        yield Loss({"supervised": dice_ce(self.net(batch.labelled), batch.labels, self.config.loss)})
+
+    def predict(self, images: Tensor) -> Tensor:
+        return ensemble_probabilities([self.net], images)
