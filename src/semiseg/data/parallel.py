@@ -1,0 +1,89 @@
+"""Work on many scans in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from typing import Any, Protocol, TypeVar
+
+from semiseg.errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Map(Protocol):
+    """Applies a function to items and yields the results as they come, in any order."""
+
+    def __call__(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]: ...
+
+
+def serial(function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
+    """The `Map` of this process alone."""
+    return map(function, items)
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Map]:
+    """A `Map` over `count` processes, started when first needed; with one, everything runs in this process.
+
+    Processes are spawned: forking one that has threads can deadlock. The first exception ends the rest.
+
+    Raises:
+        InputError: a process died, most likely for lack of memory.
+    """
+    if count <= 1:
+        yield serial
+        return
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start)
+
+    def run(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
+        waiting = [pool.submit(function, item) for item in items]
+        for future in as_completed(waiting):
+            yield future.result()
+
+    try:
+        yield run
+    except BrokenProcessPool:
+        raise InputError(
+            f"one of {count} worker processes was ended from outside, most often because memory ran out: "
+            f"use fewer workers (1 works in this process). A Python script that calls semiseg also needs its calls "
+            f'under `if __name__ == "__main__":`'
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def worker_count(wanted: int, tasks: int, bytes_per_task: int) -> int:
+    """Processes to use: `wanted`, or as many as there are cores and half of the memory allows when that is 0."""
+    if wanted > 0:
+        return min(wanted, max(tasks, 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, tasks, _memory() // 2 // max(bytes_per_task, 1)))
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine; where it cannot be told, 16 GiB."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 16 << 30
+
+
+def _start() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone, even when it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)

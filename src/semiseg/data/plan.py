@@ -1,0 +1,168 @@
+"""What `prepare` decided about a dataset, with the measured reasons: `plan.json`, made to be read and edited."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from semiseg.errors import InputError
+from semiseg.files import write_text
+from semiseg.validation import parse, read_mapping
+
+
+class Normalisation(BaseModel):
+    """How one channel's intensities are scaled.
+
+    Attributes:
+        scheme: `zscore` by mean and standard deviation of each image's foreground; `ct` clips to `lower` ... `upper`
+            and scales by the dataset's `mean` and `std`; `minmax` maps `lower` ... `upper` (each image's own range
+            when they are null) to 0 ... 1; `none` leaves the values as they are.
+        lower, upper, mean, std: in the image's own intensity units.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scheme: Literal["zscore", "ct", "minmax", "none"]
+    lower: float | None = Field(None, allow_inf_nan=False)
+    upper: float | None = Field(None, allow_inf_nan=False)
+    mean: float | None = Field(None, allow_inf_nan=False)
+    std: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Normalisation:
+        bounds, moments = (self.lower, self.upper), (self.mean, self.std)
+        if self.scheme == "ct" and None in bounds + moments:
+            raise ValueError("scheme ct needs numbers for lower, upper, mean and std")
+        if self.scheme == "minmax" and (self.lower is None) != (self.upper is None):
+            raise ValueError("scheme minmax needs both lower and upper, or null for both")
+        if self.scheme in ("zscore", "none") and any(v is not None for v in bounds + moments):
+            raise ValueError(f"scheme {self.scheme} measures each image by itself: set lower, upper, mean, std to null")
+        if self.scheme == "minmax" and any(v is not None for v in moments):
+            raise ValueError("scheme minmax takes lower and upper only: set mean and std to null")
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
+        return self
+
+
+class Plan(BaseModel):
+    """Every decision about a dataset; edit the file and prepare again.
+
+    Attributes:
+        transpose: canonical axis (0 towards right, 1 anterior, 2 superior) that is stored axis 0, 1, 2. Slices are
+            along the last stored axis.
+        spacing: mm between stored voxels, per stored axis. Slices of a 2D plan are never resampled.
+        normalisation: one per channel.
+        patch: `spatial_dims` sides in stored voxels, multiples of the product of the strides.
+        strides: per U-Net stage and axis; the first stage has stride 1.
+        filters: channels per U-Net stage.
+        labelled_per_batch, unlabelled_per_batch: patches per training step.
+        reasons: why, per decision.
+        automatic: digest of the plan as `prepare` wrote it; a plan that differs from it counts as edited and is kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    dataset: str
+    channels: tuple[str, ...]
+    class_names: tuple[str, ...]
+    spatial_dims: Literal[2, 3]
+    transpose: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    normalisation: tuple[Normalisation, ...]
+    patch: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    filters: tuple[int, ...]
+    labelled_per_batch: int = Field(ge=1)
+    unlabelled_per_batch: int = Field(ge=0)
+    reasons: dict[str, str] = {}
+    automatic: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Plan:
+        problems = [*_grid_problems(self), *_network_problems(self)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.class_names)
+
+    @property
+    def edited(self) -> bool:
+        """Whether a person changed the plan that `prepare` wrote, or gave another one."""
+        return self.automatic != self.digest
+
+    @property
+    def digest(self) -> str:
+        """Hash of all decisions."""
+        return _digest(self.model_dump(mode="json", exclude={"automatic"}))
+
+    @property
+    def store_digest(self) -> str:
+        """Hash of those decisions that the prepared store depends on."""
+        fields = {"version", "spatial_dims", "channels", "class_names", "transpose", "spacing", "normalisation"}
+        return _digest(self.model_dump(mode="json", include=fields))
+
+    def save(self, path: Path) -> None:
+        """Write the plan to `path` atomically, short lists on one line."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2)
+        text = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text)
+        write_text(path, text.replace("[ ", "[").replace(" ]", "]") + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read and check a plan.
+
+        Raises:
+            InputError: all that is wrong with the file, unknown names with the nearest known one.
+        """
+        try:
+            return parse(cls, read_mapping(path), str(path))
+        except InputError as error:
+            remedy = f"{path}: mend the file, or delete it and prepare the dataset again to have it planned anew"
+            raise InputError(*error.problems, remedy) from None
+
+
+def _grid_problems(plan: Plan) -> list[str]:
+    problems = []
+    if sorted(plan.transpose) != [0, 1, 2]:
+        problems.append(f"transpose: expected each of 0, 1, 2 once, came {list(plan.transpose)}")
+    if not all(0 < mm < math.inf for mm in plan.spacing):
+        problems.append(f"spacing: expected three positive numbers (mm), came {list(plan.spacing)}")
+    if len(plan.normalisation) != len(plan.channels):
+        problems.append(
+            f"normalisation: expected {len(plan.channels)} (one per channel), came {len(plan.normalisation)}"
+        )
+    return problems
+
+
+def _network_problems(plan: Plan) -> list[str]:
+    dims, problems = plan.spatial_dims, []
+    if len(plan.patch) != dims or any(side < 1 for side in plan.patch):
+        problems.append(f"patch: expected {dims} positive sides, came {list(plan.patch)}")
+    if not plan.strides or any(len(stage) != dims or min(stage) < 1 for stage in plan.strides):
+        problems.append(f"strides: expected {dims} positive numbers per stage, came {[list(s) for s in plan.strides]}")
+    elif set(plan.strides[0]) != {1}:
+        problems.append(f"strides: the first stage must have stride 1, came {list(plan.strides[0])}")
+    elif len(plan.patch) == dims:
+        total = [math.prod(stage[axis] for stage in plan.strides) for axis in range(dims)]
+        if any(side % stride for side, stride in zip(plan.patch, total, strict=True)):
+            problems.append(f"patch: expected multiples of the total strides {total}, came {list(plan.patch)}")
+    if len(plan.filters) != len(plan.strides) or any(count < 1 for count in plan.filters):
+        problems.append(
+            f"filters: expected {len(plan.strides)} positive numbers (one per stage), came {list(plan.filters)}"
+        )
+    return problems
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
