@@ -1,0 +1,152 @@
+"""dataset.json: channels, classes and file ending, checked before anything is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from semiseg.data.nifti import ENDINGS
+from semiseg.errors import InputError
+
+_MOST_CLASSES = 256
+
+
+@dataclass(frozen=True)
+class Description:
+    """What dataset.json says.
+
+    Attributes:
+        class_names: index is the label value; `[0]` is the background.
+        listing: image files and label file by case id, relative to the dataset, when the file lists its cases.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    class_names: tuple[str, ...]
+    file_ending: str
+    listing: Mapping[str, tuple[tuple[str, ...], str | None]] | None
+
+
+def read_description(root: Path) -> Description:
+    """The content of `root/dataset.json`.
+
+    Raises:
+        InputError: it is missing or no JSON, lacks an entry, its labels are not consecutive from 0, or it names
+            files outside of `root`.
+    """
+    path = root / "dataset.json"
+    content = read_json(path, "dataset.json with channel_names, labels and file_ending")
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, parse in (
+        ("name", lambda value: _name(value, root)),
+        ("channel_names", _channels),
+        ("labels", _classes),
+        ("file_ending", _ending),
+        ("dataset", _listing),
+    ):
+        try:
+            found[key] = parse(content.get(key))
+        except ValueError as error:
+            problems.append(f"{path}: {key}: {error}")
+    if problems:
+        raise InputError(*problems)
+    return Description(found["name"], found["channel_names"], found["labels"], found["file_ending"], found["dataset"])
+
+
+def read_json(path: Path, meaning: str) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        InputError: there is no such file, or it holds no JSON object; `meaning` says what was expected.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: expected {meaning}, but it cannot be read ({error.strerror}): add it") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected {meaning}, came no valid JSON ({error}): correct it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected {meaning}, came {type(content).__name__} instead of an object: correct it")
+    return content
+
+
+def inside(name: str) -> bool:
+    """Whether a path with this relative name stays in its folder, on every system."""
+    ways = (PurePosixPath(name), PureWindowsPath(name))
+    return bool(name) and "\0" not in name and not any(way.anchor or ".." in way.parts for way in ways)
+
+
+def _name(value: Any, root: Path) -> str:
+    name = root.resolve().name if value is None else value
+    if not isinstance(name, str) or not inside(name) or len(PureWindowsPath(name).parts) != 1:
+        raise ValueError(f"expected a name without slashes, came {value!r}: choose another name")
+    return name
+
+
+def _channels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f'expected names by channel number, as {{"0": "T1"}}, came {value!r}: correct it')
+    wanted = [str(index) for index in range(len(value))]
+    if sorted(value) != sorted(wanted):
+        raise ValueError(f"expected the channel numbers {', '.join(wanted)}, came {', '.join(value)}: renumber them")
+    return tuple(_text(value[index]) for index in wanted)
+
+
+def _classes(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError(
+            f'expected label values by class name, as {{"background": 0, "tumour": 1}}, came {value!r}: correct it'
+        )
+    odd = [name for name, number in value.items() if type(number) is not int]
+    if odd:
+        raise ValueError(
+            f'expected one whole number per class, as {{"background": 0}}, came {odd[0]!r}: {value[odd[0]]!r}: put the '
+            "name first and give every class one number (regions are not supported)"
+        )
+    if "ignore" in value:
+        raise ValueError("expected classes only, came an 'ignore' label, which is not supported: relabel these voxels")
+    numbers = sorted(value.values())
+    if numbers != list(range(len(numbers))) or not 2 <= len(numbers) <= _MOST_CLASSES:
+        raise ValueError(
+            f"expected the consecutive values 0 (background), 1, ..., at least two and at most {_MOST_CLASSES}, "
+            f"came {numbers}: renumber them here and in the label files"
+        )
+    return tuple(_text(name) for name, _ in sorted(value.items(), key=lambda item: item[1]))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or value.startswith(("/", "\\")) or ".." in value or "\0" in value:
+        raise ValueError(f"expected a name that cannot be taken for a path elsewhere, came {value!r}: choose another")
+    return value
+
+
+def _ending(value: Any) -> str:
+    if value not in ENDINGS:
+        raise ValueError(f"expected {' or '.join(ENDINGS)}, came {value!r}: convert the files to NIfTI")
+    return str(value)
+
+
+def _listing(value: Any) -> Mapping[str, tuple[tuple[str, ...], str | None]] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f"expected files by case id, came {type(value).__name__}: correct it or leave it out")
+    return {case: _listed(case, files) for case, files in value.items()}
+
+
+def _listed(case: str, files: Any) -> tuple[tuple[str, ...], str | None]:
+    images = files.get("images") if isinstance(files, dict) else None
+    label = files.get("label") if isinstance(files, dict) else None
+    if not isinstance(images, Sequence) or isinstance(images, str):
+        raise ValueError(f'case {case!r}: expected {{"images": [...], "label": ...}}, came {files!r}: correct it')
+    for name in (case, *images, *([] if label is None else [label])):
+        if not isinstance(name, str) or not inside(name):
+            raise ValueError(
+                f"case {case!r}: expected files inside of the dataset folder, came {name!r}: "
+                "move or link the file into the folder and name it without '..' and without a leading slash"
+            )
+    return tuple(images), label
