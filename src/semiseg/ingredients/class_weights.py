@@ -19,6 +19,11 @@ WINDOW_DOC = "steps over which the rises and falls of the Dice are averaged for 
 MOMENTUM_DOC = "share of the old weights in weights by rarity"
 
 
+EPS = 1e-8
+ALPHA = 0.2
+"""Exponent of unlearning over learning in the weights by difficulty."""
+
+
 class ClassWeights(nn.Module, ABC):
     """Weights `[C]` in [0, C], updated from the hard predictions of every batch; all state is in buffers."""
 
@@ -41,7 +46,7 @@ class DiffDW(ClassWeights):
         super().__init__()
         self.keep = (window - 1.0) / window
         self.register_buffer("weight", torch.ones(classes))
-        self.register_buffer("dice", torch.full((classes,), 1e-8))
+        self.register_buffer("dice", torch.full((classes,), EPS))
         self.register_buffer("learned", torch.zeros(classes))
         self.register_buffer("unlearned", torch.zeros(classes))
         self.register_buffer("missing", torch.ones(classes))
@@ -65,7 +70,7 @@ class DiffDW(ClassWeights):
         self.unlearned.lerp_(change.clamp(max=0) * growth, 1 - self.keep)
         self.missing.lerp_(1 - dice, 1 - self.keep)
         self.dice.copy_(dice)
-        raw = ((self.unlearned + 1e-8) / (self.learned + 1e-8)) ** 0.2 * self.missing
+        raw = ((self.unlearned + EPS) / (self.learned + EPS)) ** ALPHA * self.missing
         self.weight.copy_(len(raw) * raw / raw.max())
 
 
@@ -111,7 +116,7 @@ class EqualWeights(ClassWeights):
 
 def rarity(counts: Tensor) -> Tensor:
     """C ln(max/n_c) / max_c ln(max/n_c) of voxel counts `[C]`; NaN where all counts are equal."""
-    rare = torch.log((counts.max() + 1e-8) / (counts + 1e-8))
+    rare = torch.log((counts.max() + EPS) / (counts + EPS))
     return len(counts) * rare / rare.max()
 
 

@@ -26,6 +26,11 @@ def channel_kl(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tensor:
     return F.kl_div(log_q, log_p, log_target=True, reduction="sum") / (a.numel() // a.shape[1])
 
 
+def stage_weights(stages: int) -> list[float]:
+    """Weight per decoder stage from the bottleneck on: 0.2 k for the paper's four, up to 0.8 for any number."""
+    return [0.8 * k / stages for k in range(1, stages + 1)]
+
+
 def feature_consistency(
     a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[float], direction: Direction, temperature: float = 1.0
 ) -> Tensor:

@@ -124,8 +124,8 @@ def hard_dice(predicted: Tensor, target: Tensor, classes: int, smooth: float = 1
     """
     agreed = torch.where(predicted == target, target, classes)
     counts = [class_counts(labels, classes + 1)[:classes] for labels in (agreed, predicted, target)]
-    both, first, second = batch_sum(torch.stack(counts)).float()
-    return (2 * both + smooth) / (first + second + smooth + 1e-8)
+    table = batch_sum(torch.stack(counts)).float()
+    return (2 * table[0] + smooth) / (table[1] + table[2] + smooth + 1e-8)
 
 
 def _weighted_mean(sums: ClassSums, weight: Tensor | None, strict: bool) -> Tensor:

@@ -17,6 +17,10 @@ LENGTH_DOC = (
 )
 
 
+UNIT = 150
+"""Steps in a unit of `units150`."""
+
+
 class Counts(Protocol):
     """What a ramp reads of the clock."""
 
@@ -71,6 +75,6 @@ def ramp_up(clock: Counts, unit: RampUnit, length: float | None = None) -> float
         case "epochs":
             return sigmoid_ramp(lagged(clock.epoch), clock.epochs - 1 if length is None else length)
         case "units150":
-            return sigmoid_ramp(clock.step // 150, 200.0 if length is None else length)
+            return sigmoid_ramp(clock.step // UNIT, 200.0 if length is None else length)
         case "none":
             return 1.0

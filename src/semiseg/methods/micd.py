@@ -14,7 +14,7 @@ from semiseg.errors import InputError
 from semiseg.ingredients.class_weights import MOMENTUM_DOC, WINDOW_DOC, ClassWeights, DiffDW, DistDW
 from semiseg.ingredients.ema import STATISTICS_DOC, Statistics, Teacher, frozen_statistics
 from semiseg.ingredients.ensemble import ensemble_probabilities
-from semiseg.ingredients.features import Direction, feature_consistency
+from semiseg.ingredients.features import Direction, feature_consistency, stage_weights
 from semiseg.ingredients.losses import STRICT_DOC, cross_entropy, cross_pseudo_loss, dice_ce
 from semiseg.ingredients.masking import Fill, draw_block_mask, hide
 from semiseg.ingredients.modules import ModuleListOf
@@ -156,6 +156,5 @@ class MICD(Method):
             [(f.detach() if c.kl_detach == name else f)[used] for f in features]
             for name, features in zip("ab", view.features, strict=True)
         )
-        # 0.2 k for the four decoder stages of the paper's V-Net, and the same end points for any number of them.
-        weights = [0.8 * (k + 1) / len(a) for k in range(len(a))]
-        return feature_consistency(a, b, weights[::-1] if c.kl_reversed else weights, c.kl_direction, c.kl_temperature)
+        weights = stage_weights(len(a))[:: -1 if c.kl_reversed else 1]
+        return feature_consistency(a, b, weights, c.kl_direction, c.kl_temperature)
