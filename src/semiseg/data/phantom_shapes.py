@@ -1,0 +1,204 @@
+"""Soft solids on a warped voxel grid: deformed ellipsoids and tubes, as distances to their surface.
+
+All lengths are millimetres of the reference body (see `phantom_anatomy`): x to the patient's right, y forwards, z up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline, CubicSpline
+from scipy.spatial.transform import Rotation
+
+Array = NDArray[np.float32]
+Point = tuple[float, float, float]
+Box = tuple[slice, slice, slice]
+FAR = 1e4
+"""Distance that stands for 'nowhere near'."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """An ellipsoid; `turn` holds Euler angles (x, y, z) in degrees."""
+
+    centre: Point
+    radii: Point
+    turn: Point = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A smooth tube through `points`, with one radius per point."""
+
+    points: tuple[Point, ...]
+    radii: tuple[float, ...]
+
+
+Shape = Blob | Tube
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of one tissue: the union of `add` without `cut`.
+
+    Attributes:
+        tissue: what it looks like.
+        organ: whose label it gets; `None` for background.
+        inside: whether it ends at the inner face of the abdominal wall; if not, at its outer face.
+    """
+
+    tissue: str
+    add: tuple[Shape, ...]
+    cut: tuple[Shape, ...] = ()
+    organ: str | None = None
+    inside: bool = True
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parts that vary together: standard deviations of shift (mm), logarithmic size and turn (degrees)."""
+
+    parts: tuple[Part, ...]
+    shift: float = 6.0
+    size: float = 0.1
+    turn: float = 8.0
+
+
+def vary(group: Group, rng: np.random.Generator, amount: float, flat: bool) -> Group:
+    """The group of one patient: moved, scaled, turned and bent at random, all its parts alike."""
+    shapes = group.parts[0].add
+    pivot = np.mean([_middle(shape) for shape in shapes], axis=0)
+    shift = rng.normal(0, group.shift, 3) * amount
+    size = float(np.exp(rng.normal(0, group.size) * amount))
+    stretch = np.exp(rng.normal(0, group.size / 2, 3) * amount)
+    angles = rng.normal(0, group.turn, 3) * amount
+    bend = rng.normal(0, group.shift / 3, 3) * amount
+    if flat:
+        shift[2] = angles[0] = angles[1] = bend[2] = 0.0
+    turn = Rotation.from_euler("xyz", angles, degrees=True)
+
+    def place(points: Any) -> NDArray[np.float64]:
+        offsets = (np.asarray(points, dtype=float) - pivot) * size * stretch
+        # A parabola along x bends long organs and merely moves short ones.
+        offsets = offsets + bend * ((offsets[..., :1] / 50.0) ** 2)
+        return np.asarray(turn.apply(offsets)) + pivot + shift
+
+    def moved(shape: Shape) -> Shape:
+        if isinstance(shape, Tube):
+            points = tuple(tuple(map(float, point)) for point in place(shape.points))
+            return Tube(points, tuple(r * size * float(stretch[1]) for r in shape.radii))  # type: ignore[arg-type]
+        x, y, z = map(float, place([shape.centre])[0])
+        a, b, c = (float(r * size * s) for r, s in zip(shape.radii, stretch, strict=True))
+        first = Rotation.from_euler("xyz", shape.turn, degrees=True)
+        u, v, w = map(float, (turn * first).as_euler("xyz", degrees=True))
+        return Blob((x, y, z), (a, b, c), (u, v, w))
+
+    parts = (replace(p, add=tuple(map(moved, p.add)), cut=tuple(map(moved, p.cut))) for p in group.parts)
+    return replace(group, parts=tuple(parts))
+
+
+def _middle(shape: Shape) -> NDArray[np.float64]:
+    return np.mean(shape.points, axis=0) if isinstance(shape, Tube) else np.asarray(shape.centre, dtype=float)
+
+
+def smooth_field(rng: np.random.Generator, shape: Sequence[int], knots: Sequence[int]) -> Array:
+    """A random field with standard deviation of about one: a cubic B-spline over `knots` intervals per axis."""
+    field: NDArray[Any] = rng.normal(size=[k + 3 for k in knots]) * 1.5 ** sum(side > 1 for side in shape)
+    for axis, (side, intervals) in enumerate(zip(shape, knots, strict=True)):
+        if side == 1:
+            field = field.take([0], axis=axis)
+            continue
+        positions = (np.arange(side) + 0.5) / side * intervals
+        weights = BSpline.design_matrix(positions, np.arange(-3, intervals + 4, dtype=float), 3).toarray()
+        field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
+    return field.astype(np.float32)
+
+
+class Canvas:
+    """Millimetre coordinates of every voxel, displaced by a smooth warp, and distances of solids to them."""
+
+    def __init__(self, axes: tuple[Array, Array, Array], warp: Array) -> None:
+        """`axes` are voxel centres per axis; `warp` `[3, X, Y, Z]` displaces them."""
+        self.axes = axes
+        grids = np.meshgrid(*axes, indexing="ij", sparse=True)
+        self.coordinates = tuple((grid + shift).astype(np.float32) for grid, shift in zip(grids, warp, strict=True))
+        self.shape = self.coordinates[0].shape
+        widths = [float(axis[1] - axis[0]) for axis in axes if len(axis) > 1]
+        self.voxel = float(np.prod(widths) ** (1 / len(widths)))
+        self._reach = np.abs(warp).reshape(3, -1).max(axis=1) + self.voxel
+
+    def box(self, lower: Any, upper: Any) -> Box:
+        """Voxels that the warp can bring between two corners."""
+        bounds = []
+        for axis, low, high, reach in zip(self.axes, lower, upper, self._reach, strict=True):
+            bounds.append(slice(*np.searchsorted(axis, [low - reach, high + reach]).tolist()))
+        return bounds[0], bounds[1], bounds[2]
+
+    def distance(self, part: Part) -> tuple[Box, Array]:
+        """Signed distance (negative inside) to the surface of `part`, in the box that holds it."""
+        pieces = [piece for shape in part.add for piece in self._pieces(shape)]
+        if not pieces:
+            return (slice(0), slice(0), slice(0)), np.empty((0, 0, 0), np.float32)
+        box = tuple(slice(min(b[k].start for b, _ in pieces), max(b[k].stop for b, _ in pieces)) for k in range(3))
+        outer = (box[0], box[1], box[2])
+        total = np.full([s.stop - s.start for s in outer], FAR, np.float32)
+        for inner, piece in pieces:
+            view = total[_within(inner, outer)]
+            np.minimum(view, piece, out=view)
+        for inner, piece in (piece for shape in part.cut for piece in self._pieces(shape)):
+            overlap = tuple(
+                slice(max(i.start, o.start), min(i.stop, o.stop)) for i, o in zip(inner, outer, strict=True)
+            )
+            if all(s.start < s.stop for s in overlap):
+                common = (overlap[0], overlap[1], overlap[2])
+                view = total[_within(common, outer)]
+                np.maximum(view, -piece[_within(common, inner)], out=view)
+        return outer, total
+
+    def _pieces(self, shape: Shape) -> list[tuple[Box, Array]]:
+        found = self._segments(shape) if isinstance(shape, Tube) else [self._blob(shape)]
+        return [(box, piece) for box, piece in found if piece.size]
+
+    def _blob(self, blob: Blob) -> tuple[Box, Array]:
+        reach = max(blob.radii) if any(blob.turn) else np.asarray(blob.radii)
+        box = self.box(np.subtract(blob.centre, reach), np.add(blob.centre, reach))
+        offsets = [c[box] - np.float32(m) for c, m in zip(self.coordinates, blob.centre, strict=True)]
+        if any(blob.turn):
+            inverse = Rotation.from_euler("xyz", blob.turn, degrees=True).as_matrix().T.astype(np.float32)
+            offsets = [sum(w * o for w, o in zip(row, offsets, strict=True)) for row in inverse]
+        squares = [(o / np.float32(r)) ** 2 for o, r in zip(offsets, blob.radii, strict=True)]
+        level = np.sqrt(squares[0] + squares[1] + squares[2]) + np.float32(1e-6)
+        slope = np.sqrt(sum(q / np.float32(r) ** 2 for q, r in zip(squares, blob.radii, strict=True))) + np.float32(
+            1e-6
+        )
+        return box, (level - 1) * level / slope
+
+    def _segments(self, tube: Tube) -> list[tuple[Box, Array]]:
+        points, radii = np.asarray(tube.points, dtype=float), np.asarray(tube.radii, dtype=float)
+        if len(points) > 2:
+            knots = np.arange(len(points))
+            fine = np.linspace(0, len(points) - 1, 3 * (len(points) - 1) + 1)
+            points, radii = CubicSpline(knots, points)(fine), np.interp(fine, knots, radii)
+        # A tube thinner than a voxel would come out as a string of beads.
+        radii = np.maximum(radii, 0.55 * self.voxel)
+        ends = zip(points[:-1], points[1:], radii[:-1], radii[1:], strict=True)
+        return [self._segment(*end) for end in ends]
+
+    def _segment(self, start: Any, end: Any, thick: float, thin: float) -> tuple[Box, Array]:
+        widest = max(thick, thin)
+        box = self.box(np.minimum(start, end) - widest, np.maximum(start, end) + widest)
+        x, y, z = (c[box] - np.float32(s) for c, s in zip(self.coordinates, start, strict=True))
+        a, b, c = (np.float32(value) for value in np.subtract(end, start))
+        along = (x * a + y * b + z * c) / (a * a + b * b + c * c + np.float32(1e-6))
+        np.clip(along, 0, 1, out=along)
+        apart = np.sqrt((x - along * a) ** 2 + (y - along * b) ** 2 + (z - along * c) ** 2)
+        return box, apart - (np.float32(thick) + along * np.float32(thin - thick))
+
+
+def _within(inner: Box, outer: Box) -> Box:
+    parts = [slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True)]
+    return parts[0], parts[1], parts[2]
