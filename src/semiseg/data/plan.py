@@ -115,8 +115,8 @@ class Plan(BaseModel):
     def save(self, path: Path) -> None:
         """Write the plan to `path` atomically, short lists on one line."""
         text = json.dumps(self.model_dump(mode="json"), indent=2)
-        text = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text)
-        write_text(path, text.replace("[ ", "[").replace(" ]", "]") + "\n")
+        text = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", _on_one_line, text)
+        write_text(path, text + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Plan:
@@ -162,6 +162,10 @@ def _network_problems(plan: Plan) -> list[str]:
             f"filters: expected {len(plan.strides)} positive numbers (one per stage), came {list(plan.filters)}"
         )
     return problems
+
+
+def _on_one_line(items: re.Match[str]) -> str:
+    return "[" + re.sub(r",\n\s+", ", ", items[1]) + "]"
 
 
 def _digest(values: Any) -> str:

@@ -1,0 +1,117 @@
+"""Preparing one case: read, preprocess, write; skipped when the store already holds just that."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semiseg.data.dataset import Case
+from semiseg.data.geometry import label_to_stored
+from semiseg.data.plan import Plan
+from semiseg.data.preprocess import preprocess
+from semiseg.data.readers import read_image, read_label
+from semiseg.data.store import STORE_VERSION, CaseFiles, CaseMeta, Source, writing_to
+from semiseg.files import replacing, sha256, write_json
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class CaseTask:
+    """One case to prepare; `root` is the dataset's folder, `folder` that of the store."""
+
+    root: Path
+    folder: Path
+    case: Case
+    plan: Plan
+
+
+def prepare_case(task: CaseTask) -> str:
+    """Bring one case of the store up to date; returns its id.
+
+    Raises:
+        InputError: a scan cannot be read, or the store cannot be written.
+    """
+    files = CaseFiles(task.folder, task.case.id)
+    meta = files.read_meta()
+    sources = _sources(task)
+    if meta is None or meta.plan != task.plan.store_digest or _contents(meta.sources) != _contents(sources):
+        _write(files, task, sources)
+    elif meta.sources != sources:  # touched or copied, but the same content
+        with writing_to(task.folder):
+            write_json(files.meta, meta.model_copy(update={"sources": sources}).model_dump(mode="json"))
+    return task.case.id
+
+
+def up_to_date(task: CaseTask) -> bool:
+    """Whether the store holds the case, judged by size and time of the source files alone."""
+    meta = CaseFiles(task.folder, task.case.id).read_meta()
+    if meta is None or meta.plan != task.plan.store_digest:
+        return False
+    stamps = {name: (source.size, source.changed) for name, source in meta.sources.items()}
+    return stamps == stamp(task.root, source_files(task.case))
+
+
+def source_files(case: Case) -> tuple[Path, ...]:
+    """All files of a case."""
+    return (*case.images, *((case.label,) if case.label else ()))
+
+
+def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
+    """Size in bytes and time of last change in ns by path within `root`."""
+    found = {}
+    for file in files:
+        status = file.stat()
+        found[Path(os.path.relpath(file, root)).as_posix()] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _sources(task: CaseTask) -> dict[str, Source]:
+    stamps = stamp(task.root, source_files(task.case))
+    return {
+        name: Source(size=size, changed=changed, sha256=sha256(task.root / name))
+        for name, (size, changed) in stamps.items()
+    }
+
+
+def _contents(sources: dict[str, Source]) -> dict[str, str]:
+    return {name: source.sha256 for name, source in sources.items()}
+
+
+def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> None:
+    image, geometry = preprocess(read_image(task.case.images), task.plan, np.float16)
+    label = label_to_stored(read_label(task.case.label).array, geometry) if task.case.label else None
+    with writing_to(task.folder):
+        files.meta.unlink(missing_ok=True)  # first: with it gone, no mixture of old and new files looks whole
+        meta = CaseMeta(
+            version=STORE_VERSION,
+            plan=task.plan.store_digest,
+            geometry=geometry,
+            content=_save(files.image, image),
+            label_content=None if label is None else _save(files.label, label),
+            voxels=None if label is None else _count(label, task.plan.classes),
+            sources=sources,
+        )
+        if label is None:
+            files.label.unlink(missing_ok=True)
+        write_json(files.meta, meta.model_dump(mode="json"))
+
+
+def _save(path: Path, array: Array) -> str:
+    array = np.ascontiguousarray(array)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
+    return hashlib.sha256(array.data).hexdigest()
+
+
+def _count(label: Array, classes: int) -> tuple[int, ...]:
+    counts = np.zeros(classes, dtype=np.int64)
+    for plane in label:
+        counts += np.bincount(plane.ravel(), minlength=classes)
+    return tuple(int(count) for count in counts)

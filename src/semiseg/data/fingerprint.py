@@ -1,0 +1,141 @@
+"""What a dataset's images are like: shapes, spacings, intensities. No label is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from semiseg.data.dataset import Dataset
+from semiseg.data.foreground import foreground_box, foreground_threshold, sample
+from semiseg.data.geometry import crop, orient, orientation
+from semiseg.data.parallel import Map, serial
+from semiseg.data.readers import read_image
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Triple = tuple[int, int, int]
+
+_VOXELS_PER_CASE = 10_000
+
+
+class _Measured(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CaseFingerprint(_Measured):
+    """Grid of one scan along canonical axes: voxels, voxels of the foreground box, spacing in mm."""
+
+    shape: Triple
+    cropped: Triple
+    spacing: tuple[float, float, float]
+
+
+class Intensities(_Measured):
+    """Intensities of one channel over all scans.
+
+    Attributes:
+        minimum, maximum: over all voxels.
+        whole: whether all values are whole numbers.
+        lower, median, upper: 0.5, 50 and 99.5 percent of the foreground voxels lie below; every scan counts alike.
+        mean, std: of the foreground voxels clipped to `lower` ... `upper`.
+    """
+
+    minimum: float
+    maximum: float
+    whole: bool
+    lower: float
+    median: float
+    upper: float
+    mean: float
+    std: float
+
+
+class Fingerprint(_Measured):
+    """What was measured on all images of a dataset, by case and by channel."""
+
+    dataset: str
+    channels: tuple[str, ...]
+    class_names: tuple[str, ...]
+    cases: dict[str, CaseFingerprint]
+    intensities: tuple[Intensities, ...]
+
+
+def fingerprint(dataset: Dataset, run: Map = serial) -> Fingerprint:
+    """Measure all images of `dataset`; `run` spreads the work over processes."""
+    images = [(case.id, case.images) for case in dataset.cases.values()]
+    measured = dict(sorted(run(_measure, images)))
+    return Fingerprint(
+        dataset=dataset.name,
+        channels=dataset.channels,
+        class_names=dataset.class_names,
+        cases={case: found.grid for case, found in measured.items()},
+        intensities=tuple(
+            _merge([found.channels[index] for found in measured.values()]) for index in range(len(dataset.channels))
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Channel:
+    minimum: float
+    maximum: float
+    whole: bool
+    foreground: Array
+
+
+@dataclass(frozen=True)
+class _Scan:
+    grid: CaseFingerprint
+    channels: tuple[_Channel, ...]
+
+
+def _measure(item: tuple[str, tuple[Path, ...]]) -> tuple[str, _Scan]:
+    case, paths = item
+    volume = read_image(paths)
+    axes, flips = orientation(volume.affine)
+    image = orient(volume.array, axes, flips)
+    thresholds = [foreground_threshold(channel) for channel in image]
+    box = foreground_box(image, thresholds)
+    kept = crop(image, box)
+    grid = CaseFingerprint(
+        shape=_triple(image.shape[1:]),
+        cropped=_triple(kept.shape[1:]),
+        spacing=(volume.spacing[axes[0]], volume.spacing[axes[1]], volume.spacing[axes[2]]),
+    )
+    return case, _Scan(grid, tuple(_channel(*pair) for pair in zip(image, thresholds, strict=True)))
+
+
+def _channel(channel: Array, threshold: float) -> _Channel:
+    values = sample(channel)
+    foreground = values[values > threshold]
+    drawn = np.random.default_rng(0).integers(len(foreground), size=_VOXELS_PER_CASE)
+    return _Channel(
+        minimum=float(channel.min()),
+        maximum=float(channel.max()),
+        whole=bool(np.array_equal(values, np.rint(values))),
+        foreground=foreground[drawn].astype(np.float32),
+    )
+
+
+def _merge(scans: Sequence[_Channel]) -> Intensities:
+    foreground = np.concatenate([scan.foreground for scan in scans])
+    lower, median, upper = (float(value) for value in np.percentile(foreground, (0.5, 50, 99.5)))
+    clipped = np.clip(foreground, lower, upper)
+    return Intensities(
+        minimum=min(scan.minimum for scan in scans),
+        maximum=max(scan.maximum for scan in scans),
+        whole=all(scan.whole for scan in scans),
+        lower=lower,
+        median=median,
+        upper=upper,
+        mean=float(clipped.mean(dtype=np.float64)),
+        std=float(clipped.std(dtype=np.float64)),
+    )
+
+
+def _triple(shape: Sequence[int]) -> Triple:
+    return shape[0], shape[1], shape[2]

@@ -1,0 +1,172 @@
+"""From a fingerprint to a plan: simple rules, each with its reason in the measured figures."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
+from semiseg.data.geometry import STRONGLY_ANISOTROPIC, stored_shape
+from semiseg.data.plan import Normalisation, Plan
+from semiseg.data.topology import Topology, topology
+
+PATCH_VOXELS = {2: 320**2, 3: 96**3}
+_BATCH = {2: 8, 3: 2}
+
+_FEW_SLICES = 16
+_THICK_SLICES = 5.0
+_CT_NAME = re.compile(r"(?<![a-z0-9])[a-z]{0,2}cta?(?![a-z])|computed tomography|hounsfield", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    dims: Literal[2, 3]
+    transpose: tuple[int, int, int]
+    reason: str
+
+
+def make_plan(fingerprint: Fingerprint, voxels: int | None = None) -> Plan:
+    """Decide everything about a dataset from its fingerprint.
+
+    Args:
+        fingerprint: of the dataset's images.
+        voxels: most voxels of a patch. The defaults (96 x 96 x 96, or 320 x 320 in 2D) let one training step of a
+            U-Net with 16 filters and a batch of 2 + 2 (2D: 8 + 8) patches stay below 6 GB.
+    """
+    cases = list(fingerprint.cases.values())
+    grid = _grid(cases)
+    spacing, spacing_reason = _spacing(cases, grid)
+    shape = _median_stored(cases, grid, spacing)
+    budget = voxels or PATCH_VOXELS[grid.dims]
+    network = topology(shape[: grid.dims], spacing[: grid.dims], budget)
+    scales = [_normalisation(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
+    batch = _BATCH[grid.dims]
+    plan = Plan(
+        dataset=fingerprint.dataset,
+        channels=fingerprint.channels,
+        class_names=fingerprint.class_names,
+        spatial_dims=grid.dims,
+        transpose=grid.transpose,
+        spacing=spacing,
+        normalisation=tuple(scale for scale, _ in scales),
+        patch=network.patch,
+        strides=network.strides,
+        filters=network.filters,
+        labelled_per_batch=batch,
+        unlabelled_per_batch=batch,
+        reasons={
+            "spatial_dims": grid.reason,
+            "transpose": _transpose_reason(grid),
+            "spacing": spacing_reason,
+            "normalisation": "; ".join(reason for _, reason in scales),
+            "patch": _patch_reason(shape, spacing, network, grid, budget),
+            "strides": f"{len(network.strides)} stages: a side is halved while 4 voxels remain of it, and an axis "
+            "waits until its spacing is less than twice the finest",
+            "filters": "16, doubled at every stage",
+            "batch": f"{batch} labelled and {batch} unlabelled patches, the usual numbers in {grid.dims}D",
+        },
+    )
+    return plan.model_copy(update={"automatic": plan.digest})
+
+
+def _grid(cases: Sequence[CaseFingerprint]) -> _Grid:
+    """2D or 3D, and which canonical axis the slices are stacked along."""
+    shape = np.median([case.shape for case in cases], axis=0)
+    spacing = np.median([case.spacing for case in cases], axis=0)
+    thin, coarse = int(np.argmin(shape)), int(np.argmax(spacing))
+    ratio = spacing[coarse] / np.max(np.delete(spacing, coarse))
+    in_plane = np.min(np.delete(shape, thin))
+    unrecorded = all(np.allclose(case.spacing, 1.0) for case in cases)
+    if shape[thin] < 4:
+        return _Grid(2, _last(thin), f"2D: the median scan has {shape[thin]:g} slice(s), fewer than 4")
+    if ratio >= _THICK_SLICES and shape[coarse] < _FEW_SLICES:
+        reason = (
+            f"2D: the median scan has {shape[coarse]:g} slices (fewer than {_FEW_SLICES}), {spacing[coarse]:.3g} mm "
+            f"apart, {ratio:.1f} times the spacing within a slice (at least {_THICK_SLICES:g})"
+        )
+        return _Grid(2, _last(coarse), reason)
+    if unrecorded and shape[thin] < _FEW_SLICES and in_plane >= 8 * shape[thin]:
+        reason = (
+            f"2D: no scan records a spacing (1 mm everywhere), and the median scan has {shape[thin]:g} slices "
+            f"(fewer than {_FEW_SLICES}) of at least {in_plane:g} voxels a side, so the slices must be thick"
+        )
+        return _Grid(2, _last(thin), reason)
+    if ratio > STRONGLY_ANISOTROPIC:
+        reason = (
+            f"3D: the median scan has {shape[coarse]:g} slices, {ratio:.1f} times as far apart as voxels within them"
+        )
+        return _Grid(3, _last(coarse), reason)
+    sides = " x ".join(f"{side:g}" for side in shape)
+    return _Grid(3, (0, 1, 2), f"3D: the median scan has {sides} voxels, and no axis is more than 3 times coarser")
+
+
+def _last(axis: int) -> tuple[int, int, int]:
+    first, second = (other for other in range(3) if other != axis)
+    return first, second, axis
+
+
+def _transpose_reason(grid: _Grid) -> str:
+    names = ("left-right", "posterior-anterior", "inferior-superior")
+    order = ", ".join(names[axis] for axis in grid.transpose)
+    stacked = "; the slices are stacked along the last" if grid.transpose != (0, 1, 2) or grid.dims == 2 else ""
+    return f"stored axes run {order}{stacked}"
+
+
+def _spacing(cases: Sequence[CaseFingerprint], grid: _Grid) -> tuple[tuple[float, float, float], str]:
+    measured = np.array([[case.spacing[axis] for axis in grid.transpose] for case in cases])
+    target = np.median(measured, axis=0)
+    finest = float(np.max(target[:2]))
+    reason = f"median over {len(cases)} scans"
+    if grid.dims == 2:
+        reason += "; slices are not resampled"
+    elif target[2] > STRONGLY_ANISOTROPIC * finest:
+        low = max(float(np.percentile(measured[:, 2], 10)), finest)
+        reason += (
+            f"; between slices the 10th percentile {low:.3g} mm instead of the median {target[2]:.3g} mm, because that "
+            f"is {target[2] / finest:.1f} times the spacing within a slice and detail would be lost"
+        )
+        target[2] = low
+    if np.allclose(measured, 1.0):
+        reason += "; 1 mm everywhere may mean that none was recorded: distances in mm are then in voxels"
+    first, second, third = (round(float(mm), 6) for mm in target)
+    return (first, second, third), reason
+
+
+def _median_stored(cases: Sequence[CaseFingerprint], grid: _Grid, target: Sequence[float]) -> list[int]:
+    shapes = [
+        stored_shape(
+            [case.cropped[axis] for axis in grid.transpose],
+            [case.spacing[axis] for axis in grid.transpose],
+            target,
+            grid.dims,
+        )
+        for case in cases
+    ]
+    return [int(side) for side in np.median(shapes, axis=0)]
+
+
+def _patch_reason(shape: Sequence[int], spacing: Sequence[float], network: Topology, grid: _Grid, budget: int) -> str:
+    median = " x ".join(map(str, shape[: grid.dims]))
+    millimetres = " x ".join(f"{side * mm:.0f}" for side, mm in zip(network.patch, spacing, strict=False))
+    covers = all(side >= 0.95 * whole for side, whole in zip(network.patch, shape, strict=False))
+    why = "it covers the scan" if covers else f"as cubic in mm as {budget:,} voxels (memory) allow"
+    return f"the median prepared scan is {median} voxels; {why}: {millimetres} mm, in multiples of the total stride"
+
+
+def _normalisation(channel: str, found: Intensities) -> tuple[Normalisation, str]:
+    named = bool(_CT_NAME.search(channel))
+    hounsfield = found.whole and found.minimum < -500
+    if (named or hounsfield) and found.std > 0 and math.isfinite(found.std):
+        why = "its name says CT" if named else f"whole numbers from {found.minimum:g} on look like Hounsfield units"
+        scale = Normalisation(scheme="ct", lower=found.lower, upper=found.upper, mean=found.mean, std=found.std)
+        return scale, (
+            f"{channel}: {why}, so one scale for all scans: clipped to {found.lower:.4g} ... {found.upper:.4g} (0.5 "
+            f"and 99.5 percent of the foreground), minus {found.mean:.4g}, over {found.std:.4g}"
+        )
+    why = f"intensities ({found.minimum:.4g} ... {found.maximum:.4g}) have no fixed scale, so each scan gets its own"
+    return Normalisation(scheme="zscore"), f"{channel}: {why}: zero mean and unit variance in its foreground"

@@ -1,0 +1,150 @@
+"""From a dataset folder to a plan and a prepared store, in parallel, resumable at any moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from semiseg.data.cases import CaseTask, prepare_case, source_files, stamp, up_to_date
+from semiseg.data.checks import check
+from semiseg.data.dataset import Dataset, open_dataset
+from semiseg.data.fingerprint import Fingerprint, fingerprint
+from semiseg.data.parallel import Map, processes, worker_count
+from semiseg.data.plan import Plan
+from semiseg.data.planning import make_plan
+from semiseg.data.readers import read_header
+from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
+from semiseg.errors import InputError
+from semiseg.files import write_json
+
+Progress = Callable[[int, int], None]
+
+_BYTES_PER_VOXEL = 20  # source, normalised, spline coefficients, resampled, stored
+
+
+def prepare(
+    root: Path,
+    output: Path | None = None,
+    *,
+    workers: int = 0,
+    plan: Path | None = None,
+    progress: Progress | None = None,
+) -> Store:
+    """Check, measure, plan and prepare the dataset in `root`; what is already done is not done again.
+
+    The result depends on the dataset and the plan alone, not on the number of workers nor on kills on the way.
+
+    Args:
+        root: dataset folder; it is only read.
+        output: folder for `plan.json`, `fingerprint.json` and `store/`; default `root/prepared`.
+        workers: processes; 0 takes as many as there are cores, as far as memory allows.
+        plan: plan to use; by default the one in `output` if a person edited it, else a new one.
+        progress: called with the numbers of prepared cases and of all cases.
+
+    Raises:
+        InputError: problems of the dataset or the plan, or `output` cannot be written.
+    """
+    output = root / "prepared" if output is None else output
+    dataset = open_dataset(root)
+    given = None if plan is None else Plan.load(plan)
+    count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
+    with _alone(output), processes(count) as run:
+        found = _fingerprint(dataset, output, run)
+        chosen = _choose(output / "plan.json", given, found)
+        tasks = [CaseTask(root, output / "store", case, chosen) for case in dataset.cases.values()]
+        _clean(output / "store", dataset)
+        _prepare_cases(tasks, run, progress or (lambda done, total: None))
+        return open_store(output)
+
+
+def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
+    """Check and measure the dataset, unless no file has changed since that was last done."""
+    sources, target = output / "sources.json", output / "fingerprint.json"
+    files = {name: list(pair) for name, pair in stamp(dataset.root, _all_files(dataset)).items()}
+    state = {"version": STORE_VERSION, "files": files}
+    with suppress(OSError, ValueError):
+        if json.loads(sources.read_text(encoding="utf-8")) == state:
+            return Fingerprint.model_validate_json(target.read_text(encoding="utf-8"))
+    check(dataset.root).raise_if_errors()
+    found = fingerprint(dataset, run)
+    with writing_to(output):
+        sources.unlink(missing_ok=True)
+        write_json(target, found.model_dump(mode="json"))
+        write_json(sources, state)
+    return found
+
+
+def _all_files(dataset: Dataset) -> list[Path]:
+    return [dataset.root / "dataset.json", *(file for case in dataset.cases.values() for file in source_files(case))]
+
+
+def _choose(path: Path, given: Plan | None, found: Fingerprint) -> Plan:
+    """The plan to prepare with, which is also what then stands in `path`."""
+    automatic = make_plan(found)
+    old = Plan.load(path) if path.is_file() and given is None else None
+    if given is not None:
+        chosen = given.model_copy(update={"automatic": ""})  # kept from now on, like an edited one
+    elif old is not None and old.edited:
+        chosen = old
+    else:
+        chosen = automatic
+    differing = [name for name in ("channels", "class_names") if getattr(chosen, name) != getattr(automatic, name)]
+    if differing:
+        raise InputError(
+            *(
+                f"{path}: {name}: the dataset has {list(getattr(automatic, name))}, the plan has "
+                f"{list(getattr(chosen, name))}: correct the plan, or delete it to have the dataset planned anew"
+                for name in differing
+            )
+        )
+    if chosen != old:
+        with writing_to(path.parent):
+            chosen.save(path)
+    return chosen
+
+
+def _clean(folder: Path, dataset: Dataset) -> None:
+    """Remove unfinished files, and those of cases that the dataset no longer has."""
+    with writing_to(folder):
+        for file in sorted(folder.glob("*")):
+            ours = [file.name.removesuffix(e) for e in (".json", ".image.npy", ".label.npy") if file.name.endswith(e)]
+            unfinished = file.name.startswith(".") and file.name.endswith(".part")
+            if unfinished or (ours and ours[0] not in dataset.cases):
+                file.unlink()
+
+
+def _prepare_cases(tasks: list[CaseTask], run: Map, progress: Progress) -> None:
+    waiting = [task for task in tasks if not up_to_date(task)]
+    done = len(tasks) - len(waiting)
+    progress(done, len(tasks))
+    for _ in run(prepare_case, waiting):
+        done += 1
+        progress(done, len(tasks))
+
+
+def _bytes_per_case(dataset: Dataset) -> int:
+    """Memory that the largest of a few cases may need while it is prepared."""
+    cases = list(dataset.cases.values())
+    headers = [read_header(case.images[0]) for case in cases[:: -(-len(cases) // 20)]]
+    return _BYTES_PER_VOXEL * max((int(np.prod(header.shape)) for header in headers), default=0)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process prepares into `folder`, where the system has such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    with file:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

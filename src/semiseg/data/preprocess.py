@@ -1,0 +1,89 @@
+"""From a scan as it was read to the array that a network sees; training and prediction go through here alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from semiseg.data.foreground import foreground_box, foreground_threshold
+from semiseg.data.geometry import Geometry, crop, image_orders, orient, orientation, stored_shape
+from semiseg.data.plan import Normalisation, Plan
+from semiseg.data.readers import Volume
+from semiseg.data.resample import resample
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+_SMALLEST_STD = 1e-8
+
+
+def preprocess(volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.float32) -> tuple[Array, Geometry]:
+    """Reorient, crop to the image's foreground, normalise and resample.
+
+    Args:
+        volume: image `[C, X, Y, Z]` with its affine.
+        plan: of the dataset.
+        dtype: of the result; the values fit float16 whatever it is.
+
+    Returns:
+        Image `[C, *stored]`, and the geometry that undoes it.
+    """
+    axes, flips = orientation(volume.affine, plan.transpose)
+    image = orient(volume.array, axes, flips)
+    thresholds = [foreground_threshold(channel) for channel in image]
+    box = foreground_box(image, thresholds)
+    image = crop(image, box)
+    first, second, third = (volume.spacing[axis] for axis in axes)
+    spacing = (first, second, third)
+    stored = stored_shape(image.shape[1:], spacing, plan.spacing, plan.spatial_dims)
+    x, y, z = volume.array.shape[1:]
+    geometry = Geometry(shape=(x, y, z), axes=axes, flips=flips, start=box[0], stop=box[1], stored=stored)
+    orders = image_orders(spacing, plan.spacing)
+    result: Array = np.empty((len(image), *stored), dtype=dtype)
+    for index, (channel, threshold) in enumerate(zip(image, thresholds, strict=True)):
+        values = resample(normalise(channel, plan.normalisation[index], threshold), stored, orders)
+        result[index] = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX, out=values)
+    return result, geometry
+
+
+def normalise(channel: Array, how: Normalisation, threshold: float = -np.inf) -> Array:
+    """`channel` `[X, Y, Z]` as float32, normalised by the scheme of `how`.
+
+    Args:
+        channel: intensities as in the file; not changed.
+        how: scheme and its numbers.
+        threshold: above it lies the foreground, over which `zscore` takes mean and standard deviation.
+    """
+    values = np.array(channel, dtype=np.float32, order="C")
+    if how.lower is not None and how.upper is not None:
+        np.clip(values, how.lower, how.upper, out=values)
+    if how.scheme == "none":
+        return values
+    if how.scheme == "minmax":
+        low, high = (how.lower, how.upper) if how.upper is not None else (float(values.min()), float(values.max()))
+        return _scale(values, low or 0.0, (high or 0.0) - (low or 0.0))
+    if how.scheme == "ct":
+        return _scale(values, how.mean or 0.0, how.std or 1.0)
+    return _scale(values, *_moments(values, threshold))
+
+
+def _scale(values: Array, centre: float, width: float) -> Array:
+    values -= np.float32(centre)
+    values /= np.float32(max(width, _SMALLEST_STD))
+    return values
+
+
+def _moments(values: Array, threshold: float) -> tuple[float, float]:
+    """Mean and standard deviation above `threshold` (of everything when nothing is), in float64, plane by plane."""
+    if not any((plane > threshold).any() for plane in values):
+        threshold = -np.inf
+    count, total, square = 0, 0.0, 0.0
+    for plane in values:
+        inside = plane[plane > threshold]
+        count += inside.size
+        total += float(inside.sum(dtype=np.float64))
+    mean = total / count
+    for plane in values:
+        square += float(np.square(plane[plane > threshold] - mean, dtype=np.float64).sum())
+    return mean, float(np.sqrt(square / count))

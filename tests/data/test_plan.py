@@ -1,0 +1,166 @@
+import json
+
+import pytest
+
+from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
+from semiseg.data.plan import Plan
+from semiseg.data.planning import make_plan
+from semiseg.errors import InputError
+
+MRI = Intensities(minimum=0, maximum=900, whole=True, lower=20, median=200, upper=700, mean=220, std=100)
+CT = Intensities(minimum=-1024, maximum=3000, whole=True, lower=-600, median=40, upper=900, mean=30, std=200)
+
+
+def dataset(*cases, channels=("MRI",), intensities=(MRI,)):
+    grids = {
+        f"case{index}": CaseFingerprint(shape=shape, cropped=shape, spacing=spacing)
+        for index, (shape, spacing) in enumerate(cases)
+    }
+    return Fingerprint(
+        dataset="X", channels=channels, class_names=("background", "organ"), cases=grids, intensities=intensities
+    )
+
+
+def plan_of(shape, spacing, **options):
+    return make_plan(dataset((shape, spacing), **options))
+
+
+def test_left_atrium():
+    plan = plan_of((190, 140, 88), (0.625, 0.625, 0.625))
+    assert (plan.spatial_dims, plan.transpose, plan.spacing) == (3, (0, 1, 2), (0.625, 0.625, 0.625))
+    assert plan.patch == (96, 96, 96)
+    assert len(plan.strides) == 5
+    assert (plan.labelled_per_batch, plan.unlabelled_per_batch) == (2, 2)
+
+
+def test_hippocampus():
+    plan = plan_of((35, 50, 35), (1, 1, 1))
+    assert (plan.spatial_dims, plan.patch, plan.filters) == (3, (40, 56, 40), (16, 32, 64, 128))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "transpose"),
+    [
+        ((256, 216, 10), (1.4, 1.4, 10), (0, 1, 2)),
+        ((256, 216, 10), (1, 1, 1), (0, 1, 2)),  # placeholder spacing
+        ((10, 256, 216), (10, 1.4, 1.4), (1, 2, 0)),
+        ((256, 1, 216), (1, 0.5, 1), (0, 2, 1)),
+    ],
+)
+def test_thick_slices_are_planned_in_2d(shape, spacing, transpose):
+    plan = plan_of(shape, spacing)
+    assert (plan.spatial_dims, plan.transpose) == (2, transpose)
+    assert plan.patch == (256, 224)
+    assert plan.spacing == tuple(spacing[axis] for axis in transpose)
+    assert plan.reasons["spatial_dims"].startswith("2D: ")
+
+
+def test_placeholder_is_only_assumed_for_thin_stacks():
+    assert plan_of((64, 64, 15), (1, 1, 1)).spatial_dims == 3
+    assert plan_of((256, 256, 10), (1, 1, 1.1)).spatial_dims == 3
+
+
+def test_ct():
+    plan = plan_of((512, 512, 300), (0.7, 0.7, 1.5), channels=("CT",), intensities=(CT,))
+    assert plan.spatial_dims == 3
+    assert plan.spacing == (0.7, 0.7, 1.5)
+    scale = plan.normalisation[0]
+    assert (scale.scheme, scale.lower, scale.upper, scale.mean, scale.std) == ("ct", -600, 900, 30, 200)
+    assert plan.strides[1] == (2, 2, 1)
+    assert plan.patch[0] == plan.patch[1] > plan.patch[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "scheme"),
+    [
+        ("CT", MRI, "ct"),
+        ("cbct", MRI, "ct"),
+        ("CTA_arterial", MRI, "ct"),
+        ("scanner output", CT, "ct"),
+        ("cine-MRI", MRI, "zscore"),
+        ("reconstruction", MRI, "zscore"),
+        ("SPECT", MRI, "zscore"),
+        ("T1ct", MRI, "zscore"),
+    ],
+)
+def test_normalisation_by_name_or_intensities(name, found, scheme):
+    assert plan_of((64, 64, 64), (1, 1, 1), channels=(name,), intensities=(found,)).normalisation[0].scheme == scheme
+
+
+def test_median_spacing_but_fine_slices():
+    cases = [((320, 320, 20), (0.6, 0.6, mm)) for mm in (3.0, 3.6, 3.6, 3.6, 4.0)]
+    plan = make_plan(dataset(*cases))
+    assert plan.spatial_dims == 3
+    assert plan.spacing[:2] == (0.6, 0.6)
+    assert 3.0 <= plan.spacing[2] < 3.6
+    assert "10th percentile" in plan.reasons["spacing"]
+    nearly_isotropic = make_plan(dataset(*[((64, 64, 64), (1, 1, mm)) for mm in (1.0, 1.5, 2.0)]))
+    assert nearly_isotropic.spacing == (1, 1, 1.5)
+
+
+def test_budget_bounds_the_patch():
+    found = dataset(((300, 300, 300), (1, 1, 1)))
+    assert make_plan(found, voxels=64**3).patch == (64, 64, 64)
+
+
+def test_every_decision_has_a_reason():
+    reasons = plan_of((190, 140, 88), (0.625, 0.625, 0.625)).reasons
+    assert set(reasons) >= {"spatial_dims", "transpose", "spacing", "normalisation", "patch", "strides", "filters"}
+    assert "190 x 140 x 88" in reasons["patch"]
+
+
+def test_plan_file_round_trip_and_edits(tmp_path):
+    plan = plan_of((64, 64, 64), (1, 1, 1), channels=("CT",), intensities=(CT,))
+    path = tmp_path / "plan.json"
+    plan.save(path)
+    assert Plan.load(path) == plan
+    assert not plan.edited
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"labelled_per_batch": 4}))
+    edited = Plan.load(path)
+    assert edited.edited
+    assert edited.store_digest == plan.store_digest
+    path.write_text(json.dumps(values | {"spacing": [1, 1, 2]}))
+    assert Plan.load(path).store_digest != plan.store_digest
+
+
+def test_lists_of_numbers_stay_on_one_line(tmp_path):
+    plan_of((64, 64, 64), (1, 1, 1)).save(tmp_path / "plan.json")
+    assert '"patch": [64, 64, 64],' in (tmp_path / "plan.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        ({"pach": [64, 64, 64]}, "unknown setting 'pach': did you mean 'patch'?"),
+        ({"patch": [60, 64, 64]}, "multiples of the total strides [16, 16, 16], came [60, 64, 64]"),
+        ({"patch": [64, 64]}, "patch: expected 3 positive sides"),
+        ({"spacing": [1, 1, -2]}, "spacing: expected three positive numbers (mm), came [1.0, 1.0, -2.0]"),
+        ({"transpose": [0, 0, 2]}, "transpose: expected each of 0, 1, 2 once"),
+        ({"normalisation": []}, "normalisation: expected 1 (one per channel), came 0"),
+        ({"normalisation": [{"scheme": "ct"}]}, "scheme ct needs numbers for lower, upper, mean and std"),
+        ({"normalisation": [{"scheme": "minmax", "lower": 3, "upper": 2}]}, "lower (3) must be below upper (2)"),
+        ({"normalisation": [{"scheme": "zscore", "mean": 3}]}, "set lower, upper, mean, std to null"),
+        ({"strides": [[2, 2, 2]], "filters": [16]}, "strides: the first stage must have stride 1"),
+        ({"filters": [16]}, "filters: expected 5 positive numbers (one per stage), came [16]"),
+        ({"labelled_per_batch": 0}, "labelled_per_batch"),
+        ({"spatial_dims": 4}, "spatial_dims"),
+    ],
+)
+def test_bad_edits_are_explained(tmp_path, edit, expected):
+    path = tmp_path / "plan.json"
+    plan_of((64, 64, 64), (1, 1, 1)).save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | edit))
+    with pytest.raises(InputError) as caught:
+        Plan.load(path)
+    assert expected in caught.value.problems[0]
+    assert str(path) in caught.value.problems[0]
+    assert "delete it" in caught.value.problems[-1]
+
+
+def test_all_bad_edits_are_told_together(tmp_path):
+    path = tmp_path / "plan.json"
+    plan_of((64, 64, 64), (1, 1, 1)).save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"patch": [60, 64, 64], "spacing": [0, 1, 1]}))
+    with pytest.raises(InputError, match=r"spacing: .*patch: "):
+        Plan.load(path)
