@@ -181,8 +181,10 @@ def _listed_cases(root: Path, description: Description, problems: list[str]) -> 
                 problems.append(
                     f"{root / name}: expected a file of case {case!r}, found none: add it or remove the case"
                 )
-        if images:
-            cases.append(Case(case, tuple(root / name for name in images), root / label if label else None, case))
+        files = tuple(root / name for name in images if (root / name).is_file())
+        found = root / label if label and (root / label).is_file() else None
+        if files:
+            cases.append(Case(case, files, found, case))
     return cases
 
 

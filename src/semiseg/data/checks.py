@@ -1,0 +1,237 @@
+"""Opening every file of a dataset and telling all of its problems at once, each with its remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, survey_dataset
+from semiseg.data.grids import Grid, grid_problems, spacing_of
+from semiseg.data.readers import Volume, read_channel, read_label
+from semiseg.errors import InputError, raise_all
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Triple = tuple[float, float, float]
+
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found; every problem is one line with file, what was expected, what came and what to do.
+
+    Attributes:
+        errors: what stands in the way of a training.
+        warnings: what may be meant so, and should be looked at.
+        cases, labelled, unlabelled: numbers of cases.
+        shape: smallest and largest number of voxels along each axis; None when no image could be read.
+        spacing: smallest and largest voxel side along each axis, mm.
+        voxels: voxels per class over all labels, background first.
+    """
+
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    cases: int = 0
+    labelled: int = 0
+    unlabelled: int = 0
+    shape: tuple[Triple, Triple] | None = None
+    spacing: tuple[Triple, Triple] | None = None
+    voxels: Mapping[str, int] = field(default_factory=dict)
+
+    def raise_if_errors(self) -> None:
+        """Raise one `InputError` with all errors; do nothing when there are none."""
+        raise_all(self.errors)
+
+    def summary(self) -> str:
+        """A few lines about cases, sizes and classes."""
+        lines = [f"{self.cases} cases: {self.labelled} labelled, {self.unlabelled} unlabelled"]
+        if self.shape and self.spacing:
+            lines += [f"shape: {_range(*self.shape)} voxels", f"spacing: {_range(*self.spacing)} mm"]
+        total = sum(self.voxels.values())
+        lines += [f"{name}: {count} voxels ({count / total:.3%})" for name, count in self.voxels.items() if total]
+        return "\n".join(lines)
+
+
+def check(root: Path) -> Report:
+    """Open every image and label of the dataset in `root`, in parallel, and report every problem.
+
+    Errors: files that are missing, damaged or of another format; channels or labels on another grid; NaN or infinite
+    voxels; label values that are no whole numbers or not in dataset.json; no labelled case; a class without a voxel.
+    Warnings: constant images; labels without image or without foreground; classes seen in one case only; the same
+    voxels under two ids.
+    """
+    try:
+        survey = survey_dataset(root)
+    except InputError as error:
+        return Report(error.problems, ())
+    dataset = survey.dataset
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        found = dict(zip(dataset.cases, pool.map(partial(_examine, dataset), dataset.cases.values()), strict=True))
+    errors = [*survey.problems, *(problem for case in found.values() for problem in case.errors)]
+    warnings = [problem for case in found.values() for problem in case.warnings]
+    class_errors, class_warnings = _class_problems(dataset, found)
+    warnings += [*class_warnings, *_copies(found), *map(_stray, survey.stray_labels)]
+    return _report((*errors, *class_errors), tuple(warnings), dataset, found)
+
+
+@dataclass
+class _Findings:
+    """What was found in one case."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    grid: Grid | None = None
+    content: str | None = None
+    voxels: tuple[int, ...] | None = None
+
+
+def _examine(dataset: Dataset, case: Case) -> _Findings:
+    found = _Findings()
+    reference = _examine_channels(case, found)
+    if case.label is not None:
+        _examine_label(dataset, case.label, reference, found)
+    return found
+
+
+def _examine_channels(case: Case, found: _Findings) -> Path | None:
+    """Look at all channels; returns the first readable one, which gives the case its grid."""
+    reference: Path | None = None
+    digest = hashlib.sha256()
+    whole = True
+    for path in case.images:
+        try:
+            channel = read_channel(path)
+        except InputError as error:
+            found.errors.extend(error.problems)
+            whole = False
+            continue
+        if reference is None or found.grid is None:
+            reference, found.grid = path, channel.grid
+        found.errors.extend(grid_problems(path, channel.grid, reference, found.grid))
+        if channel.array.min() == channel.array.max():
+            found.warnings.append(
+                f"{path}: expected an image, came the constant {channel.array.flat[0]:g} in every voxel: "
+                "export the scan again, or remove the case"
+            )
+        _add_content(digest, channel.array)
+    found.content = digest.hexdigest() if whole else None
+    return reference
+
+
+def _add_content(digest: Any, array: Array) -> None:
+    """Hash the values, whatever type they are stored as; plane by plane, in the order in which NIfTI keeps them."""
+    digest.update(repr(array.shape).encode())
+    for plane in array.T:
+        digest.update(np.ascontiguousarray(plane, dtype=np.float32))
+
+
+def _examine_label(dataset: Dataset, path: Path, reference: Path | None, found: _Findings) -> None:
+    try:
+        label = read_label(path)
+    except InputError as error:
+        found.errors.extend(error.problems)
+        return
+    if reference is not None and found.grid is not None:
+        found.errors.extend(grid_problems(path, label.grid, reference, found.grid))
+    counts = np.bincount(label.array.ravel(order="K"), minlength=len(dataset.class_names))
+    found.errors.extend(_unknown_values(dataset, path, label, counts))
+    found.voxels = tuple(counts[: len(dataset.class_names)].tolist())
+    if counts[0] == label.array.size:
+        found.warnings.append(
+            f"{path}: expected a label of {_foreground(dataset)}, came background only: remove the file if the scan "
+            "was never labelled, for then it counts as unlabelled"
+        )
+
+
+def _unknown_values(dataset: Dataset, path: Path, label: Volume, counts: Array) -> Iterator[str]:
+    known = len(dataset.class_names)
+    for value in (known + np.flatnonzero(counts[known:])).tolist():
+        place = [int(index[0]) for index in np.nonzero(label.array == value)]
+        yield (
+            f"{path}: expected the label values 0 to {known - 1} of dataset.json, came {value} in {counts[value]} "
+            f"voxel(s), the first at {place}: name the class in dataset.json or relabel these voxels"
+        )
+
+
+def _class_problems(dataset: Dataset, found: Mapping[str, _Findings]) -> tuple[list[str], list[str]]:
+    """Classes that cannot be learnt (errors) or not be tested besides (warnings)."""
+    errors: list[str] = []
+    warnings: list[str] = []
+    folder = dataset.root / LABELS
+    if not any(case.label for case in dataset.cases.values()):
+        return [
+            f"{folder}: expected labels of some cases, as CASE{dataset.file_ending}, came none: label a few scans"
+        ], warnings
+    for index, name in list(enumerate(dataset.class_names))[1:]:
+        holders = [case for case, findings in found.items() if findings.voxels and findings.voxels[index]]
+        if not holders:
+            errors.append(
+                f"{folder}: expected voxels of class {index} ({name}), came none in any label: label some, or "
+                "remove the class from dataset.json"
+            )
+        elif len(holders) == 1:
+            warnings.append(
+                f"{folder}: class {index} ({name}) is in one case only, {holders[0]!r}: it can be trained or tested, "
+                "not both; label it in more cases"
+            )
+    return errors, warnings
+
+
+def _copies(found: Mapping[str, _Findings]) -> Iterator[str]:
+    by_content: dict[str, list[str]] = defaultdict(list)
+    for case, findings in found.items():
+        if findings.content is not None:
+            by_content[findings.content].append(case)
+    for cases in by_content.values():
+        if len(cases) > 1:
+            yield (
+                f"cases {', '.join(map(repr, cases))} hold the same voxels: keep one of them, or name one patient for "
+                "all in patients.json, lest one scan is trained on and tested on"
+            )
+
+
+def _stray(path: Path) -> str:
+    return f"{path}: expected its image in {IMAGES}, found none, so the label is not used: add the image, or rename"
+
+
+def _report(errors: Sequence[str], warnings: Sequence[str], dataset: Dataset, found: Mapping[str, _Findings]) -> Report:
+    grids = [findings.grid for findings in found.values() if findings.grid is not None]
+    counts = [findings.voxels for findings in found.values() if findings.voxels is not None]
+    totals = np.sum(counts, axis=0).tolist() if counts else [0] * len(dataset.class_names)
+    labelled = sum(case.label is not None for case in dataset.cases.values())
+    return Report(
+        tuple(errors),
+        tuple(warnings),
+        len(dataset.cases),
+        labelled,
+        len(dataset.cases) - labelled,
+        _extent([grid.shape for grid in grids]),
+        _extent([spacing_of(grid.affine) for grid in grids]),
+        dict(zip(dataset.class_names, totals, strict=True)),
+    )
+
+
+def _extent(rows: Sequence[Triple]) -> tuple[Triple, Triple] | None:
+    if not rows:
+        return None
+    columns = list(zip(*rows, strict=True))
+    low, high = [min(column) for column in columns], [max(column) for column in columns]
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def _range(low: Triple, high: Triple) -> str:
+    sides = (f"{a:.4g}" if a == b else f"{a:.4g} to {b:.4g}" for a, b in zip(low, high, strict=True))
+    return " x ".join(sides)
+
+
+def _foreground(dataset: Dataset) -> str:
+    return ", ".join(dataset.class_names[1:])
