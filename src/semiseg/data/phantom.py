@@ -25,7 +25,7 @@ from semiseg.data.phantom_tissues import Look, Modality, draw_look, scan
 from semiseg.errors import InputError
 from semiseg.files import replacing, write_json
 
-_Side = Annotated[int, Field(ge=16, le=512)]
+_Side = Annotated[int, Field(ge=12, le=512)]
 _Millimetres = Annotated[float, Field(gt=0, le=50)]
 _SETTINGS = "phantom.json"
 
