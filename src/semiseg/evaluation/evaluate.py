@@ -1,0 +1,237 @@
+"""Score folders of predicted label files against reference label files."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from semiseg.data.grids import Grid, grid_problems
+from semiseg.data.nifti import ENDINGS
+from semiseg.data.parallel import worker_count
+from semiseg.data.readers import read_header, read_label
+from semiseg.errors import InputError, raise_all
+from semiseg.evaluation.metrics import EmptyRule, MaskScores, check_empty_rule, empty_scores, overlap_and_surface
+from semiseg.evaluation.scores import Row, Scores
+from semiseg.files import sha256
+from semiseg.inference.components import largest_component as keep_largest
+
+Files = Path | Mapping[str, Path]
+Box = tuple[slice, ...]
+
+
+def evaluate(
+    predictions: Files,
+    labels: Files,
+    *,
+    class_names: Sequence[str] | None = None,
+    output: Path | None = None,
+    empty: EmptyRule = "diagonal",
+    largest_component: bool = False,
+    cases: Collection[str] | None = None,
+    workers: int = 0,
+) -> Scores:
+    """Dice, Jaccard and surface distances per case and class.
+
+    Every label file needs a prediction of the same name on the same grid. Predictions without a label file cannot be
+    scored; their number is kept in the provenance. A class that is in neither mask of a case is skipped and counted,
+    unless the rule is `official`. A volume of one slice is scored as a 2D image.
+
+    Args:
+        predictions: folder of predicted label files `CASE.nii.gz`, or files by case id.
+        labels: reference label files, likewise.
+        class_names: index is the label value, background first; default: `class 1` ... up to the largest label found.
+        output: folder for `scores.csv` and `scores.json`; nothing is written when it is not given.
+        empty: what an empty mask scores, see `EMPTY_RULES`.
+        largest_component: score only the largest connected component of each predicted class.
+        cases: score only these; default: all cases with a label file.
+        workers: cases at a time; 0 takes as many as there are cores. (Threads: reading, searching and array work run
+            outside the interpreter's lock, and callers need no `__main__` guard.)
+
+    Raises:
+        InputError: files are missing, unreadable or not on one grid, or labels are unknown; all problems are named.
+    """
+    check_empty_rule(empty)
+    pairs, without_label = _pairs(label_files(predictions), label_files(labels), cases)
+    voxels = _check_grids(pairs)
+    count = worker_count(workers, len(pairs), 16 * voxels)
+    with ThreadPoolExecutor(count) as pool:
+        found = list(pool.map(partial(_score, largest=largest_component, empty=empty), pairs))
+    names = _names(found, class_names)
+    scores = Scores(
+        tuple(_rows(found, len(names), empty)), names, empty, largest_component, _provenance(found, without_label)
+    )
+    if output is not None:
+        scores.save(output)
+    return scores
+
+
+def label_files(source: Files) -> dict[str, Path]:
+    """Label files by case id, in order.
+
+    Raises:
+        InputError: the folder does not exist or has no NIfTI files, or two files have the same case id.
+    """
+    if isinstance(source, Mapping):
+        return dict(sorted(source.items()))
+    if not source.is_dir():
+        raise InputError(f"{source}: expected a folder of label files, and there is none")
+    found: dict[str, Path] = {}
+    problems = []
+    for path in sorted(source.iterdir()):
+        ending = next((ending for ending in ENDINGS if path.name.endswith(ending)), None)
+        if ending is None or path.name.startswith("."):
+            continue
+        case = path.name.removesuffix(ending)
+        if case in found:
+            problems.append(f"{path}: a second file for case {case}, beside {found[case].name}: remove one of them")
+        found[case] = path
+    raise_all(problems)
+    if not found:
+        raise InputError(f"{source}: expected label files that end in {' or '.join(ENDINGS)}, and there are none")
+    return found
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The two files of a case."""
+
+    case: str
+    prediction: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What scoring a case gave: scores of the classes that occur, or the reason why there are none."""
+
+    pair: _Pair
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    scores: Mapping[int, MaskScores] | None = None
+    digests: tuple[str, str] = ("", "")
+    problems: tuple[str, ...] = ()
+
+
+def _pairs(
+    predictions: Mapping[str, Path], labels: Mapping[str, Path], cases: Collection[str] | None
+) -> tuple[list[_Pair], int]:
+    wanted = list(labels) if cases is None else sorted(set(cases))
+    problems = [
+        f"case {case}: no label file: remove it from the cases or add it" for case in wanted if case not in labels
+    ]
+    problems += [
+        f"case {case}: no prediction for {labels[case]}: predict it, or name the cases to score"
+        for case in wanted
+        if case in labels and case not in predictions
+    ]
+    raise_all(problems)
+    if not wanted:
+        raise InputError("expected at least one case to score, came none")
+    return [_Pair(case, predictions[case], labels[case]) for case in wanted], len(predictions.keys() - labels.keys())
+
+
+def _check_grids(pairs: Sequence[_Pair]) -> int:
+    """Refuse cases whose files are not on one grid; the number of voxels of the largest."""
+    problems: list[str] = []
+    largest = 0
+    for pair in pairs:
+        try:
+            prediction, label = _grid(pair.prediction), _grid(pair.label)
+        except InputError as error:
+            problems += error.problems
+            continue
+        problems += grid_problems(pair.prediction, prediction, pair.label, label)
+        largest = max(largest, math.prod(label.shape))
+    raise_all(problems)
+    return largest
+
+
+def _grid(path: Path) -> Grid:
+    header = read_header(path)
+    x, y, z = header.shape
+    return Grid((x, y, z), header.affine)
+
+
+def _score(pair: _Pair, *, largest: bool, empty: EmptyRule) -> _Found:
+    try:
+        volume = read_label(pair.label)
+        prediction, truth = read_label(pair.prediction).array, volume.array
+    except InputError as error:
+        return _Found(pair, problems=error.problems)
+    spacing: tuple[float, ...] = volume.spacing
+    if truth.shape[-1] == 1:
+        # As a volume, every voxel of a single slice would be surface.
+        prediction, truth, spacing = prediction[..., 0], truth[..., 0], spacing[:2]
+    if largest:
+        prediction = keep_largest(prediction)
+    scores = dict(_score_classes(prediction, truth, spacing, empty))
+    return _Found(pair, truth.shape, spacing, scores, (sha256(pair.prediction), sha256(pair.label)))
+
+
+def _score_classes(
+    prediction: NDArray[np.uint8], truth: NDArray[np.uint8], spacing: tuple[float, ...], empty: EmptyRule
+) -> Iterator[tuple[int, MaskScores]]:
+    """Scores of every label that occurs in one of the two, each computed in the box that holds it."""
+    boxes = itertools.zip_longest(ndimage.find_objects(prediction), ndimage.find_objects(truth))
+    for label, (predicted, true) in enumerate(boxes, start=1):
+        if predicted and true:
+            box = tuple(slice(min(p.start, t.start), max(p.stop, t.stop)) for p, t in zip(predicted, true, strict=True))
+            yield label, overlap_and_surface(prediction[box] == label, truth[box] == label, spacing, empty=empty)
+        elif predicted or true:
+            sizes = _voxels(prediction, predicted, label), _voxels(truth, true, label)
+            yield label, empty_scores(*sizes, truth.shape, spacing, empty)
+
+
+def _voxels(array: NDArray[np.uint8], box: Box | None, label: int) -> int:
+    return 0 if box is None else int(np.count_nonzero(array[box] == label))
+
+
+def _names(found: Sequence[_Found], class_names: Sequence[str] | None) -> tuple[str, ...]:
+    problems = [problem for case in found for problem in case.problems]
+    highest = max((label for case in found for label in case.scores or ()), default=0)
+    if class_names is None:
+        raise_all(problems)
+        if highest == 0:
+            raise InputError("expected labels above 0 in some prediction or label file, came background only")
+        return ("background", *(f"class {label}" for label in range(1, highest + 1)))
+    for case in found:
+        unknown = sorted(label for label in case.scores or () if label >= len(class_names))
+        if unknown:
+            problems.append(
+                f"case {case.pair.case}: expected labels 0 to {len(class_names) - 1} ({', '.join(class_names)}), "
+                f"came also {', '.join(map(str, unknown))} in {case.pair.prediction} or {case.pair.label}"
+            )
+    raise_all(problems)
+    return tuple(class_names)
+
+
+def _rows(found: Sequence[_Found], classes: int, empty: EmptyRule) -> Iterator[Row]:
+    for case in found:
+        absent = empty_scores(0, 0, case.shape, case.spacing, empty)
+        for label in range(1, classes):
+            yield Row(case.pair.case, label, (case.scores or {}).get(label, absent))
+
+
+def _provenance(found: Sequence[_Found], without_label: int) -> dict[str, Any]:
+    digests = [
+        hashlib.sha256("\n".join(f"{case.pair.case} {case.digests[side]}" for case in found).encode()).hexdigest()
+        for side in (0, 1)
+    ]
+    return {
+        "predictions_sha256": digests[0],
+        "labels_sha256": digests[1],
+        "predictions_without_label": without_label,
+        "packages": {name: version(name) for name in ("semiseg", "numpy", "scipy", "nibabel")},
+    }

@@ -1,0 +1,167 @@
+"""Scores of a set of predictions: rows per case and class, their summary, and the files that hold them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semiseg.evaluation.metrics import DEFINITIONS, EMPTY_RULES, EmptyRule, MaskScores
+from semiseg.files import write_json, write_text
+
+METRICS: Mapping[str, Callable[[MaskScores], float]] = MappingProxyType(
+    {name: attrgetter(name) for name in ("dice", "jaccard")}
+    | {
+        f"{name}_{unit}": attrgetter(f"{unit}.{name}")
+        for name in ("hd95", "asd", "assd", "hd")
+        for unit in ("mm", "voxel")
+    }
+)
+"""Metric columns of the tables and how to read each from the scores of one pair of masks."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of one class of one case."""
+
+    case: str
+    label: int
+    scores: MaskScores
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and sample standard deviation (nan below two values) over the `count` cases where a metric is defined."""
+
+    mean: float
+    std: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All scores of one evaluation.
+
+    Attributes:
+        rows: by case, then by label; every case has a row for every foreground class.
+        class_names: index is the label value, background first.
+        empty: rule for empty masks, see `EMPTY_RULES`.
+        largest_component: whether only the largest component of each predicted class was scored.
+        provenance: what the scores were computed from and by.
+    """
+
+    rows: tuple[Row, ...]
+    class_names: tuple[str, ...]
+    empty: EmptyRule
+    largest_component: bool
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Case ids in order."""
+        return tuple(dict.fromkeys(row.case for row in self.rows))
+
+    def of_class(self, label: int) -> tuple[Row, ...]:
+        """The rows of one class, one per case."""
+        return tuple(row for row in self.rows if row.label == label)
+
+    def values(self, metric: str, label: int) -> NDArray[np.float64]:
+        """One metric of one class, `[cases]`, in the order of `cases`; nan where it is undefined."""
+        return np.array([METRICS[metric](row.scores) for row in self.of_class(label)])
+
+    def summary(self, metric: str, label: int) -> Summary:
+        """One metric of one class over the cases where it is defined."""
+        return _summary(self.values(metric, label))
+
+    def mean(self, metric: str) -> float:
+        """Mean over foreground classes of the class means; a class that is defined in no case is left out."""
+        return _summary([self.summary(metric, label).mean for label in range(1, len(self.class_names))]).mean
+
+    def case_means(self, metric: str = "dice") -> dict[str, float]:
+        """For each case the mean over the classes where the metric is defined; nan where there is none."""
+        values = {case: [METRICS[metric](row.scores) for row in self.rows if row.case == case] for case in self.cases}
+        return {case: _summary(found).mean for case, found in values.items()}
+
+    def table(self) -> str:
+        """The summary as plain text."""
+        from semiseg.evaluation.tables import plain
+
+        return plain(self)
+
+    def save(self, folder: Path) -> None:
+        """Write `scores.csv` (a row per case and class) and `scores.json` (definitions, summary, provenance).
+
+        Equal predictions and labels give equal bytes.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        write_text(folder / "scores.csv", self.to_csv())
+        write_json(folder / "scores.json", self.to_json())
+
+    def to_csv(self) -> str:
+        """Tidy table: case, class, metrics (`nan` where undefined), voxel counts and whether a mask is empty."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        sides = ("prediction", "truth")
+        writer.writerow(
+            ["case", "class", "label", *METRICS, *(f"{s}_voxels" for s in sides), *(f"{s}_empty" for s in sides)]
+        )
+        for row in self.rows:
+            voxels = row.scores.prediction_voxels, row.scores.truth_voxels
+            metrics = (read(row.scores) for read in METRICS.values())
+            writer.writerow(
+                [row.case, self.class_names[row.label], row.label, *metrics, *voxels, *(int(n == 0) for n in voxels)]
+            )
+        return file.getvalue()
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the rows, as JSON values; undefined numbers are null."""
+        labels = range(1, len(self.class_names))
+        return {
+            "metrics": dict(DEFINITIONS),
+            "units": "metrics that end in _mm use the voxel spacing of the label file, _voxel do not",
+            "statistics": "std is the sample standard deviation over cases; mean is the mean of the class means",
+            "empty_rule": {"name": self.empty, "meaning": EMPTY_RULES[self.empty]},
+            "largest_component": self.largest_component,
+            "cases": len(self.cases),
+            "classes": {self.class_names[label]: self._class_json(label) for label in labels},
+            "mean": {metric: _or_null(self.mean(metric)) for metric in METRICS},
+            "provenance": dict(self.provenance),
+        }
+
+    def _class_json(self, label: int) -> dict[str, Any]:
+        found: dict[str, Any] = {"label": label} | empty_counts(self.of_class(label))
+        for metric in METRICS:
+            summary = self.summary(metric, label)
+            found[metric] = {"mean": _or_null(summary.mean), "std": _or_null(summary.std), "cases": summary.count}
+        return found
+
+
+def empty_counts(rows: Iterable[Row]) -> dict[str, int]:
+    """How many rows have an empty prediction, an empty truth, or both (those also count in the first two)."""
+    empty = [(row.scores.prediction_voxels == 0, row.scores.truth_voxels == 0) for row in rows]
+    return {
+        "empty_predictions": sum(prediction for prediction, _ in empty),
+        "empty_truths": sum(truth for _, truth in empty),
+        "empty_both": sum(prediction and truth for prediction, truth in empty),
+    }
+
+
+def _summary(values: Iterable[float]) -> Summary:
+    defined = [value for value in values if not math.isnan(value)]
+    mean = float(np.mean(defined)) if defined else math.nan
+    return Summary(mean, float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan, len(defined))
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value

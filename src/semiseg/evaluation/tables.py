@@ -1,0 +1,77 @@
+"""Tables of scores for people: what was measured, in which unit, and by which rule is part of the table."""
+
+from __future__ import annotations
+
+import io
+import math
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from semiseg.evaluation.metrics import EMPTY_RULES
+from semiseg.evaluation.scores import Scores, Summary, empty_counts
+
+COLUMNS = (
+    ("dice", "Dice %", 100.0),
+    ("jaccard", "Jaccard %", 100.0),
+    ("hd95_mm", "95HD mm", 1.0),
+    ("asd_mm", "ASD mm", 1.0),
+    ("hd95_voxel", "95HD voxel", 1.0),
+    ("asd_voxel", "ASD voxel", 1.0),
+)
+"""Shown metrics: name, heading with unit, factor."""
+
+
+def rich_table(scores: Scores) -> Table:
+    """Mean ± standard deviation over cases per class, the mean over classes, and the definitions below."""
+    table = Table(box=box.SIMPLE, caption=definitions(scores), caption_justify="left", pad_edge=False)
+    table.add_column("class")
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("cases", justify="right")
+    table.add_column("empty P/T", justify="right")
+    labels = range(1, len(scores.class_names))
+    for label in labels:
+        cells = [_cell(scores.summary(metric, label), factor) for metric, _, factor in COLUMNS]
+        counts = empty_counts(scores.of_class(label))
+        empty = f"{counts['empty_predictions']}/{counts['empty_truths']}"
+        defined = scores.summary("dice", label).count
+        table.add_row(scores.class_names[label], *cells, str(defined), empty, end_section=label == labels[-1])
+    if len(labels) > 1:
+        means = (_number(scores.mean(metric) * factor) for metric, _, factor in COLUMNS)
+        table.add_row("mean", *means, "", "", style="bold")
+    return table
+
+
+def plain(scores: Scores) -> str:
+    """The table as text without colours."""
+    table = rich_table(scores)
+    file = io.StringIO()
+    console = Console(file=file, width=1000, color_system=None, highlight=False)
+    table.caption = None
+    console.print(table)
+    lines = [line.removeprefix(" ").rstrip() for line in file.getvalue().splitlines() if line.strip()]
+    return "\n".join([*lines, "", definitions(scores)])
+
+
+def definitions(scores: Scores) -> str:
+    """What the columns mean for these scores, one statement per line."""
+    return "\n".join(
+        [
+            f"mean ± standard deviation over {len(scores.cases)} cases; P prediction, T truth",
+            "95HD: 95th percentile of the surface distances of both directions pooled; ASD: P to T only",
+            f"empty masks, rule {scores.empty!r}: {EMPTY_RULES[scores.empty]}",
+            f"largest component of each predicted class only: {'yes' if scores.largest_component else 'no'}",
+        ]
+    )
+
+
+def _cell(summary: Summary, factor: float) -> str:
+    if math.isnan(summary.std):
+        return _number(summary.mean * factor)
+    return f"{_number(summary.mean * factor)} ± {summary.std * factor:.2f}"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,61 @@
+"""The printed table: numbers, units and rules."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from semiseg.evaluation.metrics import Distances, MaskScores, empty_scores
+from semiseg.evaluation.scores import Row, Scores
+from semiseg.evaluation.tables import plain, rich_table
+
+ABSENT = empty_scores(0, 0, (4, 4, 4), (1, 1, 1), "diagonal")
+MISSED = empty_scores(0, 9, (4, 4, 7), (1, 1, 1), "diagonal")
+
+
+def scored(dice):
+    return MaskScores(dice, 0.5, Distances.all_equal(2.0), Distances.all_equal(3.0), 10, 10)
+
+
+def scores(*rows, names=("background", "left", "right"), **options):
+    return Scores(rows, names, "diagonal", options.get("largest", False))
+
+
+def line(text, start):
+    return next(found for found in text.splitlines() if found.startswith(start))
+
+
+def test_numbers_units_and_rules():
+    text = plain(
+        scores(
+            *(Row("a", 1, scored(0.8)), Row("a", 2, ABSENT)),
+            *(Row("b", 1, scored(0.9)), Row("b", 2, MISSED)),
+        )
+    )
+    heading, left, right, mean = (line(text, start) for start in ("class", "left", "right", "mean  "))
+    for word in ("Dice %", "95HD mm", "ASD voxel", "empty P/T"):
+        assert word in heading
+    assert "85.00 ± 7.07" in left
+    assert left.split()[-2:] == ["2", "0/0"]
+    assert right.split()[1:5] == ["0.00", "0.00", "9.00", "9.00"]
+    assert right.split()[-2:] == ["1", "2/1"]
+    assert "42.50" in mean
+    assert "'diagonal'" in text
+    assert "pooled" in text
+    assert "\x1b" not in text
+
+
+def test_one_class_has_no_mean_row():
+    text = plain(scores(Row("a", 1, scored(0.8)), names=("background", "atrium")))
+    assert "80.00" in line(text, "atrium")
+    assert text.count("80.00") == 1
+
+
+def test_undefined_is_a_dash():
+    text = plain(scores(Row("a", 1, ABSENT), names=("background", "atrium")))
+    assert line(text, "atrium").split() == ["atrium", *"------", "0", "1/1"]
+
+
+def test_rich_table_carries_the_definitions():
+    table = rich_table(scores(Row("a", 1, scored(0.8)), names=("background", "atrium"), largest=True))
+    assert isinstance(table, Table)
+    assert "only: yes" in str(table.caption)
