@@ -1,1 +1,45 @@
-"""Medical image segmentation from a few labelled scans and many unlabelled ones."""
+"""Medical image segmentation from a few labelled scans and many unlabelled ones.
+
+Everything that the command line does is one call here; nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from semiseg.api import check, demo, evaluate, methods, predict, prepare, train
+    from semiseg.config import RunConfig
+    from semiseg.errors import InputError
+
+__version__ = "0.1.0"
+
+_HOME = {
+    **dict.fromkeys(("check", "demo", "evaluate", "methods", "predict", "prepare", "train"), "semiseg.api"),
+    "RunConfig": "semiseg.config",
+    "InputError": "semiseg.errors",
+}
+
+__all__ = [
+    "InputError",
+    "RunConfig",
+    "__version__",
+    "check",
+    "demo",
+    "evaluate",
+    "methods",
+    "predict",
+    "prepare",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'semiseg' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

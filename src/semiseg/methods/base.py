@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -185,9 +186,8 @@ def register(name: str, *, paper: str, title: str) -> Callable[[type[Method]], t
 
 def registry() -> dict[str, Entry]:
     """All registered methods by name, in alphabetical order."""
-    import semiseg.methods  # importing the package registers every method file
-
-    return dict(sorted(_REGISTRY.items())) if semiseg.methods else {}
+    import_module("semiseg.methods")  # registers every method file
+    return dict(sorted(_REGISTRY.items()))
 
 
 def entry(name: str) -> Entry:

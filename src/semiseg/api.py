@@ -1,0 +1,176 @@
+"""The commands as Python calls: plain arguments in, typed results out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from semiseg.data.checks import Report
+    from semiseg.data.store import Store
+    from semiseg.engine.run import Run
+    from semiseg.evaluation.scores import Scores
+
+PathLike = str | Path
+
+
+def check(data: PathLike) -> Report:
+    """Open every file of a dataset folder and report all problems at once, each with its remedy."""
+    from semiseg.data.checks import check as run
+
+    return run(Path(data))
+
+
+def prepare(
+    data: PathLike, prepared: PathLike | None = None, *, workers: int = 0, plan: PathLike | None = None
+) -> Store:
+    """Plan the dataset and write the prepared store; what is there already and still true is kept.
+
+    Args:
+        data: dataset folder in nnU-Net's raw layout.
+        prepared: folder to write; default `prepared` inside the dataset folder.
+        workers: processes; 0 takes all cores.
+        plan: an edited plan.json to follow instead of a new one.
+
+    Raises:
+        InputError: problems of the data, or the folder cannot be written.
+    """
+    from semiseg.data.prepare import prepare as run
+
+    return run(Path(data), _path(prepared), workers=workers, plan=_path(plan))
+
+
+def train(
+    data: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    config: PathLike | None = None,
+    assignments: Sequence[str] = (),
+    show: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train, or continue a training that was stopped; the same call again does the rest.
+
+    Args:
+        data: dataset folder; prepared first where that is not done yet.
+        output: run folder; default `runs/<dataset>_<method>_<labels>_s<seed>`.
+        config: YAML file with settings, such as the `config.yaml` of a run.
+        assignments: settings as the command line's `--set` takes them, `optimiser.lr=0.02`.
+        show: progress bar.
+        settings: fields of `RunConfig`, which win over those of the file: `method="dhc"`, `labelled=8`,
+            `options={"cross_weight": 0.1}`, `optimiser={"lr": 0.02}`.
+
+    Raises:
+        InputError: settings, data or folders are not usable; all problems are named.
+    """
+    from semiseg.config import load_config
+    from semiseg.engine.train import train as run
+
+    resolved = load_config(_path(config), {"data": data, **settings}, assignments)
+    return run(resolved, Path(output) if output else default_output(resolved), show=show)
+
+
+def default_output(config: Any) -> Path:
+    """Run folder that names dataset, method, labels and seed."""
+    drawn = f"l{config.labelled}" if config.labelled else "all"
+    labels = config.split.stem if config.split else drawn
+    return Path("runs") / f"{config.data.resolve().name}_{config.method}_{labels}_s{config.seed}"
+
+
+def predict(
+    run: PathLike,
+    scans: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    overlap: float = 0.5,
+    largest_component: bool = False,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    done: Any = lambda case: None,
+) -> dict[str, Path]:
+    """Label scans with a trained run; returns the written file of each case.
+
+    Args:
+        run: run folder.
+        scans: folder of scans (`CASE_0000.nii.gz`, one file per channel) or one file; default: the test cases of
+            the run's split.
+        output: folder to write; default `predictions` in the run folder (needed when `scans` are given).
+        overlap: share that neighbouring windows have in common.
+        largest_component: keep only the largest connected component of each class.
+        accelerator: device to use.
+        done: called with the case id after each written scan.
+
+    Raises:
+        InputError: run or scans are not usable.
+    """
+    from semiseg.engine.run import Run
+    from semiseg.errors import InputError
+    from semiseg.inference.predict import find_scans, load_predictor, predict_scans, test_scans
+
+    folder = Run(Path(run))
+    if scans is not None and output is None:
+        raise InputError("predict needs a folder for the predictions of the given scans: add -o OUT")
+    predictor = load_predictor(folder, accelerator=accelerator, overlap=overlap)
+    found = test_scans(folder) if scans is None else find_scans(Path(scans), len(predictor.plan.channels))
+    target = folder.predictions if output is None else Path(output)
+    return predict_scans(predictor, found, target, largest=largest_component, done=done)
+
+
+def evaluate(
+    predictions: PathLike,
+    labels: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    empty: Literal["official", "nan", "diagonal"] = "diagonal",
+    workers: int = 0,
+) -> Scores:
+    """Score predicted label files against reference labels, per class and case.
+
+    Args:
+        predictions: folder of predicted label files, or a run folder (then its test cases are scored, and the
+            opening of the test labels is counted in the run).
+        labels: folder of reference label files; not needed for a run folder.
+        output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
+        empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, or the volume `diagonal`.
+        workers: processes; 0 takes all cores.
+
+    Raises:
+        InputError: files are missing or do not fit together; all problems are named.
+    """
+    from semiseg.evaluation.runs import evaluate_folders, evaluate_run
+
+    source = Path(predictions)
+    if labels is None:
+        return evaluate_run(source, _path(output), empty=empty, workers=workers)
+    return evaluate_folders(source, Path(labels), _path(output), empty=empty, workers=workers)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method as `semiseg methods` shows it; `options` maps each option to type, default and description."""
+
+    name: str
+    title: str
+    paper: str
+    idea: str
+    options: Mapping[str, tuple[str, Any, str]]
+
+
+def methods() -> Sequence[MethodInfo]:
+    """All methods with papers, ideas and options."""
+    from semiseg.methods.base import registry
+    from semiseg.methods.describe import describe
+
+    return [describe(item) for item in registry().values()]
+
+
+def demo(output: PathLike = "demo", *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:
+    """Generate a small cohort, train the supervised control and MICD on it, and compare them; returns the summary."""
+    from semiseg.demo import demo as run
+
+    return run(Path(output), seeds=seeds, show=show)
+
+
+def _path(value: PathLike | None) -> Path | None:
+    return None if value is None else Path(value)

@@ -1,0 +1,202 @@
+"""Labelled and unlabelled patches as a pure function of (seed, step, rank).
+
+Every patch of a batch has a slot. Which case fills the slot, where the patch lies and how it is augmented follow from
+(seed, stream, step, slot) alone, so a batch is the same whatever was drawn before it, however many processes share
+the work, and wherever a run was resumed. Cases come in passes: each pass visits every case once in a new order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semiseg.data.augment import AugmentConfig, Params, apply, draw, margin
+from semiseg.data.store import Store
+from semiseg.errors import InputError
+from semiseg.methods.base import Batch
+
+_LABELLED, _UNLABELLED = 0, 1
+_ORDER, _PATCH = 0, 1
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What a batch is made of: numbers over all processes, patch sides, share of foreground-centred patches."""
+
+    labelled: int
+    unlabelled: int
+    patch: tuple[int, ...]
+    foreground: float
+    augment: AugmentConfig
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of every batch."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, count: int) -> range:
+        """Slots of this process among `count`."""
+        part = count // self.world
+        return range(self.rank * part, (self.rank + 1) * part)
+
+
+class Batches:
+    """`batches(step)` is the batch of that step on this process, on `device`."""
+
+    def __init__(
+        self,
+        store: Store,
+        labelled: Sequence[str],
+        unlabelled: Sequence[str],
+        plan: BatchPlan,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+        share: Share = Share(),
+    ) -> None:
+        _check_share(plan, share)
+        self._store, self._plan, self._seed = store, plan, seed
+        self._device, self._share = torch.device(device), share
+        self._streams = (tuple(labelled), tuple(unlabelled))
+        self._counts = (plan.labelled, plan.unlabelled if unlabelled else 0)
+        self._source = margin(plan.augment, plan.patch)
+        self._foreground = {case: _foreground_voxels(store.label(case)) for case in labelled}
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """Sides of the patches."""
+        return self._plan.patch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the unlabelled cases (over the labelled ones when there are no others)."""
+        stream = _UNLABELLED if self._counts[_UNLABELLED] else _LABELLED
+        return -(-len(self._streams[stream]) // self._counts[stream])
+
+    def cases(self, step: int) -> tuple[str, ...]:
+        """Case ids of all slots of `step` over all processes, labelled first."""
+        slots = [(stream, slot) for stream in (_LABELLED, _UNLABELLED) for slot in range(self._counts[stream])]
+        return tuple(self._case(stream, step, slot) for stream, slot in slots)
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of `step`."""
+        return self._to_device(self._read(step))
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches `start` to `stop - 1`; the next one is read from disk while the current one is in use."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = reader.submit(self._read, start)
+            for step in range(start, stop):
+                patches = ahead.result()
+                if step + 1 < stop:
+                    ahead = reader.submit(self._read, step + 1)
+                yield self._to_device(patches)
+
+    def _case(self, stream: int, step: int, slot: int) -> str:
+        cases = self._streams[stream]
+        lap, position = divmod(step * self._counts[stream] + slot, len(cases))
+        return cases[int(_order(self._seed, stream, lap, len(cases))[position])]
+
+    def _read(self, step: int) -> _Patches:
+        patches = _Patches([], [], [], [])
+        for stream in (_LABELLED, _UNLABELLED):
+            for slot in self._share.of(self._counts[stream]):
+                self._read_slot(patches, stream, step, slot)
+        return patches
+
+    def _read_slot(self, patches: _Patches, stream: int, step: int, slot: int) -> None:
+        rng = np.random.default_rng((self._seed, _PATCH, stream, step, slot))
+        case = self._case(stream, step, slot)
+        image = self._store.image(case)
+        corner = self._corner(case, image.shape[1:], rng, labelled=stream == _LABELLED)
+        patches.images.append(_window(image, corner, self._source, self._flat))
+        if stream == _LABELLED:
+            patches.labels.append(_window(self._store.label(case)[None], corner, self._source, self._flat)[0])
+        patches.params.append(draw(self._plan.augment, rng, self._plan.patch))
+        patches.cases.append(case)
+
+    @property
+    def _flat(self) -> bool:
+        return len(self._plan.patch) == 2
+
+    def _corner(self, case: str, shape: Sequence[int], rng: np.random.Generator, *, labelled: bool) -> tuple[int, ...]:
+        """First voxel of the source window (2D: in-plane corner and slice); it may lie outside of the volume."""
+        patch = self._plan.patch + (1,) * self._flat
+        rooms = [max(size - side, 0) for size, side in zip(shape, patch, strict=True)]
+        corner = [int(rng.integers(room + 1)) for room in rooms]
+        if labelled and rng.random() < self._plan.foreground and self._foreground[case]:
+            voxels = self._foreground[case][rng.integers(len(self._foreground[case]))]
+            centre = voxels[rng.integers(len(voxels))]
+            corner = [int(np.clip(c - side // 2, 0, room)) for c, side, room in zip(centre, patch, rooms, strict=True)]
+        short = [min(size - side, 0) // 2 for size, side in zip(shape, patch, strict=True)]
+        extra = [(source - side) // 2 for source, side in zip((*self._source, 1), patch, strict=False)]
+        return tuple(c + s - e for c, s, e in zip(corner, short, extra, strict=True))
+
+    def _to_device(self, patches: _Patches) -> Batch:
+        images = self._upload(np.stack(patches.images)).float()
+        labels = None
+        if patches.labels:
+            labels = self._upload(np.stack(patches.labels)).long()
+        images, augmented = apply(images, labels, patches.params, self._plan.patch)
+        if augmented is None:
+            augmented = images.new_empty((0, *self._plan.patch), dtype=torch.long)
+        return Batch(images, augmented, tuple(patches.cases))
+
+    def _upload(self, array: np.ndarray[Any, Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _Patches:
+    images: list[np.ndarray[Any, Any]]
+    labels: list[np.ndarray[Any, Any]]
+    params: list[Params]
+    cases: list[str]
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, stream: int, lap: int, count: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng((seed, _ORDER, stream, lap)).permutation(count)
+
+
+def _window(
+    array: np.ndarray[Any, Any], corner: Sequence[int], source: Sequence[int], flat: bool
+) -> np.ndarray[Any, Any]:
+    """`source`-sized window of `array` `[C, X, Y, Z]` at `corner`, zero where it leaves the volume."""
+    sides = (*source, 1) if flat else tuple(source)
+    window = np.zeros((array.shape[0], *sides), array.dtype)
+    spans = [(max(c, 0), min(c + s, n)) for c, s, n in zip(corner, sides, array.shape[1:], strict=True)]
+    if all(start < stop for start, stop in spans):
+        inner = tuple(slice(a - c, b - c) for (a, b), c in zip(spans, corner, strict=True))
+        window[(slice(None), *inner)] = array[(slice(None), *(slice(a, b) for a, b in spans))]
+    return window[..., 0] if flat else window
+
+
+def _foreground_voxels(label: np.ndarray[Any, Any], most: int = 20_000) -> list[np.ndarray[Any, Any]]:
+    """Coordinates of (at most `most`, evenly taken) voxels of each foreground class that is present."""
+    classes = [int(c) for c in np.unique(label) if c]
+    found = [np.argwhere(label == c).astype(np.int32) for c in classes]
+    return [voxels[:: -(-len(voxels) // most)] for voxels in found]
+
+
+def _check_share(plan: BatchPlan, share: Share) -> None:
+    uneven = {n: c for n, c in (("labelled", plan.labelled), ("unlabelled", plan.unlabelled)) if c % share.world}
+    if uneven:
+        parts = ", ".join(f"{count} {name} patches" for name, count in uneven.items())
+        raise InputError(
+            f"{parts} per step cannot be shared evenly by {share.world} processes: "
+            f"set batch.labelled and batch.unlabelled to multiples of {share.world}"
+        )

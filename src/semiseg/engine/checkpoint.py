@@ -1,0 +1,104 @@
+"""Checkpoints that survive a kill: tensors as safetensors, the rest as JSON, the JSON written last.
+
+A checkpoint counts only when its JSON is there and holds the checksum of the tensors. The last two are kept, and a
+damaged newest one falls back to the one before it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from semiseg.errors import InputError
+from semiseg.files import replacing, sha256, write_json
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors and JSON state of one moment of a run, both by name."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save(folder: Path, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write `<name>.safetensors`, then `<name>.json` with `state` and the checksum."""
+    path = folder / f"{name}.safetensors"
+    with replacing(path) as temporary:
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
+        digest = sha256(temporary)
+    write_json(folder / f"{name}.json", {**state, "sha256": digest})
+
+
+def save_step(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int = 2) -> None:
+    """Write the checkpoint of `step` and remove all but the last `keep`."""
+    save(folder, f"step_{step:07d}", tensors, {**state, "step": step})
+    for old in sorted(folder.glob("step_*.json"))[:-keep]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load(folder: Path, name: str) -> Checkpoint:
+    """The checkpoint `name`.
+
+    Raises:
+        InputError: it is missing, incomplete or was changed after it was written.
+    """
+    record, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
+    try:
+        state = json.loads(record.read_text(encoding="utf-8"))
+        if sha256(weights) != state["sha256"]:
+            raise InputError(f"{weights}: the content does not match its checksum; the file was changed or is damaged")
+        tensors = load_file(weights)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"{folder / name}: no usable checkpoint ({error})") from None
+    return Checkpoint(int(state.get("step", 0)), tensors, state)
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint of a step, or None; damaged ones are passed over with a warning."""
+    for record in sorted(folder.glob("step_*.json"), reverse=True):
+        try:
+            return load(folder, record.stem)
+        except InputError as error:
+            _log.warning("%s; trying the one before it", error)
+    return None
+
+
+def pack(method: nn.Module, optimisers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
+    """All tensors of method and optimisers under flat names."""
+    tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
+    for group, optimiser in optimisers.items():
+        for index, slots in optimiser.state_dict()["state"].items():
+            tensors |= {
+                f"optimiser.{group}.{index}.{key}": value for key, value in slots.items() if torch.is_tensor(value)
+            }
+    return tensors
+
+
+def unpack(tensors: Mapping[str, Tensor], method: nn.Module, optimisers: Mapping[str, Optimizer]) -> None:
+    """Put back what `pack` gave."""
+    method.load_state_dict(_below(tensors, "method."))
+    for group, optimiser in optimisers.items():
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below(tensors, f"optimiser.{group}.").items():
+            index, _, key = name.partition(".")
+            slots.setdefault(int(index), {})[key] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

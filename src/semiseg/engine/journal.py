@@ -1,0 +1,105 @@
+"""The record of a run: collects on the device, reads every few steps, tells the screen and the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semiseg.engine.logging import Bar, JsonLines, Logger, Meter, Stopwatch, TensorBoard
+from semiseg.engine.optim import learning_rate
+from semiseg.engine.session import Session
+from semiseg.errors import InputError
+from semiseg.files import write_json
+from semiseg.methods.base import Batch
+
+
+class Journal:
+    """Context that logs a session; only the first process writes."""
+
+    def __init__(self, session: Session, *, show: bool) -> None:
+        self._session = session
+        self._meter, self._watch = Meter(), Stopwatch()
+        self._streak: Tensor = torch.zeros((), device=session.fabric.device)
+        self._skips: Tensor = torch.zeros((), device=session.fabric.device)
+        self._loggers: list[Logger] = []
+        self._bar: Bar | None = None
+        self._last_read = session.progress.step
+        if session.fabric.is_global_zero:
+            self._open(show)
+
+    def _open(self, show: bool) -> None:
+        run, config, step = self._session.run, self._session.config, self._session.progress.step
+        self._bar = Bar(config.method, config.steps, step, shown=show)
+        self._loggers = [JsonLines(run.log, step), TensorBoard(run.path / "tensorboard", step), self._bar]
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for logger in self._loggers:
+            logger.close()
+
+    def add(self, terms: Mapping[str, Tensor], total: Tensor, skipped: Tensor) -> None:
+        """Take the terms of one update; `skipped` is 1 when it was left out."""
+        self._meter.add({**terms, "total": total})
+        self._streak = (self._streak + skipped) * skipped
+        self._skips = self._skips + skipped
+
+    def tick(self, step: int, batch: Batch) -> None:
+        """`step` steps are done; read when it is time."""
+        self._watch.add(len(batch.cases))
+        if self._bar:
+            self._bar.advance()
+        if step % self._session.config.log_every == 0:
+            self.read(step)
+
+    def read(self, step: int) -> None:
+        """Fetch what was collected since the last reading and write it.
+
+        Raises:
+            InputError: too many updates in a row were non-finite.
+        """
+        if step == self._last_read:
+            return
+        self._last_read = step
+        streak, skips = torch.stack([self._streak, self._skips]).tolist()
+        self._skips = torch.zeros_like(self._skips)
+        session = self._session
+        session.progress.skipped += int(skips)
+        self._write(
+            {
+                "step": step,
+                "loss": self._meter.read(),
+                "lr": learning_rate(session.config.optimiser, step - 1, session.config.steps),
+                "patches_per_second": self._watch.rate() * session.fabric.world_size,
+                "skipped": session.progress.skipped,
+                "observed": {name: value.tolist() for name, value in session.method.observations().items()},
+            }
+        )
+        if streak >= session.config.max_skipped:
+            self._give_up(step, int(streak))
+
+    def validated(self, step: int, score: float) -> None:
+        """Write a validation score (mean foreground Dice)."""
+        self._write({"step": step, "validation": {"dice": score}})
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        for logger in self._loggers:
+            logger.write(record)
+
+    def _give_up(self, step: int, streak: int) -> None:
+        session = self._session
+        suspects = {index: session.batches.cases(index) for index in range(max(step - streak, 0), step)}
+        dump = session.run.path / "non_finite.json"
+        if session.fabric.is_global_zero:
+            write_json(dump, {"step": step, "in_a_row": streak, "cases_of_step": suspects})
+        raise InputError(
+            f"the loss was not finite for {streak} updates in a row up to step {step}: lower optimiser.lr, "
+            f"set precision: fp32, or look at the cases listed in {dump}; the last checkpoint is kept"
+        )

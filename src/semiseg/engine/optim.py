@@ -1,0 +1,52 @@
+"""Optimisers, the learning rate as a pure function of the step, and the guarded update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from semiseg.config import OptimiserConfig
+
+
+def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
+    """Learning rate of `step` (from 0) of `steps`."""
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    progress = step / steps
+    factors: dict[str, float] = {
+        "constant": 1.0,
+        "poly": (1 - progress) ** config.power,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        "step": config.factor ** (step // config.every),
+    }
+    return config.lr * warm * factors[config.schedule]
+
+
+def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The configured optimiser in its fused form, which can skip an update without asking the host."""
+    if config.name == "adamw":
+        return AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return SGD(
+        parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def guarded_step(optimiser: Optimizer, loss: Tensor, clip: float | None) -> Tensor:
+    """Clip the gradients, then update unless loss or gradients are non-finite; returns 1.0 if skipped, else 0.0.
+
+    The decision stays on the device: fused optimisers leave parameters and momentum alone where `found_inf` is 1.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.clip_grad_norm_(parameters, clip if clip is not None else math.inf)
+    skipped = 1.0 - (torch.isfinite(norm) & torch.isfinite(loss.detach())).float()
+    optimiser.found_inf = skipped  # type: ignore[attr-defined]
+    optimiser.step()
+    return skipped

@@ -1,0 +1,161 @@
+"""The run folder: what was asked, on what data, by which software, and who is working on it now."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from semiseg.config import RunConfig
+from semiseg.data.plan import Plan
+from semiseg.data.splits import Split, save_split
+from semiseg.errors import InputError
+from semiseg.files import write_json, write_text
+from semiseg.validation import parse, read_mapping
+
+_PACKAGES = ("semiseg", "torch", "lightning-fabric", "numpy", "scipy", "nibabel")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and the files in it."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of the predicted label files."""
+        return self.path / "predictions"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object per logged step."""
+        return self.path / "log.jsonl"
+
+    def config(self) -> RunConfig:
+        """The configuration that the run was started with."""
+        if not (self.path / "config.yaml").is_file():
+            raise InputError(f"{self.path}: no run folder (config.yaml is missing): give the folder that train wrote")
+        return parse(RunConfig, read_mapping(self.path / "config.yaml"), str(self.path / "config.yaml"))
+
+    def plan(self) -> Plan:
+        """The plan that the run was trained with."""
+        return Plan.load(self.path / "plan.json")
+
+    def split(self) -> Split:
+        """The roles of the cases."""
+        values = read_mapping(self.path / "split.json")
+        roles = {role: tuple(values.get(role, ())) for role in ("labelled", "unlabelled", "validation", "test")}
+        return Split(**roles, note=str(values.get("note", "")))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the final weights have been written."""
+        return (self.checkpoints / "final.json").is_file()
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Hold the folder for this process; the operating system lets go of it when the process dies.
+
+    Raises:
+        InputError: another process holds it, or it cannot be written.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        file = (run.path / ".lock").open("a+")
+    except OSError as error:
+        raise InputError(
+            f"{run.path}: cannot be written ({error.strerror}): choose another folder with --output"
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InputError(
+                f"{run.path}: process {file.read().strip()} is working in this folder: wait or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def start(run: Run, config: RunConfig, plan: Plan, split: Split, facts: dict[str, Any]) -> None:
+    """Write the documents of a new run, or check that the folder belongs to the same one.
+
+    Raises:
+        InputError: the folder holds a run with other settings, plan or split; every difference is named.
+    """
+    if (run.path / "config.yaml").exists():
+        _check_same(run, config, plan, split)
+        return
+    write_json(run.path / "provenance.json", provenance(facts))
+    plan.save(run.path / "plan.json")
+    save_split(split, run.path / "split.json")
+    write_text(run.path / "config.yaml", config.to_yaml())
+
+
+def _check_same(run: Run, config: RunConfig, plan: Plan, split: Split) -> None:
+    was, now = run.config().model_dump(mode="json"), config.model_dump(mode="json")
+    changed = [f"{name}: was {was[name]!r}, now {now[name]!r}" for name in now if was[name] != now[name]]
+    if run.plan() != plan:
+        changed.append("plan.json differs: the dataset was prepared anew")
+    if run.split().digest != split.digest:
+        changed.append("the split differs")
+    if changed:
+        raise InputError(
+            f"{run.path}: holds a run with other settings: choose another --output, or restore these",
+            *(f"  {change}" for change in changed),
+        )
+
+
+def provenance(facts: dict[str, Any]) -> dict[str, Any]:
+    """Software, machine, time and source state, together with `facts`."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git": _git_state(),
+        **facts,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state() -> str | None:
+    """Commit of the package's own checkout, marked `+changes` when it has uncommitted ones."""
+    folder = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty=+changes", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,106 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semiseg.config import RunConfig
+from semiseg.engine.journal import Journal
+from semiseg.engine.memory import explained
+from semiseg.engine.optim import guarded_step, learning_rate
+from semiseg.engine.run import Run
+from semiseg.engine.session import Session, open_session
+from semiseg.engine.validate import validate
+from semiseg.methods.base import Batch
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: RunConfig, output: Path, *, show: bool = True) -> Run:
+    """Train as `config` says in the run folder `output`; a folder that holds a part of this run is continued.
+
+    SIGINT and SIGTERM end it after the current step with a checkpoint; then `Run.finished` is False.
+
+    Raises:
+        InputError: settings, data or folder are not usable, or the loss stayed non-finite.
+    """
+    run = Run(output)
+    if run.finished and run.config() == config:
+        _log.info("%s is finished already", output)
+        return run
+    with open_session(config, run) as session, Journal(session, show=show) as journal, interrupts() as stop:
+        session.stepper.train()
+        first = session.progress.step
+        with explained(session):
+            for step, batch in enumerate(session.batches.stream(first, config.steps), first):
+                train_step(session, journal, step, batch)
+                session.progress.step = step + 1
+                journal.tick(step + 1, batch)
+                _keep(session, journal, stop)
+                if stop:
+                    return run
+        session.save_weights("final")
+    return run
+
+
+def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> None:
+    """One batch: backward and update at each loss that the method yields, then the code after its last one."""
+    config = session.config
+    rate = learning_rate(config.optimiser, step, config.steps)
+    session.seed(step)
+    losses = session.method.step(batch, session.clock(step))
+    while (loss := session.stepper(losses)) is not None:
+        group, total, terms = loss
+        for optimiser in session.optimisers.values():
+            optimiser.zero_grad()
+        session.fabric.backward(total)
+        skipped = guarded_step(_at_rate(session, group, rate), total, config.optimiser.clip)
+        journal.add(terms, total, skipped)
+
+
+def _at_rate(session: Session, group: str, rate: float) -> torch.optim.Optimizer:
+    optimiser = session.optimisers[group]
+    for parameters in optimiser.param_groups:
+        parameters["lr"] = rate
+    return optimiser
+
+
+def _keep(session: Session, journal: Journal, stop: list[int]) -> None:
+    """Select and save when it is time, or when the run shall stop."""
+    config, step = session.config, session.progress.step
+    last = step == config.steps
+    if config.select == "best" and (last or step % config.validate_every == 0):
+        score = validate(session)
+        journal.validated(step, score)
+        if score > session.progress.best_score:
+            session.progress.best_score, session.progress.best_step = score, step
+            session.save_weights("best")
+    if last or stop or step % config.checkpoint_every == 0:
+        journal.read(step)
+        session.save()
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """A list that is empty until SIGINT or SIGTERM arrives; the second signal acts as usual."""
+    received: list[int] = []
+    usual: dict[int, Any] = {}
+
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        signal.signal(number, usual[number])
+
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        usual[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

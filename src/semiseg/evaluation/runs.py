@@ -1,0 +1,89 @@
+"""Scoring a run on its test cases (counted), or any folder of predictions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from semiseg.data.dataset import open_dataset
+from semiseg.engine.run import Run
+from semiseg.errors import InputError
+from semiseg.evaluation.evaluate import evaluate
+from semiseg.evaluation.metrics import EmptyRule
+from semiseg.evaluation.scores import Scores
+from semiseg.files import write_json
+
+
+def evaluate_folders(
+    predictions: Path, labels: Path, output: Path | None, *, empty: EmptyRule, workers: int = 0
+) -> Scores:
+    """Score every label file of `labels`; class names come from the `dataset.json` beside that folder, if there is one.
+
+    Raises:
+        InputError: files are missing or do not fit together.
+    """
+    names = _class_names(labels.parent / "dataset.json")
+    return evaluate(predictions, labels, class_names=names, output=output or predictions, empty=empty, workers=workers)
+
+
+def evaluate_run(path: Path, output: Path | None, *, empty: EmptyRule, workers: int = 0) -> Scores:
+    """Score a run's predictions of its test cases, and count that the test labels were opened.
+
+    Protocol, label budget and the count travel with the scores.
+
+    Raises:
+        InputError: no run folder, no test cases, no labels for them, or predictions are missing.
+    """
+    run = Run(path)
+    config, split, plan = run.config(), run.split(), run.plan()
+    if not split.test:
+        raise InputError(f"{path}: its split has no test cases: score a folder, as in semiseg evaluate PRED LABELS")
+    if not run.predictions.is_dir():
+        raise InputError(f"{path}: no predictions yet: run semiseg predict {path}")
+    dataset = open_dataset(config.data)
+    labels = {case: label for case in split.test if (label := dataset.cases[case].label) is not None}
+    opened = _count_opening(run)
+    scores = evaluate(
+        run.predictions,
+        labels,
+        class_names=plan.class_names,
+        cases=split.test,
+        empty=empty,
+        workers=workers,
+    )
+    facts = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+    kept = {name: facts[name] for name in ("protocol", "label_budget", "split")}
+    scores = replace(scores, provenance={**scores.provenance, **kept, "method": config.method, "test_opened": opened})
+    scores.save(output or path)
+    return scores
+
+
+def heading(scores: Scores) -> str:
+    """One line that says under which rules the scores of a run were reached; empty for plain folders."""
+    facts = scores.provenance
+    if "label_budget" not in facts:
+        return ""
+    budget: dict[str, int] = facts["label_budget"]
+    return (
+        f"method: {facts['method']} · protocol: {facts['protocol']} · label budget: {budget['training']} (training) + "
+        f"{budget['selection']} (selection) · test labels opened {facts['test_opened']} time(s)"
+    )
+
+
+def _count_opening(run: Run) -> int:
+    file = run.path / "test_opened.json"
+    opened = 1 + (json.loads(file.read_text(encoding="utf-8"))["times"] if file.exists() else 0)
+    write_json(file, {"times": opened})
+    return opened
+
+
+def _class_names(path: Path) -> tuple[str, ...] | None:
+    if not path.is_file():
+        return None
+    try:
+        labels: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        return tuple(sorted(labels, key=lambda name: int(labels[name])))
+    except (ValueError, KeyError, TypeError):
+        return None

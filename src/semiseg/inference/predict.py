@@ -1,0 +1,157 @@
+"""From a run and scans to label files in the scans' own geometry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semiseg.data.dataset import open_dataset
+from semiseg.data.geometry import restore
+from semiseg.data.plan import Plan
+from semiseg.data.preprocess import preprocess
+from semiseg.data.readers import read_image, write_label
+from semiseg.engine import checkpoint
+from semiseg.engine.precision import autocast, resolve_precision
+from semiseg.engine.run import Run
+from semiseg.engine.session import network_builder, patch_of
+from semiseg.errors import InputError
+from semiseg.inference.components import largest_component
+from semiseg.inference.windows import sliding_windows
+from semiseg.methods.base import Method, Task, entry
+from semiseg.validation import parse
+
+_log = logging.getLogger(__name__)
+
+Accelerator = Literal["auto", "cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained method, ready to label scans.
+
+    Attributes:
+        overlap: share of the patch that neighbouring windows have in common.
+        batch: windows per call of the network.
+    """
+
+    method: Method
+    plan: Plan
+    patch: tuple[int, ...]
+    device: torch.device
+    precision: str
+    overlap: float = 0.5
+    batch: int = 4
+
+    def probabilities(self, image: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+        """Class probabilities `[C, X, Y, Z]` of a stored-grid image `[channels, X, Y, Z]`."""
+        stride = tuple(max(round(side * (1 - self.overlap)), 1) for side in self.patch)
+        with torch.inference_mode():
+            return sliding_windows(
+                self._forward,
+                torch.from_numpy(image).to(self.device),
+                self.patch,
+                stride,
+                batch=self.batch,
+                weights="gaussian",
+            )
+
+    def label(self, paths: Sequence[Path]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """Class indices of one scan (one file per channel) on the scan's own grid `[X, Y, Z]`."""
+        image, geometry = preprocess(read_image(paths), self.plan)
+        return restore(self.probabilities(image).cpu().numpy(), geometry)
+
+    def _forward(self, windows: Tensor) -> Tensor:
+        with autocast(self.device, self.precision):
+            return self.method.predict(windows).float()
+
+
+def load_predictor(run: Run, *, accelerator: Accelerator = "auto", overlap: float = 0.5) -> Predictor:
+    """The method of a finished run with its selected weights, in eval mode.
+
+    Raises:
+        InputError: no run folder, training has not ended, or the weights are damaged.
+    """
+    config, plan = run.config(), run.plan()
+    name = config.select if config.select == "best" else "final"
+    if not run.finished:
+        raise InputError(
+            f"{run.path}: the training has not ended yet: continue it with semiseg train --config "
+            f"{run.path / 'config.yaml'} --output {run.path}"
+        )
+    found = checkpoint.load(run.checkpoints, name)
+    cls = entry(config.method).cls
+    build = network_builder(config, plan)
+    method = cls(parse(cls.Config, config.options, "options"), Task(**found.state["task"]), build)
+    checkpoint.unpack(found.tensors, method, {})
+    method.load_extra_state(found.state["extra"])
+    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if use_gpu else "cpu")
+    with torch.device("meta"):
+        patch = patch_of(config, plan, build())
+    precision = resolve_precision(config.precision, accelerator)
+    return Predictor(method.to(device).eval(), plan, patch, device, precision, overlap)
+
+
+def predict_scans(
+    predictor: Predictor,
+    scans: Mapping[str, Sequence[Path]],
+    output: Path,
+    *,
+    largest: bool = False,
+    done: Callable[[str], None] = lambda case: None,
+) -> dict[str, Path]:
+    """Label every scan and write `output/CASE.nii.gz`; returns the written file of each case."""
+    written = {}
+    for case, paths in scans.items():
+        label = predictor.label(paths)
+        if largest:
+            label = largest_component(label)
+        written[case] = output / f"{case}.nii.gz"
+        write_label(written[case], label, reference=paths[0])
+        done(case)
+    return written
+
+
+def find_scans(source: Path, channels: int) -> dict[str, tuple[Path, ...]]:
+    """Scans in a folder (or one file): `CASE_0000.nii.gz`, one per channel, or `CASE.nii.gz` for one channel.
+
+    Raises:
+        InputError: nothing is there, or a scan has another number of channels than the run was trained on.
+    """
+    files = [source] if source.is_file() else sorted((*source.glob("*.nii.gz"), *source.glob("*.nii")))
+    if not files:
+        raise InputError(f"{source}: no .nii or .nii.gz files: give a folder of scans or one scan")
+    scans: dict[str, list[Path]] = {}
+    for file in files:
+        stem = file.name.removesuffix(".gz").removesuffix(".nii")
+        head, _, tail = stem.rpartition("_")
+        scans.setdefault(head if head and len(tail) == 4 and tail.isdigit() else stem, []).append(file)
+    wrong = [f"{case}: {len(paths)}" for case, paths in scans.items() if len(paths) != channels]
+    if wrong:
+        raise InputError(
+            f"{source}: the run was trained on {channels} channel(s) per scan (CASE_0000.nii.gz, CASE_0001.nii.gz, "
+            f"...); other numbers of files came for {', '.join(wrong)}"
+        )
+    return {case: tuple(paths) for case, paths in scans.items()}
+
+
+def test_scans(run: Run) -> dict[str, tuple[Path, ...]]:
+    """Scans of the run's test cases.
+
+    Raises:
+        InputError: the run's split has no test cases.
+    """
+    cases = run.split().test
+    if not cases:
+        raise InputError(
+            f"{run.path}: its split has no test cases: name the scans, as in semiseg predict {run.path} SCANS -o OUT"
+        )
+    dataset = open_dataset(run.config().data)
+    return {case: dataset.cases[case].images for case in cases}

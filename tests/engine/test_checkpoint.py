@@ -1,0 +1,101 @@
+"""Checkpoints: whole or not there, checked, and bit-exact."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from semiseg.config import OptimiserConfig
+from semiseg.engine import checkpoint
+from semiseg.engine.optim import guarded_step, make_optimiser
+from semiseg.errors import InputError
+
+
+def _trained(name: str, steps: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(3)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    optimiser = make_optimiser(OptimiserConfig(name=name), module.parameters())
+    _continue(module, optimiser, range(steps))
+    return module, optimiser
+
+
+def _continue(module: torch.nn.Module, optimiser: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        optimiser.zero_grad()
+        loss = module(torch.randn(6, 4, generator=torch.Generator().manual_seed(step))).square().sum()
+        loss.backward()
+        guarded_step(optimiser, loss, 1.0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_five_and_five_steps_equal_ten(tmp_path: Path, name: str) -> None:
+    whole, _ = _trained(name, 10)
+    first, first_optimiser = _trained(name, 5)
+    checkpoint.save_step(tmp_path, 5, checkpoint.pack(first, {"main": first_optimiser}), {"extra": {}})
+    second, second_optimiser = _trained(name, 0)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    assert found.step == 5
+    checkpoint.unpack(found.tensors, second, {"main": second_optimiser})
+    _continue(second, second_optimiser, range(5, 10))
+    for ours, theirs in zip(second.state_dict().values(), whole.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def _save(folder: Path, *steps: int) -> None:
+    for step in steps:
+        checkpoint.save_step(folder, step, {"method.x": torch.full((3,), float(step))}, {"extra": {}})
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    _save(tmp_path, 1, 2, 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "step_0000002.json",
+        "step_0000002.safetensors",
+        "step_0000003.json",
+        "step_0000003.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "no_json", "bad_json", "no_tensors"])
+def test_a_damaged_newest_one_falls_back(tmp_path: Path, damage: str) -> None:
+    _save(tmp_path, 1, 2)
+    weights, record = tmp_path / "step_0000002.safetensors", tmp_path / "step_0000002.json"
+    content = bytearray(weights.read_bytes())
+    if damage == "flip":
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    elif damage == "cut":
+        weights.write_bytes(content[:-4])
+    elif damage == "no_json":
+        record.unlink()
+    elif damage == "bad_json":
+        record.write_text(record.read_text()[:20])
+    else:
+        weights.unlink()
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    assert found.step == 1
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path) is None
+    with pytest.raises(InputError, match="no usable checkpoint"):
+        checkpoint.load(tmp_path, "final")
+
+
+def test_tampering_is_told(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "final", {"method.x": torch.ones(2)}, {})
+    record = tmp_path / "final.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "sha256": "0" * 64}))
+    with pytest.raises(InputError, match="does not match its checksum"):
+        checkpoint.load(tmp_path, "final")
+
+
+def test_unwritable_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        _save(tmp_path / "file", 1)

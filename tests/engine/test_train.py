@@ -1,0 +1,236 @@
+"""Training end to end on a tiny dataset: exact resume, kills, signals, two processes, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from semiseg.config import RunConfig, load_config
+from semiseg.engine.run import Run, locked
+from semiseg.engine.train import train
+from semiseg.errors import InputError
+from semiseg.methods.base import Method
+from tiny import tiny_dataset
+
+SMALL = {
+    "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
+    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
+    "accelerator": "cpu",
+    "precision": "fp32",
+    "checkpoint_every": 4,
+    "log_every": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("tiny"), cases=8, labelled=5)
+
+
+def _config(data: Path, **settings: object) -> RunConfig:
+    return load_config(None, {"data": data, "steps": 12, "labelled": 3, "method": "micd", **SMALL, **settings})
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / "final.safetensors")
+
+
+def _same(one: Path, other: Path) -> bool:
+    first, second = _weights(one), _weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="session")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    return train(_config(data), tmp_path_factory.mktemp("runs") / "whole", show=False).path
+
+
+def test_run_folder_is_complete(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "config.yaml",
+        "plan.json",
+        "split.json",
+        "provenance.json",
+        "log.jsonl",
+        "tensorboard",
+        "checkpoints",
+    } <= names
+    lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(2, 13, 2))
+    assert all(line["skipped"] == 0 and line["patches_per_second"] > 0 for line in lines)
+    facts = json.loads((finished / "provenance.json").read_text())
+    assert facts["label_budget"] == {"training": 3, "selection": 0}
+    assert facts["protocol"] == "honest"
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    train(_config(data), tmp_path / "again", show=False)
+    assert _same(tmp_path / "again", finished)
+    train(_config(data, seed=1), tmp_path / "other", show=False)
+    assert not _same(tmp_path / "other", finished)
+
+
+def test_stopped_anywhere_and_continued_is_bit_identical(
+    data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semiseg.engine import train as module
+
+    real, calls = module.train_step, []
+
+    def interrupted(*args: object) -> None:
+        calls.append(args)
+        if len(calls) in (3, 4, 11):  # inside of a checkpoint interval, right after a resume, near the end
+            raise KeyboardInterrupt
+        real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_step", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train(_config(data), tmp_path, show=False)
+    run = train(_config(data), tmp_path, show=False)
+    assert run.finished
+    assert _same(tmp_path, finished)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == list(range(2, 13, 2))
+
+
+def _command(config: Path, output: Path, *, launcher: tuple[str, ...] = ()) -> list[str]:
+    start = launcher or (sys.executable,)
+    return [*start, "-m", "semiseg.cli", "train", "--config", str(config), "--output", str(output)]
+
+
+def _wait_for_step(run: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the log holds `step` or the process has ended."""
+    log = run / "log.jsonl"
+    while process.poll() is None:
+        if log.exists() and any(f'"step": {number},' in log.read_text() for number in range(step, step + 3)):
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_three_kills_change_nothing(data: Path, tmp_path: Path) -> None:
+    config = _config(data, steps=60, method="mean_teacher", checkpoint_every=5)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    whole = train(config, tmp_path / "whole", show=False).path
+    moments = sorted(random.Random(5).sample(range(4, 50), 3))
+    for moment in moments:
+        process = subprocess.Popen(_command(tmp_path / "config.yaml", tmp_path / "killed"), stdout=subprocess.DEVNULL)
+        _wait_for_step(tmp_path / "killed", moment, process)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not Run(tmp_path / "killed").finished
+    subprocess.run(_command(tmp_path / "config.yaml", tmp_path / "killed"), check=True, stdout=subprocess.DEVNULL)
+    assert _same(tmp_path / "killed", whole)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_tells_how_to_continue(data: Path, tmp_path: Path) -> None:
+    config = _config(data, steps=100_000, method="supervised")
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    process = subprocess.Popen(_command(tmp_path / "config.yaml", tmp_path / "run"), stdout=subprocess.PIPE, text=True)
+    _wait_for_step(tmp_path / "run", 6, process)  # type: ignore[arg-type]
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert f"Continue: semiseg train --config {tmp_path / 'run' / 'config.yaml'}" in output.replace("\n", "")
+    assert any((tmp_path / "run" / "checkpoints").glob("step_*.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["supervised", "dhc"])
+def test_two_processes_give_the_weights_of_one(data: Path, tmp_path: Path, method: str) -> None:
+    config = _config(data, steps=4, method=method, optimiser={"clip": None})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    one = train(config, tmp_path / "one", show=False).path
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        _command(tmp_path / "config.yaml", tmp_path / "two", launcher=launcher),
+        check=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    first, second = _weights(one), _weights(tmp_path / "two")
+    for name, tensor in first.items():
+        torch.testing.assert_close(
+            second[name], tensor, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_a_folder_with_another_run_is_refused(data: Path, finished: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        train(_config(data, seed=3, steps=20), finished, show=False)
+    assert "steps: was 12, now 20" in str(caught.value)
+    assert "seed: was 0, now 3" in str(caught.value)
+
+
+def test_a_folder_in_use_is_refused_with_the_process_id(tmp_path: Path) -> None:
+    with (
+        locked(Run(tmp_path)),
+        pytest.raises(InputError, match=f"process {os.getpid()} is working"),
+        locked(Run(tmp_path)),
+    ):
+        pass
+    with locked(Run(tmp_path)):
+        pass
+
+
+def test_non_finite_losses_are_skipped_counted_and_end_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semiseg.methods.supervised import Supervised
+
+    real = Supervised.step
+
+    def broken(self: Method, batch: object, clock: object) -> object:
+        for loss in real(self, batch, clock):  # type: ignore[arg-type]
+            worse = float("nan") if clock.step >= 4 else 1.0  # type: ignore[attr-defined]
+            yield type(loss)({name: term * worse for name, term in loss.terms.items()})
+
+    monkeypatch.setattr(Supervised, "step", broken)
+    with pytest.raises(InputError, match="not finite for 6 updates in a row"):
+        train(_config(data, method="supervised", max_skipped=5), tmp_path, show=False)
+    dump = json.loads((tmp_path / "non_finite.json").read_text())
+    assert dump["in_a_row"] == 6
+    assert set(dump["cases_of_step"]) == {"4", "5", "6", "7", "8", "9"}
+    saved = load_file(sorted((tmp_path / "checkpoints").glob("*.safetensors"))[-1])
+    assert all(tensor.isfinite().all() for tensor in saved.values())
+
+
+def test_best_weights_come_from_validation_cases_of_the_budget(data: Path, tmp_path: Path) -> None:
+    config = _config(data, method="supervised", labelled=2, validation=1, test=1, select="best", validate_every=5)
+    run = train(config, tmp_path, show=False)
+    facts = json.loads((tmp_path / "provenance.json").read_text())
+    assert facts["label_budget"] == {"training": 2, "selection": 1}
+    assert (run.checkpoints / "best.json").exists()
+    records = [json.loads(line) for line in run.log.read_text().splitlines()]
+    assert [record["step"] for record in records if "validation" in record] == [5, 10, 12]
+
+
+def test_paper_protocol_is_stamped(data: Path, tmp_path: Path) -> None:
+    config = _config(data, method="supervised", labelled=2, test=2, select="best", protocol="paper", steps=2)
+    train(config, tmp_path, show=False)
+    facts = json.loads((tmp_path / "provenance.json").read_text())
+    assert facts["protocol"] == "paper (test-selected)"
+    assert facts["label_budget"]["selection"] == 2
+
+
+def test_bf16_trains(data: Path, tmp_path: Path) -> None:
+    run = train(_config(data, precision="bf16", steps=3), tmp_path, show=False)
+    assert all(tensor.isfinite().all() for tensor in _weights(run.path).values())
