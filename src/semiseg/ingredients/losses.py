@@ -132,7 +132,8 @@ def _weighted_mean(sums: ClassSums, weight: Tensor | None, strict: bool) -> Tens
     if weight is None:
         return sums.surprise.sum() / sums.voxels.sum()
     weight = weight.to(sums.voxels.dtype)
-    return _ratio(weight @ sums.surprise, weight @ sums.voxels, strict)
+    # Products and sums: a matrix product would be taken in half precision under autocast.
+    return _ratio((weight * sums.surprise).sum(), (weight * sums.voxels).sum(), strict)
 
 
 def _ratio(total: Tensor, weight: Tensor, strict: bool) -> Tensor:
