@@ -140,6 +140,13 @@ def test_blur_agrees_with_scipy(sigma):
     assert_allclose(out.numpy(), np.stack(expected), atol=1e-5)
 
 
+def test_blur_of_a_sample_ends_at_its_own_radius_beside_a_wider_one():
+    images = torch.zeros(2, 1, 15, 15)
+    images[:, :, 7, 7] = 1
+    out, _ = apply(images, None, [Params(flips=(False, False), blur=sigma) for sigma in (0.5, 2.0)], (15, 15))
+    assert torch.equal(out[0, 0, 7].nonzero().ravel(), torch.arange(5, 10))
+
+
 def test_grey_values_agree_with_plain_formulas():
     image = np.random.default_rng(0).normal(size=(2, 9, 8)).astype(np.float32)
     flips = (False, False)
@@ -244,7 +251,9 @@ def test_sizes_that_do_not_fit_are_refused():
         apply(images, torch.zeros(1, 7, 8), [Params(), Params()], (8, 8))
 
 
-@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"scaling": (1.2, 0.8)}, {"rotation": -1}, {"shear": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"flip": 1.5}, {"scaling": (1.2, 0.8)}, {"rotation": -1}, {"flip_axes": (3,)}, {"shear": 1}]
+)
 def test_settings_out_of_bounds_are_refused(wrong):
     with pytest.raises(ValidationError):
         AugmentConfig(**wrong)

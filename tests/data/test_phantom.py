@@ -121,7 +121,7 @@ def test_any_number_of_organs_keeps_the_order_of_the_list(organs):
 
 
 def test_sizes_span_orders_of_magnitude():
-    config = PhantomConfig(shape=(128, 96, 96), organs=15)
+    config = PhantomConfig(shape=(96, 72, 72), organs=15)
     counts = np.mean([np.bincount(make_case(config, i).label.ravel(), minlength=16)[1:] for i in range(3)], axis=0)
     assert counts.max() / counts.min() > 200
     few = [counts[ORGANS.index(name)] for name in chosen(3)]

@@ -32,6 +32,7 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+_Axis = Annotated[int, Field(ge=0, le=2)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 _Factor = Annotated[float, Field(ge=0.25, le=4)]
 FactorRange = Annotated[tuple[_Factor, _Factor], AfterValidator(_ordered)]
@@ -45,7 +46,9 @@ class AugmentConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip: Probability = Field(0.5, description="probability of a flip, for each axis in flip_axes")
-    flip_axes: tuple[int, ...] | None = Field(None, description="axes that may be flipped; None: all")
+    flip_axes: tuple[_Axis, ...] | None = Field(
+        None, description="axes that may be flipped; None: all. Leave out left-right where sides are told apart"
+    )
     rot90: Probability = Field(0.0, description="probability of a quarter turn in a plane with equal sides")
     spatial: Probability = Field(0.2, description="probability of a rotation with scaling")
     rotation: float = Field(15.0, ge=0, le=180, description="largest angle about each axis, degrees")
