@@ -1,13 +1,16 @@
-"""The protocol that all networks follow, and their registry."""
+"""The protocol that all networks follow."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+
+from semiseg.errors import did_you_mean
 
 Init = Literal["default", "kaiming", "xavier"]
 
@@ -20,14 +23,26 @@ class Tap:
     stride: tuple[int, ...]
 
 
+class NetworkOptions(BaseModel):
+    """Options of a network: typed, bounded, documented fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class Network(nn.Module, ABC):
     """A segmentation network: images in, logits at full size out, intermediate features on request.
 
+    A network is built as `cls(options, channels=..., classes=..., spatial_dims=...)`, mostly by
+    `semiseg.networks.build_network`.
+
     Attributes:
         taps: every feature that can be asked for; `enc1 ...` (fine to coarse, the last one is the bottleneck),
-            `dec1 ...` (coarse to fine, before any dropout), `head1 ...` (logits at `dec1 ...`, with deep supervision).
+            `dec1 ...` (coarse to fine), all before any dropout, and with deep supervision `head1 ...` (logits of
+            `dec1 ...` at their own resolution; the last decoder stage has the main head only).
         divisor: what each spatial side must be a multiple of.
     """
+
+    Options: ClassVar[type[NetworkOptions]]
 
     taps: dict[str, Tap]
     divisor: tuple[int, ...]
@@ -49,7 +64,11 @@ class Network(nn.Module, ABC):
         Args:
             x: images `[B, channels, *S]`, each side a multiple of `divisor`.
             taps: names of features to return.
-            dropout: `None` follows the mode (on in train mode); `False` switches it off for this call only.
+            dropout: for this call only: `None` follows the mode (on in train mode), `False` is off, `True` is on
+                (in eval mode too). Normalisations follow the mode in any case.
+
+        Raises:
+            ValueError: a side is not a multiple of `divisor`, the number of axes is wrong, or a tap is unknown.
         """
         return super().__call__(*args, **kwargs)
 
@@ -58,15 +77,44 @@ class Network(nn.Module, ABC):
         self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]: ...
 
+    def check_call(self, x: Tensor, taps: Iterable[str]) -> None:
+        """Refuse what `forward` cannot take; the errors are those of `__call__`."""
+        sides = tuple(x.shape[2:])
+        if len(sides) != len(self.divisor):
+            raise ValueError(f"expected images [B, channels, {len(self.divisor)} sides], came {list(x.shape)}")
+        if any(side % unit for side, unit in zip(sides, self.divisor, strict=True)):
+            raise ValueError(f"sides {list(sides)} are not multiples of {list(self.divisor)}: pad or choose others")
+        for name in taps:
+            if name not in self.taps:
+                raise ValueError(f"no tap {name!r}: {did_you_mean(name, self.taps)}")
 
-NETWORKS: dict[str, type[Network]] = {}
+
+def stage_taps(
+    widths: Sequence[int], strides: Sequence[tuple[int, ...]], classes: int, *, deep_supervision: bool
+) -> dict[str, Tap]:
+    """Taps of an encoder-decoder whose stages, fine to coarse, have these channels and strides to the input."""
+    features = [Tap(width, stride) for width, stride in zip(widths, strides, strict=True)]
+    decoder = features[-2::-1]
+    taps = {f"enc{number}": tap for number, tap in enumerate(features, start=1)}
+    taps |= {f"dec{number}": tap for number, tap in enumerate(decoder, start=1)}
+    if deep_supervision:
+        taps |= {f"head{number}": Tap(classes, tap.stride) for number, tap in enumerate(decoder[:-1], start=1)}
+    return taps
 
 
-def register_network(name: str) -> Callable[[type[Network]], type[Network]]:
-    """Class decorator that makes a network known under `name`."""
+class Recorder:
+    """Keeps the features that are asked for, and no others, so that the rest can be freed."""
 
-    def add(cls: type[Network]) -> type[Network]:
-        NETWORKS[name] = cls
-        return cls
+    def __init__(self, taps: tuple[str, ...]) -> None:
+        self.taps = taps
+        self._kept: dict[str, Tensor] = {}
 
-    return add
+    def __call__(self, name: str, feature: Tensor) -> Tensor:
+        """`feature` itself, kept if `name` was asked for."""
+        if name in self.taps:
+            self._kept[name] = feature
+        return feature
+
+    def result(self, logits: Tensor) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """What `forward` returns: the logits, with the features in the order in which they were asked for, if any."""
+        return (logits, {name: self._kept[name] for name in self.taps}) if self.taps else logits

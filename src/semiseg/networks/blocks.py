@@ -1,0 +1,130 @@
+"""What networks are built from, in 2D and 3D alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg.networks.base import Init
+
+Normalisation = Literal["batch", "instance", "group", "none"]
+Upsampling = Literal["transposed", "linear", "nearest"]
+
+GROUPS = 16
+"""Groups of group normalisation."""
+
+Maker = Callable[..., nn.Module]
+
+CONVOLUTION: dict[int, Maker] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Maker] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_BATCH: dict[int, Maker] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+class InstanceNorm(nn.Module):
+    """Every channel of every sample brought to mean 0 and variance 1 by its own statistics, in train and eval mode."""
+
+    def __init__(self, channels: int, *, affine: bool, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.shape[2:].numel() == 1:
+            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        # The same map by CPU kernels that are 1.5 to 3 times as fast, forward and backward together: group
+        # normalisation for contiguous features, batch normalisation of single samples for channels-last ones.
+        if x.is_contiguous():
+            return F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
+        samples = [
+            F.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
+            for sample in torch.split(x, 1)
+        ]
+        return torch.cat(samples)
+
+
+def normalisation(kind: Normalisation, channels: int, dims: int, *, affine_instance: bool) -> nn.Module:
+    """A normalisation layer; the identity for `none`."""
+    match kind:
+        case "batch":
+            return _BATCH[dims](channels)
+        case "instance":
+            return InstanceNorm(channels, affine=affine_instance)
+        case "group":
+            return nn.GroupNorm(GROUPS, channels)
+        case "none":
+            return nn.Identity()
+
+
+class ConvUnit(nn.Module):
+    """Resampling (if any), convolution, normalisation, activation."""
+
+    def __init__(
+        self, conv: nn.Module, norm: nn.Module, activation: nn.Module, resample: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.conv = conv
+        self.norm = norm
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.resample is not None:
+            x = self.resample(x)
+        y: Tensor = self.activation(self.norm(self.conv(x)))
+        return y
+
+
+class LinearUpsample(nn.Module):
+    """Each side doubled by linear interpolation that keeps the corner voxels where they are."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.mode = _LINEAR[dims]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=True)
+
+
+class NearestUpsample(nn.Module):
+    """Each side doubled by repeating voxels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def drop_channels(x: Tensor, p: float, active: bool) -> Tensor:
+    """Whole channels of single samples set to zero with probability `p`, the others scaled by 1/(1 - p)."""
+    if not active or p == 0:
+        return x
+    return torch.feature_dropout(x, p, True)
+
+
+def same_padding(kernel: Sequence[int]) -> tuple[int, ...]:
+    """Padding that keeps the sides, for odd kernels."""
+    return tuple(side // 2 for side in kernel)
+
+
+def initialise(network: nn.Module, init: Init) -> None:
+    """Redraw the weights of convolutions and set normalisations to scale 1 and shift 0, in place.
+
+    `kaiming`: normal, standard deviation sqrt(2 / fan_in); `xavier`: normal, sqrt(2 / (fan_in + fan_out)); `default`
+    changes nothing. Biases and transposed convolutions keep what they have, as in the official co-training code.
+    """
+    if init == "default":
+        return
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            if init == "kaiming":
+                nn.init.kaiming_normal_(module.weight)
+            else:
+                nn.init.xavier_normal_(module.weight)
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d | nn.GroupNorm | InstanceNorm):
+            for parameter, value in ((module.weight, 1.0), (module.bias, 0.0)):
+                if parameter is not None:
+                    nn.init.constant_(parameter, value)
