@@ -116,7 +116,7 @@ class MICD(Method):
             terms["cmd"] = a + b
         weight = c.weight * ramp_up(clock, c.ramp, c.ramp_length)
         yield Loss(terms, {name: weight for name in terms if name != "supervised"})
-        for teacher, student in zip(self.teachers, self.students, strict=True):
+        for teacher, student in zip(self.teachers, self.students, strict=False):  # no teachers without CMD
             teacher.update(student, clock.step)
 
     def predict(self, images: Tensor) -> Tensor:

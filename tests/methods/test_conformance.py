@@ -1,0 +1,208 @@
+"""What every registered method must do, in 2D and 3D, for two and for four classes."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import fields
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from semiseg.ingredients.ema import Teacher
+from semiseg.methods.base import Batch, Clock, Method, Task, entry, registry
+from semiseg.networks import build_network
+
+SIDE = {2: 16, 3: 8}
+METHODS = sorted(registry())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Threads cost more than they bring on tensors this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make(name: str, dims: int, classes: int, seed: int = 0) -> Method:
+    """A method on a tiny U-Net."""
+    torch.manual_seed(seed)
+    build = partial(
+        build_network,
+        "unet",
+        channels=1,
+        classes=classes,
+        spatial_dims=dims,
+        filters=(4, 8),
+        strides=((1,) * dims, (2,) * dims),
+        normalisation="batch",
+    )
+    voxels = tuple(1000 // 4**c for c in range(classes))
+    cls = entry(name).cls
+    return cls(cls.Config(), Task(classes, 1, dims, voxels), build).train()
+
+
+def make_batch(dims: int, classes: int, labelled: int = 2, unlabelled: int = 2, seed: int = 1) -> Batch:
+    """Images whose brightness tells the class."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (labelled + unlabelled, *(SIDE[dims],) * dims)
+    classes_of = torch.randint(classes, shape, generator=generator)
+    images = (classes_of + 0.1 * torch.randn(shape, generator=generator)).unsqueeze(1)
+    return Batch(images, classes_of[:labelled], tuple(f"case{i}" for i in range(shape[0])))
+
+
+def optimisers(method: Method, lr: float = 0.05) -> dict[str, torch.optim.Optimizer]:
+    return {name: torch.optim.SGD(group, lr=lr, momentum=0.9) for name, group in method.groups().items()}
+
+
+def train(method: Method, batch: Batch, step: int, optimiser, steps: int = 100, bf16: bool = False) -> list[dict]:
+    """One step as the engine makes it; the loss terms of every yield."""
+    torch.manual_seed(1000 + step)
+    losses, found = method.step(batch, Clock(step, steps, step, steps)), []
+    while True:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss = next(losses, None)
+            total = None if loss is None else loss.total
+        if total is None:
+            return found
+        for each in optimiser.values():
+            each.zero_grad()
+        total.backward()
+        optimiser[loss.group].step()
+        found.append({name: term.detach() for name, term in loss.terms.items()} | {"total": total.detach()})
+
+
+def every_case(function):
+    function = pytest.mark.parametrize("classes", [2, 4])(function)
+    function = pytest.mark.parametrize("dims", [2, 3])(function)
+    return pytest.mark.parametrize("name", METHODS)(function)
+
+
+def all_finite(method: Method, found: list[dict]) -> bool:
+    values = [term for terms in found for term in terms.values()]
+    values += [value for value in method.state_dict().values() if value.is_floating_point()]
+    return bool(found) and all(torch.isfinite(value).all() for value in values)
+
+
+@every_case
+@pytest.mark.parametrize("bf16", [False, True])
+def test_steps_are_finite_and_reach_every_parameter(name, dims, classes, bf16):
+    method = make(name, dims, classes)
+    optimiser, reached = optimisers(method), set()
+    for step in range(2):
+        found = train(method, make_batch(dims, classes), step, optimiser, bf16=bf16)
+        assert all_finite(method, found)
+        reached |= {key for key, p in method.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    trained = {key for key, p in method.named_parameters() if p.requires_grad}
+    # The bias of a convolution before a normalisation has a gradient of exactly zero in exact arithmetic.
+    assert {key for key in trained - reached if not key.endswith("bias")} == set()
+    assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+    grouped = [p for group in method.groups().values() for p in group]
+    assert {id(p) for p in grouped} == {id(p) for p in method.parameters() if p.requires_grad}
+    assert len({id(p) for p in grouped}) == len(grouped)
+
+
+@every_case
+def test_teachers_have_no_gradient(name, dims, classes):
+    method = make(name, dims, classes)
+    train(method, make_batch(dims, classes), 3, optimisers(method))
+    for teacher in (module for module in method.modules() if isinstance(module, Teacher)):
+        assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+
+
+@every_case
+def test_batch_without_foreground(name, dims, classes):
+    method, batch = make(name, dims, classes), make_batch(dims, classes)
+    empty = Batch(batch.images, torch.zeros_like(batch.labels), batch.cases)
+    assert all_finite(method, train(method, empty, 0, optimisers(method)))
+
+
+@every_case
+@pytest.mark.parametrize(("labelled", "unlabelled"), [(1, 1), (2, 0)])
+def test_small_batches(name, dims, classes, labelled, unlabelled):
+    method, batch = make(name, dims, classes), make_batch(dims, classes, labelled, unlabelled)
+    assert all_finite(method, train(method, batch, 0, optimisers(method)))
+
+
+@every_case
+def test_saved_state_continues_bit_equal(name, dims, classes):
+    first, batch = make(name, dims, classes), make_batch(dims, classes)
+    optimiser = optimisers(first)
+    for step in range(2):
+        train(first, batch, step, optimiser)
+    second = make(name, dims, classes, seed=9)
+    resumed = optimisers(second)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    second.load_extra_state(json.loads(json.dumps(first.extra_state())))
+    for key, saved in optimiser.items():
+        resumed[key].load_state_dict(deepcopy(saved.state_dict()))
+    one, other = train(first, batch, 2, optimiser), train(second, batch, 2, resumed)
+    assert [t["total"] for t in one] == [t["total"] for t in other]
+    assert first.extra_state() == second.extra_state()
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+
+
+@every_case
+def test_predictions_are_probabilities(name, dims, classes):
+    method = make(name, dims, classes).eval()
+    images = make_batch(dims, classes).images
+    before = deepcopy(method.state_dict())
+    with torch.no_grad():
+        probabilities = method.predict(images)
+        assert torch.equal(probabilities, method.predict(images))
+    assert probabilities.shape == (len(images), classes, *images.shape[2:])
+    torch.testing.assert_close(probabilities.sum(1), torch.ones_like(probabilities[:, 0]))
+    assert all(torch.equal(value, method.state_dict()[key]) for key, value in before.items())
+
+
+@every_case
+def test_supervised_loss_falls(name, dims, classes):
+    method, batch = make(name, dims, classes), make_batch(dims, classes)
+    optimiser = optimisers(method)
+    values = [train(method, batch, step, optimiser)[0]["supervised"].item() for step in range(20)]
+    assert sum(values[-3:]) / 3 < values[0] - 0.05
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_are_bounded_and_documented(name):
+    cls = entry(name).cls
+    for option, field in cls.Config.model_fields.items():
+        assert field.description, f"{name}.{option} has no description"
+        assert not field.is_required(), f"{name}.{option} has no default"
+    assert cls.__doc__
+    assert entry(name).paper
+    assert cls.__mro__[1] is Method, "a method is abstract or final: none inherits from another"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_observations_are_small_tensors(name):
+    method = make(name, 2, 3)
+    train(method, make_batch(2, 3), 0, optimisers(method))
+    for value in method.observations().values():
+        assert value.numel() <= 64
+        assert not value.requires_grad
+
+
+def test_a_batch_holds_no_labels_of_unlabelled_patches():
+    assert {field.name for field in fields(Batch)} == {"images", "labels", "cases"}
+    batch = make_batch(2, 3, labelled=2, unlabelled=3)
+    assert (batch.n, len(batch.labels), len(batch.labelled), len(batch.unlabelled)) == (2, 2, 2, 3)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_unlabelled_images_matter_only_where_declared(name):
+    batch = make_batch(2, 3)
+    changed = Batch(torch.cat([batch.labelled, batch.unlabelled.flip(2) + 1]), batch.labels)
+    weights = []
+    for each in (batch, changed):
+        method = make(name, 2, 3)
+        optimiser = optimisers(method)
+        for step in range(2):
+            train(method, each, step, optimiser)
+        weights.append(nn.utils.parameters_to_vector([p for p in method.parameters() if p.requires_grad]).detach())
+    assert torch.equal(*weights) != entry(name).cls.uses_unlabelled
