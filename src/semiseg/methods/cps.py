@@ -11,6 +11,7 @@ from torch import Tensor
 from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss, dice_ce
 from semiseg.ingredients.modules import ModuleListOf
+from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import LENGTH_DOC, RAMP_DOC, RampUnit, ramp_up
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
 from semiseg.networks.base import Init
@@ -45,7 +46,7 @@ class CPS(Method):
         c = self.config
         logits = [net(batch.images) for net in self.nets]
         first = 0 if c.cross_on == "all" else batch.n
-        cross = cross_pseudo_loss([z[first:] for z in logits], [z[first:].argmax(1) for z in logits])
+        cross = cross_pseudo_loss([z[first:] for z in logits], [hard_labels(z[first:]) for z in logits])
         a, b = (self._supervised(z[: batch.n], batch.labels) for z in logits)
         weight = c.weight * ramp_up(clock, c.ramp, c.ramp_length)
         yield Loss({"supervised": a + b, "cross": cross}, {"cross": weight})

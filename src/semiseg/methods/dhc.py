@@ -11,6 +11,7 @@ from semiseg.ingredients.class_weights import MOMENTUM_DOC, WEIGHTING_DOC, WINDO
 from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import STRICT_DOC, cross_pseudo_loss, dice_ce
 from semiseg.ingredients.modules import ModuleListOf
+from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import LENGTH_DOC, RAMP_DOC, RampUnit, ramp_up
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
 from semiseg.networks.base import Init
@@ -49,7 +50,7 @@ class DHC(Method):
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config
         logits = [net(batch.images) for net in self.nets]
-        labels = [z.argmax(1) for z in logits]
+        labels = [hard_labels(z) for z in logits]
         weights = [w.update(y, batch.labels) for w, y in zip(self.class_weights, labels, strict=True)]
         a, b = (
             dice_ce(z[: batch.n], batch.labels, "dhc", w, strict=c.strict) for z, w in zip(logits, weights, strict=True)

@@ -18,6 +18,7 @@ from semiseg.ingredients.features import Direction, feature_consistency, stage_w
 from semiseg.ingredients.losses import STRICT_DOC, cross_entropy, cross_pseudo_loss, dice_ce
 from semiseg.ingredients.masking import Fill, draw_block_mask, hide
 from semiseg.ingredients.modules import ModuleListOf
+from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import LENGTH_DOC, RAMP_DOC, RampUnit, ramp_up
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
 from semiseg.networks.base import Init
@@ -100,7 +101,7 @@ class MICD(Method):
         # Clean passes first: autocast keeps the cast weights of the first pass, and without gradient they carry none.
         clean = self._view([x, x], with_features=c.cfc and not c.kl_masked)
         masked = self._masked_view(x, clean)
-        targets = [teacher(x).argmax(1) for teacher in self.teachers]
+        targets = [hard_labels(teacher(x)) for teacher in self.teachers]
         w = [weights.update(y, batch.labels) for weights, y in zip(self.class_weights, clean.labels, strict=True)]
 
         terms = {"supervised": self._supervised(clean, batch, w)}
@@ -131,7 +132,7 @@ class MICD(Method):
         taps = self.students[0].decoder_taps if with_features else ()
         passes = [net(x, taps=taps) if taps else (net(x), {}) for net, x in zip(self.students, images, strict=True)]
         logits = [z for z, _ in passes]
-        return View(logits, [z.argmax(1) for z in logits], [[found[tap] for tap in taps] for _, found in passes])
+        return View(logits, [hard_labels(z) for z in logits], [[found[tap] for tap in taps] for _, found in passes])
 
     def _masked_view(self, x: Tensor, clean: View) -> View:
         """The view with hidden blocks; the clean one where no term needs it. Gradient only where a term trains it."""
