@@ -157,7 +157,7 @@ def _problems(options: UNetOptions, strides: Sequence[Count], dims: int) -> list
     problems = []
     if len(strides) != len(options.filters):
         problems.append(
-            f"network unet: expected one stride per stage, came {len(options.filters)} filters and {len(strides)} strides"
+            f"network unet: expected one stride per stage, came {len(options.filters)} filters, {len(strides)} strides"
         )
     if any(len(stage) != dims or min(stage) < 1 for stage in strides):
         problems.append(f"network unet: strides: expected {dims} positive numbers per stage, came {shown}")

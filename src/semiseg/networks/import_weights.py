@@ -1,0 +1,187 @@
+"""Weights from elsewhere: files of this package, and checkpoints of the official code of the papers."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from semiseg.errors import InputError, raise_all
+from semiseg.networks.base import Network
+
+_ENCODER = ("one", "two", "three", "four", "five")
+_DECODER = ("six", "seven", "eight", "nine")
+_STAGES = {f"block_{name}": f"encoder.{number}" for number, name in enumerate(_ENCODER)}
+_STAGES |= {f"block_{name}": f"decoder.{number}" for number, name in enumerate(_DECODER)}
+_RESAMPLERS = {f"block_{name}_dw": f"down.{number}" for number, name in enumerate(_ENCODER[:-1])}
+_RESAMPLERS |= {f"block_{name}_up": f"up.{number}" for number, name in enumerate((_ENCODER + _DECODER)[4:8])}
+
+_LAYER = re.compile(r"(?P<block>block_\w+)\.conv\.(?P<index>\d+)\.(?P<leaf>\w+)")
+_HALF = re.compile(r"(encoder|decoder)\d*\.(?=block_|out_conv)")
+_LISTED = 6
+
+
+def import_weights(path: Path | str, network: Network, *, entry: str | None = None, ignore: Sequence[str] = ()) -> None:
+    """Load a weights file into `network`, in place; every value must fit and nothing may be left over.
+
+    Args:
+        path: `.safetensors`, or any other ending: a PyTorch checkpoint, of which only tensors are read.
+        network: built with the options (filters, classes, normalisation, ...) that the weights were trained with.
+        entry: which of several state dicts of a checkpoint; needed only if there are several.
+        ignore: beginnings of names that are to be left out, such as `decoder2.`.
+
+    Raises:
+        InputError: the file cannot be read, holds no or several state dicts, or names or shapes do not fit.
+    """
+    path = Path(path)
+    state = _chosen(_read(path), entry, path)
+    unused = [prefix for prefix in ignore if not any(name.startswith(prefix) for name in state)]
+    raise_all(f"{path}: ignore: no name begins with {prefix!r}" for prefix in unused)
+    state = {name: value for name, value in state.items() if not name.startswith(tuple(ignore))}
+    load_state(network, import_official(state), str(path))
+
+
+def import_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict with the names of the official V-Nets replaced by those of `VNet`; other names stay.
+
+    Understood are the names of UA-MT and DHC (`block_one.conv.0.weight`), of the pancreas variants (`branchs.0`
+    for the last stage and head), of the encoder-decoder families (`encoder.`, `decoder1.`), and `module.` in front.
+
+    Raises:
+        InputError: two names become one, as with several decoders.
+    """
+    plain = {name: _plain(name) for name in state}
+    convolutions: dict[str, list[int]] = defaultdict(list)
+    for name, value in state.items():
+        layer = _LAYER.fullmatch(plain[name])
+        if layer and layer["leaf"] == "weight" and value.ndim >= 4:
+            convolutions[layer["block"]].append(int(layer["index"]))
+    renamed: dict[str, Tensor] = {}
+    sources: dict[str, list[str]] = defaultdict(list)
+    for name, value in state.items():
+        target = _own_name(plain[name], convolutions)
+        sources[target].append(name)
+        renamed[target] = value
+    clashes = [names for names in sources.values() if len(names) > 1]
+    if clashes:
+        raise InputError(
+            f"the weights hold several networks or decoders ({' and '.join(clashes[0])} stand for the same layer): "
+            f"leave the others out with `ignore`, such as ignore=('{clashes[0][-1].split('.')[0]}.',)"
+        )
+    return renamed
+
+
+def load_state(network: Network, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy `state` into `network`; counters of batch normalisation may be absent (old files have none).
+
+    Raises:
+        InputError: names are missing or left over, or shapes differ; all of them are told, and nothing is loaded.
+    """
+    own = network.state_dict()
+    counters = {name for name in own if name.endswith(".num_batches_tracked")}
+    missing = own.keys() - state.keys() - counters
+    unexpected = state.keys() - own.keys()
+    shapes = [
+        f"{name} expected {list(own[name].shape)}, came {list(state[name].shape)}"
+        for name in own.keys() & state.keys()
+        if own[name].shape != state[name].shape
+    ]
+    problems = [
+        f"{source}: {what.format(len(found))}: {_listed(found)}"
+        for what, found in (
+            ("the network needs {} more", missing),
+            ("{} too many, without a place in the network", unexpected),
+            ("{} of another shape", shapes),
+        )
+        if found
+    ]
+    if problems:
+        advice = "build the network with the options of the weights (filters, classes, normalisation, upsampling ...)"
+        raise InputError(*problems, f"{source}: {advice}, or leave parts out with `ignore`")
+    network.load_state_dict({**own, **state})
+
+
+def _plain(name: str) -> str:
+    """The name as UA-MT has it, without the wrappers that other code bases put around it."""
+    name = name.removeprefix("module.")
+    name = _HALF.sub("", name, count=1) if _HALF.match(name) else name
+    name = re.sub(r"^branchs\.0\.0\.", "block_nine.", name)
+    return re.sub(r"^branchs\.0\.\d+\.(?=weight$|bias$)", "out_conv.", name)
+
+
+def _own_name(name: str, convolutions: Mapping[str, list[int]]) -> str:
+    """The name in `VNet`.
+
+    The official blocks are flat sequences in which a layer's index depends on the normalisation and the way of
+    up-sampling, so layers are counted from the convolutions.
+    """
+    if name.startswith("out_conv."):
+        return "head." + name.removeprefix("out_conv.")
+    layer = _LAYER.fullmatch(name)
+    if layer is None:
+        return name
+    block, index = layer["block"], int(layer["index"])
+    unit = sum(other <= index for other in convolutions.get(block, ())) - 1
+    part = f"{'conv' if index in convolutions.get(block, ()) else 'norm'}.{layer['leaf']}"
+    if block in _STAGES and unit >= 0:
+        return f"{_STAGES[block]}.{unit}.{part}"
+    if block in _RESAMPLERS and unit == 0:
+        return f"{_RESAMPLERS[block]}.{part}"
+    return name
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path}: is no PyTorch checkpoint, or holds Python objects besides tensors, which are not opened because "
+            "they could run code: save its state dict alone (torch.save(network.state_dict(), path)) where you trust it"
+        ) from None
+    except (RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: is no weights file (safetensors or PyTorch), or is damaged: {first}") from None
+
+
+def _chosen(content: Any, entry: str | None, path: Path) -> dict[str, Tensor]:
+    """The state dict of a checkpoint's content."""
+    if _is_state(content):
+        if entry is not None:
+            raise InputError(f"{path}: has no entry {entry!r}: it is a single state dict, so leave `entry` out")
+        return dict(content)
+    items = content.items() if isinstance(content, Mapping) else ()
+    nested = {str(name): value for name, value in items if _is_state(value)}
+    if not nested:
+        raise InputError(
+            f"{path}: expected names with tensors (a state dict), came {type(content).__name__} without any"
+        )
+    if entry is None and len(nested) == 1:
+        entry = next(iter(nested))
+    if entry not in nested:
+        raise InputError(f"{path}: choose one of its state dicts with `entry`: {', '.join(sorted(nested))}")
+    return dict(nested[entry])
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items())
+    )
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = ", ".join(sorted(names)[:_LISTED])
+    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
