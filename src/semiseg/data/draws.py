@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +46,8 @@ class Drawn:
     test: tuple[Group, ...]
 
 
-def draw_groups(groups: Sequence[Group], classes: Collection[int], wanted: Wanted, seed: int) -> Drawn | str:
-    """A random draw with exactly the `wanted` numbers and all `classes` among the labelled; else why there is none.
+def draw_groups(groups: Sequence[Group], classes: Mapping[int, str], wanted: Wanted, seed: int) -> Drawn | str:
+    """A random draw of the `wanted` numbers with all `classes` (names by index) labelled; else why there is none.
 
     A few patients that hold every class are set aside first and will be labelled; test, validation and the other
     labelled patients follow in random order. So test and validation do not depend on the number of labelled cases,
@@ -58,7 +58,7 @@ def draw_groups(groups: Sequence[Group], classes: Collection[int], wanted: Wante
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng((seed, attempt))
         order = [groups[index] for index in rng.permutation(len(groups))]
-        cover = _cover(order, classes)
+        cover = _cover(order, classes.keys())
         size = sum(group.size for group in cover)
         smallest = size if smallest is None else min(smallest, size)
         drawn = _fill(order, cover, wanted) if size <= wanted.labelled else None
@@ -67,7 +67,8 @@ def draw_groups(groups: Sequence[Group], classes: Collection[int], wanted: Wante
     if smallest is not None and smallest > wanted.labelled:
         return (
             f"expected labelled cases that hold every class, came too few: {wanted.labelled} case(s) were "
-            f"asked for, the smallest set of whole patients that was found has {smallest}: ask for {smallest} or more"
+            f"asked for, the smallest set of whole patients that was found has {smallest} "
+            f"({_rarest(groups, classes)}): ask for {smallest} or more"
         )
     sizes = Counter(group.size for group in groups)
     listed = ", ".join(f"{count} with {size}" for size, count in sorted(sizes.items()))
@@ -75,6 +76,12 @@ def draw_groups(groups: Sequence[Group], classes: Collection[int], wanted: Wante
         f"expected numbers that whole patients add up to and that leave every class to the labelled cases, came "
         f"{wanted}: choose others (patients by their number of labelled scans: {listed})"
     )
+
+
+def _rarest(groups: Sequence[Group], classes: Mapping[int, str]) -> str:
+    held = {index: sum(index in group.classes for group in groups) for index in classes}
+    index = min(held, key=lambda key: held[key])
+    return f"class {index}, {classes[index]}, is in {held[index]} of {len(groups)} patients"
 
 
 def _cover(order: Sequence[Group], classes: Collection[int]) -> list[Group]:

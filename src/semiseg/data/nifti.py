@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.wrapstruct import WrapStructError
 
 from semiseg.errors import InputError
 
@@ -26,7 +27,8 @@ _KINDS: dict[int, type[nib.Nifti1Image]] = {
     348: nib.Nifti1Image,
     540: nib.Nifti2Image,
 }  # by size of the header in bytes
-_MM = {"meter": 1e3, "micron": 1e-3}
+_UNIT_BITS = 0b111
+_MM = {1: 1e3, 3: 1e-3}  # by unit code; 1 is metres, 3 microns, and what is unknown is taken for mm
 _DEFLATE_RATIO = 1032  # the most that deflate can shrink anything
 _SLACK = 1 << 16
 _CHUNK = 1 << 20
@@ -39,6 +41,7 @@ _BROKEN = (
     ImageFileError,
     HeaderDataError,
     HeaderTypeError,
+    WrapStructError,
 )
 
 
@@ -82,8 +85,9 @@ def _opened(path: Path) -> Iterator[tuple[nib.Nifti1Image, io.BufferedIOBase]]:
         if size == 0:
             raise InputError(f"{path}: expected a NIfTI file, came an empty one (0 bytes): copy it again")
         with _stream(path) as stream:
-            image = _kind(stream, path).from_stream(stream)
-            _check_header(image, path, size)
+            with np.errstate(all="ignore"):  # what a damaged header makes overflow is refused below
+                image = _kind(stream, path).from_stream(stream)
+                _check_header(image, path, size)
             yield image, stream
     except PermissionError as error:
         raise InputError(f"{path}: expected a readable file, came {error.strerror}: change its permissions") from error
@@ -111,8 +115,8 @@ def stored_type(image: nib.Nifti1Image) -> np.dtype[Any]:
 def affine_mm(image: nib.Nifti1Image) -> Array:
     """Voxel indices -> RAS+ position in mm, `[4, 4]`, also where the header counts in metres or microns."""
     affine = np.array(image.affine, dtype=np.float64)
-    header: Any = image.header
-    affine[:3] *= _MM.get(header.get_xyzt_units()[0], 1.0)
+    unit = int(cast(Any, image.header)["xyzt_units"]) & _UNIT_BITS
+    affine[:3] *= _MM.get(unit, 1.0)
     return affine
 
 

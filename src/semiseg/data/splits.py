@@ -173,15 +173,15 @@ def draw_split(
     raise_all(_number_problems(wanted, len(voxels), seed))
     names = patient_groups(dataset, content or {})
     groups = _labelled_groups(dataset, voxels, names)
-    classes = range(1, len(dataset.class_names))
+    classes = dict(list(enumerate(dataset.class_names))[1:])
     raise_all(
-        f"labelled: expected a case with class {index} ({dataset.class_names[index]}), came none, so the class cannot "
+        f"labelled: expected a case with class {index} ({classes[index]}), came none, so the class cannot "
         "be covered: label one, or remove the class from dataset.json"
-        for index in absent(groups, classes)
+        for index in absent(groups, classes.keys())
     )
     drawn = draw_groups(groups, classes, wanted, seed)
     if isinstance(drawn, str):
-        raise InputError(f"labelled: {drawn}{_rare(dataset, groups)}")
+        raise InputError(f"labelled: {drawn}")
     kept = {group.name for group in (*drawn.validation, *drawn.test)}
     chosen = set(_cases(drawn.labelled))
     return Split(
@@ -217,10 +217,3 @@ def _labelled_groups(dataset: Dataset, voxels: Mapping[str, Sequence[int]], name
 
 def _cases(groups: Iterable[Group]) -> tuple[str, ...]:
     return tuple(case for group in groups for case in group.cases)
-
-
-def _rare(dataset: Dataset, groups: Sequence[Group]) -> str:
-    """Half a sentence on the rarest class, which is what makes small draws impossible."""
-    held = {index: sum(index in group.classes for group in groups) for index in range(1, len(dataset.class_names))}
-    index = min(held, key=lambda key: held[key])
-    return f"; class {index} ({dataset.class_names[index]}) is the rarest, in {held[index]} of {len(groups)} patients"
