@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_ATTEMPTS = 100
+_ATTEMPTS = 200
 
 
 @dataclass(frozen=True)
