@@ -23,7 +23,7 @@ from semiseg.engine.optim import guarded_step, learning_rate, make_optimiser
     ],
 )
 def test_learning_rate(settings: dict[str, object], step: int, expected: float) -> None:
-    assert learning_rate(OptimiserConfig(**settings), step, 100) == pytest.approx(expected, rel=1e-12)
+    assert learning_rate(OptimiserConfig(name="sgd", **settings), step, 100) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -31,7 +31,7 @@ def test_update_equals_the_plain_optimiser(name: str) -> None:
     torch.manual_seed(0)
     start = torch.randn(5)
     ours, plain = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
-    config = OptimiserConfig(name=name, clip=None)
+    config = OptimiserConfig(name=name, lr=0.01, clip=None)
     optimiser = make_optimiser(config, [ours])
     if name == "sgd":
         reference: torch.optim.Optimizer = torch.optim.SGD(
@@ -69,7 +69,9 @@ def test_non_finite_updates_leave_everything_alone(name: str, bad: float) -> Non
 
 def test_gradients_are_clipped() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
-    optimiser = make_optimiser(OptimiserConfig(momentum=0, nesterov=False, weight_decay=0, lr=1, clip=5), [parameter])
+    optimiser = make_optimiser(
+        OptimiserConfig(name="sgd", momentum=0, nesterov=False, weight_decay=0, lr=1, clip=5), [parameter]
+    )
     loss = (parameter * torch.tensor([30.0, 40.0])).sum()
     loss.backward()
     guarded_step(optimiser, loss, 5.0)

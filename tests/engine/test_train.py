@@ -157,7 +157,7 @@ def test_two_processes_give_the_weights_of_one(data: Path, tmp_path: Path, metho
     config = _config(data, steps=4, method=method, optimiser={"clip": None})
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     one = train(config, tmp_path / "one", show=False).path
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(
         _command(tmp_path / "config.yaml", tmp_path / "two", launcher=launcher),

@@ -45,7 +45,9 @@ class AugmentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    flip: Probability = Field(0.5, description="probability of a flip, for each axis in flip_axes")
+    flip: Probability = Field(
+        0.0, description="probability of a flip, for each axis in flip_axes; prepared scans all face the same way"
+    )
     flip_axes: tuple[_Axis, ...] | None = Field(
         None, description="axes that may be flipped; None: all. Leave out left-right where sides are told apart"
     )

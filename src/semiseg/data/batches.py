@@ -63,10 +63,11 @@ class Batches:
         seed: int,
         device: torch.device | str = "cpu",
         share: Share = Share(),
+        layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         _check_share(plan, share)
         self._store, self._plan, self._seed = store, plan, seed
-        self._device, self._share = torch.device(device), share
+        self._device, self._share, self._layout = torch.device(device), share, layout
         self._streams = (tuple(labelled), tuple(unlabelled))
         self._counts = (plan.labelled, plan.unlabelled if unlabelled else 0)
         self._source = margin(plan.augment, plan.patch)
@@ -150,7 +151,7 @@ class Batches:
         images, augmented = apply(images, labels, patches.params, self._plan.patch)
         if augmented is None:
             augmented = images.new_empty((0, *self._plan.patch), dtype=torch.long)
-        return Batch(images, augmented, tuple(patches.cases))
+        return Batch(images.to(memory_format=self._layout), augmented, tuple(patches.cases))
 
     def _upload(self, array: np.ndarray[Any, Any]) -> Tensor:
         tensor = torch.from_numpy(array)

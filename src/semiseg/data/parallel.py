@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
+from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from semiseg.errors import InputError
@@ -44,7 +46,8 @@ def processes(count: int) -> Iterator[Map]:
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start)
 
     def run(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
-        waiting = [pool.submit(function, item) for item in items]
+        with _script_hidden():
+            waiting = [pool.submit(function, item) for item in items]
         for future in as_completed(waiting):
             yield future.result()
 
@@ -53,11 +56,21 @@ def processes(count: int) -> Iterator[Map]:
     except BrokenProcessPool:
         raise InputError(
             f"one of {count} worker processes was ended from outside, most often because memory ran out: "
-            f"use fewer workers (1 works in this process). A Python script that calls semiseg also needs its calls "
-            f'under `if __name__ == "__main__":`'
+            "use fewer workers (1 works in this process)"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Spawned processes run the caller's script again if they see it; ours need nothing from it, nor a guard in it."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def worker_count(wanted: int, tasks: int, bytes_per_task: int) -> int:

@@ -85,7 +85,9 @@ def vary(group: Group, rng: np.random.Generator, amount: float, flat: bool) -> G
         offsets = (np.asarray(points, dtype=float) - pivot) * size * stretch
         # A parabola along x bends long organs and merely moves short ones.
         offsets = offsets + bend * ((offsets[..., :1] / 50.0) ** 2)
-        return np.asarray(turn.apply(offsets)) + pivot + shift
+        turned = np.asarray(turn.apply(offsets))
+        placed: NDArray[np.float64] = turned + pivot + shift
+        return placed
 
     def moved(shape: Shape) -> Shape:
         if isinstance(shape, Tube):

@@ -81,16 +81,16 @@ class TensorBoard:
     def __init__(self, folder: Path, resumed_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """One scalar per number of the record, nested names joined by a slash."""
         for name, value in _flat(record):
-            self._writer.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, record["step"])
 
     def close(self) -> None:
         """Write out and close."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -22,16 +22,16 @@ def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
         "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
         "step": config.factor ** (step // config.every),
     }
-    return config.lr * warm * factors[config.schedule]
+    return config.base_lr * warm * factors[config.schedule]
 
 
 def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The configured optimiser in its fused form, which can skip an update without asking the host."""
     if config.name == "adamw":
-        return AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        return AdamW(parameters, lr=config.base_lr, weight_decay=config.weight_decay, fused=True)
     return SGD(
         parameters,
-        lr=config.lr,
+        lr=config.base_lr,
         momentum=config.momentum,
         nesterov=config.nesterov and config.momentum > 0,
         weight_decay=config.weight_decay,

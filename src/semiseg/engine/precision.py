@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import nn
 
 _FABRIC: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
@@ -26,6 +27,21 @@ def fabric_precision(precision: str) -> Literal["32-true", "bf16-mixed"]:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context of forward passes in a resolved precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def memory_format(device: torch.device, spatial_dims: int) -> torch.memory_format:
+    """Layout of weights and images: channels last is the faster one on CPUs, for the networks here by about a tenth."""
+    if device.type != "cpu":
+        return torch.contiguous_format
+    return torch.channels_last_3d if spatial_dims == 3 else torch.channels_last
+
+
+def set_memory_format(module: nn.Module, layout: torch.memory_format) -> None:
+    """Give the convolution weights of `module` that layout."""
+    dims = 5 if layout == torch.channels_last_3d else 4
+    for parameter in module.parameters():
+        if layout != torch.contiguous_format and parameter.ndim == dims:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
 def _cpu_has_bf16() -> bool:

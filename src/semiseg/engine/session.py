@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from semiseg.data.splits import Split, draw_split, load_split
 from semiseg.data.store import Store
 from semiseg.engine import checkpoint
 from semiseg.engine.optim import make_optimiser
-from semiseg.engine.precision import fabric_precision, resolve_precision
+from semiseg.engine.precision import fabric_precision, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.run import Run, locked, start
 from semiseg.errors import InputError
 from semiseg.methods.base import Clock, Loss, Method, NetworkBuilder, Task, entry
@@ -127,10 +128,12 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
         if fabric.is_global_zero:
             start(run, config, store.plan, split, _facts(config, fabric, split, store))
         fabric.barrier()
+        layout = memory_format(fabric.device, store.plan.spatial_dims)
         task = task_of(store, split)
         torch.manual_seed(_number(config.seed, _INIT))
         cls = entry(config.method).cls
         method = cls(parse(cls.Config, config.options, f"options of {config.method}"), task, build)
+        set_memory_format(method, layout)
         stepper = fabric.setup_module(Stepper(method))
         optimisers = {
             name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()
@@ -143,6 +146,7 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
             seed=config.seed,
             device=fabric.device,
             share=Share(fabric.global_rank, fabric.world_size),
+            layout=layout,
         )
         progress = _resume(run, method, optimisers)
         yield Session(
@@ -207,7 +211,8 @@ def _launch(config: RunConfig) -> Fabric:
     strategy: Strategy | str = "auto"
     if distributed:
         several_groups = entry(config.method).cls.groups is not Method.groups
-        strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=several_groups)
+        strategy = DDPStrategy(find_unused_parameters=several_groups)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=world,

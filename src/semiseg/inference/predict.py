@@ -18,7 +18,7 @@ from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
 from semiseg.data.readers import read_image, write_label
 from semiseg.engine import checkpoint
-from semiseg.engine.precision import autocast, resolve_precision
+from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.run import Run
 from semiseg.engine.session import network_builder, patch_of
 from semiseg.errors import InputError
@@ -96,6 +96,7 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", overlap: floa
     with torch.device("meta"):
         patch = patch_of(config, plan, build())
     precision = resolve_precision(config.precision, accelerator)
+    set_memory_format(method, memory_format(device, plan.spatial_dims))
     return Predictor(method.to(device).eval(), plan, patch, device, precision, overlap)
 
 
