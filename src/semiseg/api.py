@@ -133,7 +133,7 @@ def evaluate(
         labels: folder of reference label files; not needed for a run folder.
         output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
         empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, or the volume `diagonal`.
-        workers: processes; 0 takes all cores.
+        workers: cases at a time; 0 takes one per core.
 
     Raises:
         InputError: files are missing or do not fit together; all problems are named.

@@ -156,7 +156,7 @@ def evaluate(
     empty: Annotated[
         str, typer.Option(help="Distances of empty masks: diagonal, nan, or official (0, as the papers' code)")
     ] = "diagonal",
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
 ) -> None:
     """Dice, Jaccard, 95HD and ASD per class and case: table, scores.csv, scores.json."""
     import semiseg

@@ -75,6 +75,9 @@ class RunConfig(_Settings):
     validation: int = Field(0, ge=0, description="cases of the label budget kept for choosing the checkpoint")
     test: int = Field(0, ge=0, description="labelled cases kept for scoring when there is no split file")
     split_seed: int = 0
+    patient_pattern: str | None = Field(
+        None, description="regular expression on case ids whose first group is the patient; null: patients.json, if any"
+    )
 
     method: str = "micd"
     options: dict[str, Any] = Field({}, description="options of the method; `semiseg methods NAME` lists them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -120,11 +120,12 @@ class Session:
 def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     """The session of `run`, resumed from its newest whole checkpoint when there is one."""
     fabric = _launch(config)
+    dataset, store = _open_data(config, fabric)
+    split = choose_split(config, dataset, store)
+    build = network_builder(config, store.plan)
+    batch_plan = _batch_plan(config, store.plan, build, split)
+    # Only now is it known that the settings hold together; a refusal leaves no folder behind.
     with locked(run) if fabric.is_global_zero else nullcontext():
-        dataset, store = _open_data(config, fabric)
-        split = choose_split(config, dataset, store)
-        build = network_builder(config, store.plan)
-        batch_plan = _batch_plan(config, store.plan, build, split)
         if fabric.is_global_zero:
             start(run, config, store.plan, split, _facts(config, fabric, split, store))
         fabric.barrier()
@@ -156,23 +157,40 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
 
 def choose_split(config: RunConfig, dataset: Dataset, store: Store) -> Split:
     """The split of the configuration: read from its file, drawn, or all labels there are."""
-    if config.split:
-        return load_split(config.split, dataset)
+    content = {case: store.meta(case).content for case in store.cases}
     voxels = {case: counts for case in store.cases if (counts := store.meta(case).voxels) is not None}
+    if config.split:
+        split = load_split(config.split, dataset, content=content)
+        _check_classes(split, voxels, store.plan)
+        return split
     labelled = config.labelled or len(voxels) - config.test - config.validation
-    return draw_split(dataset, voxels, labelled, config.split_seed, validation=config.validation, test=config.test)
+    kept = {"validation": config.validation, "test": config.test}
+    return draw_split(dataset, voxels, labelled, config.split_seed, content=content, **kept)
+
+
+def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
+    totals = [sum(per_class) for per_class in zip(*(voxels[case] for case in split.labelled), strict=True)]
+    missing = [name for name, total in zip(plan.class_names, totals, strict=True) if not total]
+    if missing:
+        raise InputError(
+            f"the {len(split.labelled)} labelled cases of the split have no voxel of {', '.join(missing)}: "
+            "label one that has, or take the class out of dataset.json"
+        )
 
 
 def network_builder(config: RunConfig, plan: Plan) -> NetworkBuilder:
     """Builder of the configured network; the plan proposes what the options leave open."""
-    planned = {"filters": plan.filters, "strides": plan.strides} if config.network.name == "unet" else {}
+    options = dict(config.network.options)
+    if config.network.name == "unet":
+        filters = options.setdefault("filters", plan.filters)
+        options.setdefault("strides", plan.strides[: len(filters)])
     return partial(
         build_network,
         config.network.name,
         channels=len(plan.channels),
         classes=plan.classes,
         spatial_dims=plan.spatial_dims,
-        **{**planned, **config.network.options},
+        **options,
     )
 
 
@@ -239,7 +257,7 @@ def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:
     if fabric.is_global_zero:
         prepare(config.data, config.prepared)
     fabric.barrier()
-    return open_dataset(config.data), prepare(config.data, config.prepared)
+    return open_dataset(config.data, config.patient_pattern), prepare(config.data, config.prepared)
 
 
 def _batch_plan(config: RunConfig, plan: Plan, build: NetworkBuilder, split: Split) -> BatchPlan:

@@ -11,11 +11,18 @@ from pydantic import Field
 from torch import Tensor
 
 from semiseg.errors import InputError
-from semiseg.ingredients.class_weights import MOMENTUM_DOC, WINDOW_DOC, ClassWeights, DiffDW, DistDW
+from semiseg.ingredients.class_weights import (
+    MOMENTUM_DOC,
+    WEIGHTING_DOC,
+    WINDOW_DOC,
+    ClassWeights,
+    Weighting,
+    make_weights,
+)
 from semiseg.ingredients.ema import STATISTICS_DOC, Statistics, Teacher, frozen_statistics
 from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.features import Direction, feature_consistency, stage_weights
-from semiseg.ingredients.losses import STRICT_DOC, cross_entropy, cross_pseudo_loss, dice_ce
+from semiseg.ingredients.losses import DICE_CE_DOC, STRICT_DOC, DiceCE, cross_entropy, cross_pseudo_loss, dice_ce
 from semiseg.ingredients.masking import Fill, draw_block_mask, hide
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
@@ -70,6 +77,9 @@ class MICD(Method):
         cmd_weighted: bool = Field(False, description="class weights in the discrepancy too")
         unlabelled_only: bool = Field(False, description="MCPC, CFC and CMD on unlabelled patches only")
         freeze_masked: bool = Field(False, description="masked passes leave the students' running statistics alone")
+        loss: DiceCE = Field("dhc", description=DICE_CE_DOC)
+        weights_a: Weighting = Field("diff", description=WEIGHTING_DOC)
+        weights_b: Weighting = Field("dist", description=WEIGHTING_DOC)
         window: float = Field(50.0, ge=1, description=WINDOW_DOC)
         momentum: float = Field(0.99, ge=0, lt=1, description=MOMENTUM_DOC)
         strict: bool = Field(False, description=STRICT_DOC)
@@ -92,7 +102,8 @@ class MICD(Method):
             for net in (self.students if c.cmd else ())
         )
         self.class_weights = ModuleListOf[ClassWeights](
-            [DiffDW(task.classes, c.window), DistDW(task.class_voxels, c.momentum, strict=c.strict)]
+            make_weights(kind, task.class_voxels, c.window, c.momentum, strict=c.strict)
+            for kind in (c.weights_a, c.weights_b)
         )
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
@@ -148,7 +159,8 @@ class MICD(Method):
 
     def _supervised(self, clean: View, batch: Batch, w: Sequence[Tensor]) -> Tensor:
         pairs = zip(clean.logits, w, strict=True)
-        a, b = (dice_ce(z[: batch.n], batch.labels, "dhc", v, strict=self.config.strict) for z, v in pairs)
+        c = self.config
+        a, b = (dice_ce(z[: batch.n], batch.labels, c.loss, v, strict=c.strict) for z, v in pairs)
         return a + b
 
     def _feature_term(self, view: View, used: slice) -> Tensor:
