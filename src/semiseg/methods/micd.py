@@ -60,6 +60,7 @@ class MICD(Method):
             "masked_to_clean", description="which view teaches which; `off`: DHC's cross supervision without masks"
         )
         cfc: bool = Field(True, description="consistency of decoder features")
+        cfc_weight: float = Field(1.0, ge=0, description="factor of CFC beside the common weight")
         cmd: bool = Field(True, description="discrepancy by teachers; without it there are none")
         mask_ratio: float = Field(0.5, ge=0, le=1, description="share of the image to hide")
         mask_block: Side | tuple[Side, ...] = Field(3, description="side of a hidden block in voxels, or one per axis")
@@ -127,7 +128,7 @@ class MICD(Method):
             a, b = (cross_entropy(z[used], y[used], v, strict=c.strict) for z, y, v in parts)
             terms["cmd"] = a + b
         weight = c.weight * ramp_up(clock, c.ramp, c.ramp_length)
-        yield Loss(terms, {name: weight for name in terms if name != "supervised"})
+        yield Loss(terms, {"mcpc": weight, "cfc": weight * c.cfc_weight, "cmd": weight})
         for teacher, student in zip(self.teachers, self.students, strict=False):  # no teachers without CMD
             teacher.update(student, clock.step)
 
