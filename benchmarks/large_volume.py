@@ -47,6 +47,7 @@ def main() -> None:
             prepare(data),
             prepare_again(data),
             prepare_resampled(data),
+            predict(data, Path(folder)),
         ]
     print(f"{arguments.cases} volumes of {' x '.join(map(str, SHAPE))}, {os.cpu_count()} cores")
     for figure in figures:
@@ -71,6 +72,16 @@ def prepare_resampled(data: Path) -> Measured:
     edited = data / "edited.json"
     edited.write_text(json.dumps(plan | {"spacing": [1.0, 1.0, 1.0]}))
     return measure("prepare, plan edited to 1 mm", ["prepare", str(data), "--plan", str(edited)])
+
+
+def predict(data: Path, folder: Path) -> Measured:
+    """`semiseg predict` of one volume with the default network and patch, after a training of one step."""
+    prepare(data)  # back from the edited plan, on which nothing depends below
+    run = str(folder / "run")
+    settings = ["--method", "supervised", "--labelled", "1", "--steps", "1", "--output", run]
+    measure("train", ["train", str(data), *settings])
+    scan = str(data / "imagesTr" / "case0_0000.nii.gz")
+    return measure("predict, one volume", ["predict", run, scan, "--output", str(folder / "out")])
 
 
 def measure(name: str, command: Sequence[str]) -> Measured:

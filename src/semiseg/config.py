@@ -26,6 +26,9 @@ class NetworkConfig(_Settings):
 
     name: str = "unet"
     options: dict[str, Any] = {}
+    weights: Path | None = Field(
+        None, description="start every network from this file (.safetensors, or official .pth of the papers' V-Net)"
+    )
 
 
 class OptimiserConfig(_Settings):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from semiseg.errors import InputError
 from semiseg.methods.base import Clock, Loss, Method, NetworkBuilder, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
+from semiseg.networks.import_weights import import_weights
 from semiseg.validation import parse
 
 _INIT, _STEP = 2, 3
@@ -122,8 +124,7 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     fabric = _launch(config)
     dataset, store = _open_data(config, fabric)
     split = choose_split(config, dataset, store)
-    build = network_builder(config, store.plan)
-    batch_plan = _batch_plan(config, store.plan, build, split)
+    batch_plan = _batch_plan(config, store.plan, split)
     # Only now is it known that the settings hold together; a refusal leaves no folder behind.
     with locked(run) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
@@ -133,7 +134,9 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
         task = task_of(store, split)
         torch.manual_seed(_number(config.seed, _INIT))
         cls = entry(config.method).cls
-        method = cls(parse(cls.Config, config.options, f"options of {config.method}"), task, build)
+        method = cls(
+            parse(cls.Config, config.options, f"options of {config.method}"), task, network_builder(config, store.plan)
+        )
         set_memory_format(method, layout)
         stepper = fabric.setup_module(Stepper(method))
         optimisers = {
@@ -178,13 +181,16 @@ def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Pl
         )
 
 
-def network_builder(config: RunConfig, plan: Plan) -> NetworkBuilder:
-    """Builder of the configured network; the plan proposes what the options leave open."""
+def network_builder(config: RunConfig, plan: Plan, *, pretrained: bool = True) -> NetworkBuilder:
+    """Builder of the configured network; the plan proposes what the options leave open.
+
+    With `pretrained`, networks start from the configured weights, if there are any.
+    """
     options = dict(config.network.options)
     if config.network.name == "unet":
         filters = options.setdefault("filters", plan.filters)
         options.setdefault("strides", plan.strides[: len(filters)])
-    return partial(
+    build = partial(
         build_network,
         config.network.name,
         channels=len(plan.channels),
@@ -192,6 +198,14 @@ def network_builder(config: RunConfig, plan: Plan) -> NetworkBuilder:
         spatial_dims=plan.spatial_dims,
         **options,
     )
+    weights = config.network.weights if pretrained else None
+    return build if weights is None else partial(_build_from, weights, build)
+
+
+def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Network:
+    network = build(**overrides)
+    import_weights(weights, network)
+    return network
 
 
 def task_of(store: Store, split: Split) -> Task:
@@ -260,9 +274,9 @@ def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:
     return open_dataset(config.data, config.patient_pattern), prepare(config.data, config.prepared)
 
 
-def _batch_plan(config: RunConfig, plan: Plan, build: NetworkBuilder, split: Split) -> BatchPlan:
+def _batch_plan(config: RunConfig, plan: Plan, split: Split) -> BatchPlan:
     with torch.device("meta"):
-        network = build()
+        network = network_builder(config, plan, pretrained=False)()
     batch = config.batch
     unlabelled = plan.unlabelled_per_batch if batch.unlabelled is None else batch.unlabelled
     return BatchPlan(

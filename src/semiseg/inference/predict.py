@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from semiseg.data.dataset import open_dataset
-from semiseg.data.geometry import restore
+from semiseg.data.geometry import restore, restore_label
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
 from semiseg.data.readers import read_image, write_label
@@ -23,13 +24,18 @@ from semiseg.engine.run import Run
 from semiseg.engine.session import network_builder, patch_of
 from semiseg.errors import InputError
 from semiseg.inference.components import largest_component
-from semiseg.inference.windows import sliding_windows
+from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.methods.base import Method, Task, entry
 from semiseg.validation import parse
 
 _log = logging.getLogger(__name__)
 
 Accelerator = Literal["auto", "cpu", "gpu"]
+Image = np.ndarray[Any, np.dtype[Any]]
+Label = np.ndarray[Any, np.dtype[np.uint8]]
+
+MOST_PROBABILITIES = 3 << 29
+"""Bytes that the probabilities of a whole scan may take."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +55,25 @@ class Predictor:
     overlap: float = 0.5
     batch: int = 4
 
-    def probabilities(self, image: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
-        """Class probabilities `[C, X, Y, Z]` of a stored-grid image `[channels, X, Y, Z]`."""
-        stride = tuple(max(round(side * (1 - self.overlap)), 1) for side in self.patch)
-        with torch.inference_mode():
-            return sliding_windows(
-                self._forward,
-                torch.from_numpy(image).to(self.device),
-                self.patch,
-                stride,
-                batch=self.batch,
-                weights="gaussian",
-            )
+    def label(self, paths: Sequence[Path]) -> Label:
+        """Class indices of one scan (one file per channel) on the scan's own grid `[X, Y, Z]`.
 
-    def label(self, paths: Sequence[Path]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        """Class indices of one scan (one file per channel) on the scan's own grid `[X, Y, Z]`."""
+        Where the scan was resampled, probabilities are interpolated back, as long as they take less than
+        `MOST_PROBABILITIES`; otherwise labels are.
+        """
         image, geometry = preprocess(read_image(paths), self.plan)
-        return restore(self.probabilities(image).cpu().numpy(), geometry)
+        resampled = geometry.stored != geometry.cropped
+        if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
+            return restore(self._over_windows(sliding_windows, image), geometry)
+        return restore_label(self._over_windows(sliding_labels, image), geometry)
+
+    def _over_windows(self, slide: Callable[..., Tensor], image: Image) -> Image:
+        stride = tuple(max(round(side * (1 - self.overlap)), 1) for side in self.patch)
+        scan = torch.from_numpy(image).to(self.device)
+        with torch.inference_mode():
+            found = slide(self._forward, scan, self.patch, stride, batch=self.batch, weights="gaussian")
+        array: Image = found.cpu().numpy()
+        return array
 
     def _forward(self, windows: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
@@ -87,7 +95,7 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", overlap: floa
         )
     found = checkpoint.load(run.checkpoints, name)
     cls = entry(config.method).cls
-    build = network_builder(config, plan)
+    build = network_builder(config, plan, pretrained=False)
     method = cls(parse(cls.Config, config.options, "options"), Task(**found.state["task"]), build)
     checkpoint.unpack(found.tensors, method, {})
     method.load_extra_state(found.state["extra"])
