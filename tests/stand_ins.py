@@ -64,8 +64,7 @@ def make_method(name: str, shape: Sequence[int], class_voxels: Sequence[int] = (
     """A method for logits of `shape` `[B, C, *S]`, whose networks are to be replaced by the caller."""
     classes = shape[1]
     task = Task(classes, 1, len(shape) - 2, tuple(class_voxels) or (1,) * classes)
-    cls = entry(name).cls
-    return cls(cls.Config(**options), task, lambda **_: StandIn(torch.zeros(*shape)))
+    return entry(name).build(options, task, lambda **_: StandIn(torch.zeros(*shape)))
 
 
 def clock(step: int = 0, steps: int = 100, epoch: int = 0, epochs: int = 10) -> Clock:

@@ -155,4 +155,4 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
 def _check_method(config: RunConfig) -> None:
     from semiseg.methods.base import entry
 
-    parse(entry(config.method).cls.Config, config.options, f"options of {config.method}")
+    entry(config.method).configure(config.options)

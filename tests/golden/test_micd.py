@@ -48,7 +48,7 @@ class Steps:
         voxels = counts(g["init_labels"], int(g["num_cls"]))
         last = int(g["sched_max_epoch"])
         self.method = make_method(
-            "micd",
+            "micd-paper",
             self.shape,
             voxels,
             weight=float(g["sched_beta_max"]),

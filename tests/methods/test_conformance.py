@@ -42,8 +42,7 @@ def make(name: str, dims: int, classes: int, seed: int = 0) -> Method:
         normalisation="batch",
     )
     voxels = tuple(1000 // 4**c for c in range(classes))
-    cls = entry(name).cls
-    return cls(cls.Config(), Task(classes, 1, dims, voxels), build).train()
+    return entry(name).build({}, Task(classes, 1, dims, voxels), build).train()
 
 
 def make_batch(dims: int, classes: int, labelled: int = 2, unlabelled: int = 2, seed: int = 1) -> Batch:

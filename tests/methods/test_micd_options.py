@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from semiseg.errors import InputError
-from semiseg.methods.base import Batch, Clock, Task
-from semiseg.methods.micd import MICD
+from semiseg.methods.base import Batch, Clock, Task, entry
 from semiseg.networks import build_network
 
 CLASSES = 3
@@ -39,7 +38,7 @@ def make(**options):
         dropout=0.2,
     )
     task = Task(CLASSES, 1, 2, (100, 30, 10))
-    return MICD(MICD.Config(**{"ramp": "none", "weight": 1.0, **options}), task, build).train()
+    return entry("micd-paper").build({"ramp": "none", "weight": 1.0, **options}, task, build).train()
 
 
 def batch():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pydantic import ValidationError
 
+from semiseg.errors import InputError
 from semiseg.ingredients.class_weights import DiffDW, DistDW, EqualWeights
 from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.losses import cross_entropy, cross_pseudo_loss, dice_ce
@@ -103,5 +103,5 @@ def test_supervised_sees_labelled_patches_only(batch):
 
 @pytest.mark.parametrize("wrong", [{"weight": -1}, {"decay": 1.0}, {"noise": -0.1}, {"loss": "dice"}, {"wieght": 1}])
 def test_values_out_of_bounds_are_refused(wrong):
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError, match="options of mean_teacher"):
         make_method("mean_teacher", SHAPE, **wrong)

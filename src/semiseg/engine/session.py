@@ -36,7 +36,6 @@ from semiseg.methods.base import Clock, Loss, Method, NetworkBuilder, Task, entr
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.import_weights import import_weights
-from semiseg.validation import parse
 
 _INIT, _STEP = 2, 3
 
@@ -133,10 +132,7 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
         layout = memory_format(fabric.device, store.plan.spatial_dims)
         task = task_of(store, split)
         torch.manual_seed(_number(config.seed, _INIT))
-        cls = entry(config.method).cls
-        method = cls(
-            parse(cls.Config, config.options, f"options of {config.method}"), task, network_builder(config, store.plan)
-        )
+        method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
         set_memory_format(method, layout)
         stepper = fabric.setup_module(Stepper(method))
         optimisers = {

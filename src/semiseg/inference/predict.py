@@ -26,7 +26,6 @@ from semiseg.errors import InputError
 from semiseg.inference.components import largest_component
 from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.methods.base import Method, Task, entry
-from semiseg.validation import parse
 
 _log = logging.getLogger(__name__)
 
@@ -94,9 +93,8 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", overlap: floa
             f"{run.path / 'config.yaml'} --output {run.path}"
         )
     found = checkpoint.load(run.checkpoints, name)
-    cls = entry(config.method).cls
     build = network_builder(config, plan, pretrained=False)
-    method = cls(parse(cls.Config, config.options, "options"), Task(**found.state["task"]), build)
+    method = entry(config.method).build(config.options, Task(**found.state["task"]), build)
     checkpoint.unpack(found.tensors, method, {})
     method.load_extra_state(found.state["extra"])
     use_gpu = accelerator != "cpu" and torch.cuda.is_available()

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from semiseg.errors import InputError, did_you_mean
 from semiseg.networks.base import Network
+from semiseg.validation import parse
 
 
 @dataclass(frozen=True)
@@ -161,24 +162,43 @@ class Method(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered method: its class and where it comes from."""
+    """A registered method: its class, where it comes from, and option values that differ from the class's defaults."""
 
     name: str
     cls: type[Method]
     paper: str
     title: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def configure(self, options: Mapping[str, Any]) -> MethodConfig:
+        """The method's configuration with `options` set.
+
+        Raises:
+            InputError: an option is unknown or out of bounds; all are named.
+        """
+        return parse(self.cls.Config, {**self.options, **options}, f"options of {self.name}")
+
+    def build(self, options: Mapping[str, Any], task: Task, build: NetworkBuilder) -> Method:
+        """The method with `options` set; raises as `configure` does."""
+        return self.cls(self.configure(options), task, build)
 
 
 _REGISTRY: dict[str, Entry] = {}
+M = TypeVar("M", bound=Method)
 
 
-def register(name: str, *, paper: str, title: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator that makes a method known under `name`; `paper` is an arXiv id or DOI, `title` its title."""
+def register(
+    name: str, *, paper: str, title: str, options: Mapping[str, Any] | None = None
+) -> Callable[[type[M]], type[M]]:
+    """Class decorator that makes a method known under `name`; `paper` is an arXiv id or DOI, `title` its title.
 
-    def add(cls: type[Method]) -> type[Method]:
+    A class may be registered again under another name with other `options`, as a variant.
+    """
+
+    def add(cls: type[M]) -> type[M]:
         if name in _REGISTRY:
             raise ValueError(f"two methods are called {name!r}")
-        _REGISTRY[name] = Entry(name, cls, paper, title)
+        _REGISTRY[name] = Entry(name, cls, paper, title, options or {})
         return cls
 
     return add

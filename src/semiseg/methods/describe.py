@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -14,8 +15,15 @@ from semiseg.methods.base import Entry
 
 def describe(entry: Entry) -> MethodInfo:
     """Name, paper, idea and options of a registered method."""
-    options = {name: _option(field) for name, field in entry.cls.Config.model_fields.items()}
-    return MethodInfo(entry.name, entry.title, entry.paper, inspect.getdoc(entry.cls) or "", options)
+    options = {
+        name: _option(field, entry.options.get(name, field.get_default(call_default_factory=True)))
+        for name, field in entry.cls.Config.model_fields.items()
+    }
+    idea = inspect.getdoc(entry.cls) or ""
+    if entry.options:
+        changed = ", ".join(f"{name}={value}" for name, value in entry.options.items())
+        idea = f"Variant with {changed}.\n\n{idea}"
+    return MethodInfo(entry.name, entry.title, entry.paper, idea, options)
 
 
 def overview(infos: Iterable[MethodInfo]) -> str:
@@ -34,9 +42,27 @@ def page(info: MethodInfo) -> str:
     return "\n".join(lines)
 
 
-def _option(field: FieldInfo) -> tuple[str, Any, str]:
-    bounds = ", ".join(str(bound) for bound in field.metadata)
-    kind = inspect.formatannotation(field.annotation) if field.annotation else "any"
-    kind = kind.replace("typing.", "").replace("Literal", "one of ")
-    default = field.get_default(call_default_factory=True)
-    return f"{kind}; {bounds}" if bounds else kind, default, field.description or ""
+def _option(field: FieldInfo, default: Any) -> tuple[str, Any, str]:
+    kind = _words(field.annotation)
+    bounds = ", ".join(_words(bound) for bound in field.metadata)
+    return f"{kind}, {bounds}" if bounds else kind, default, field.description or ""
+
+
+_SIGNS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def _words(thing: Any) -> str:
+    """A type or bound as a person would write it."""
+    for sign, words in _SIGNS.items():
+        if hasattr(thing, sign):
+            return f"{words} {getattr(thing, sign)}"
+    if get_origin(thing) is Literal:
+        return "one of " + ", ".join(map(str, get_args(thing)))
+    if get_origin(thing) in (Union, UnionType):
+        return " or ".join("null" if part is NoneType else _words(part) for part in get_args(thing))
+    if get_origin(thing) is Annotated:
+        return ", ".join(_words(part) for part in (get_args(thing)[0], *get_args(thing)[1].metadata))
+    if get_origin(thing) is tuple:
+        return "a list of " + _words(get_args(thing)[0])
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    return names.get(thing, str(thing))
