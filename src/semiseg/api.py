@@ -157,7 +157,7 @@ class MethodInfo:
     options: Mapping[str, tuple[str, Any, str]]
 
 
-def methods() -> Sequence[MethodInfo]:
+def list_methods() -> Sequence[MethodInfo]:
     """All methods with papers, ideas and options."""
     from semiseg.methods.base import registry
     from semiseg.methods.describe import describe
@@ -167,7 +167,7 @@ def methods() -> Sequence[MethodInfo]:
 
 def demo(output: PathLike = "demo", *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:
     """Generate a small cohort, train the supervised control and MICD on it, and compare them; returns the summary."""
-    from semiseg.demo import demo as run
+    from semiseg.demonstration import demo as run
 
     return run(Path(output), seeds=seeds, show=show)
 

@@ -170,10 +170,11 @@ def evaluate(
 @app.command()
 def methods(name: Annotated[str | None, typer.Argument(help="A method, to see its options")] = None) -> None:
     """List the methods, or the options of one."""
-    from semiseg.methods.base import entry, registry
+    import semiseg
+    from semiseg.methods.base import entry
     from semiseg.methods.describe import describe, overview, page
 
-    typer.echo(page(describe(entry(name))) if name else overview(map(describe, registry().values())))
+    typer.echo(page(describe(entry(name))) if name else overview(semiseg.list_methods()))
 
 
 def main() -> None:
