@@ -19,15 +19,6 @@ SIDE = {2: 16, 3: 8}
 METHODS = sorted(registry())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Threads cost more than they bring on tensors this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make(name: str, dims: int, classes: int, seed: int = 0) -> Method:
     """A method on a tiny U-Net."""
     torch.manual_seed(seed)

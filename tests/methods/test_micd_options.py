@@ -16,15 +16,6 @@ CLASSES = 3
 ALL_OFF = {"mcpc": "off", "cfc": False, "cmd": False}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Threads cost more than they bring on tensors this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make(**options):
     torch.manual_seed(0)
     build = partial(
