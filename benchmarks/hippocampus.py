@@ -2,7 +2,7 @@
 
     python benchmarks/hippocampus.py DATA [--output runs/hippocampus] [--splits l4 l8] [--seeds 3] [--steps 400]
 
-DATA is Task04 of the Medical Segmentation Decathlon with split files `splits/l4.json`, `l8.json`, ..., `all.json`. Every
+DATA is Task04 of the Medical Segmentation Decathlon with split files `splits/l4.json`, ..., `splits/all.json`. Every
 method gets the same steps, patches, augmentation, network and labelled cases. Runs that are finished are not repeated,
 so a stopped comparison goes on where it was. Prints Markdown tables.
 """
