@@ -24,6 +24,8 @@ _STAGES |= {f"block_{name}": f"decoder.{number}" for number, name in enumerate(_
 _RESAMPLERS = {f"block_{name}_dw": f"down.{number}" for number, name in enumerate(_ENCODER[:-1])}
 _RESAMPLERS |= {f"block_{name}_up": f"up.{number}" for number, name in enumerate((_ENCODER + _DECODER)[4:8])}
 
+_HEADS = {"out_conv_4": "heads.0", "out_conv_3": "heads.1", "out_conv_2": "heads.2", "out_conv": "head"}
+
 _LAYER = re.compile(r"(?P<block>block_\w+)\.conv\.(?P<index>\d+)\.(?P<leaf>\w+)")
 _HALF = re.compile(r"(encoder|decoder)\d*\.(?=block_|out_conv)")
 _LISTED = 6
@@ -53,7 +55,8 @@ def import_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict with the names of the official V-Nets replaced by those of `VNet`; other names stay.
 
     Understood are the names of UA-MT and DHC (`block_one.conv.0.weight`), of the pancreas variants (`branchs.0`
-    for the last stage and head), of the encoder-decoder families (`encoder.`, `decoder1.`), and `module.` in front.
+    for the last stage and head), of DuCiSC's deep supervision (`out_conv_2`), of the encoder-decoder families
+    (`encoder.`, `decoder1.`), and `module.` in front.
 
     Raises:
         InputError: two names become one, as with several decoders.
@@ -123,8 +126,9 @@ def _own_name(name: str, convolutions: Mapping[str, list[int]]) -> str:
     The official blocks are flat sequences in which a layer's index depends on the normalisation and the way of
     up-sampling, so layers are counted from the convolutions.
     """
-    if name.startswith("out_conv."):
-        return "head." + name.removeprefix("out_conv.")
+    convolution, _, leaf = name.partition(".")
+    if convolution in _HEADS:
+        return f"{_HEADS[convolution]}.{leaf}"
     layer = _LAYER.fullmatch(name)
     if layer is None:
         return name
