@@ -38,7 +38,7 @@ def g():
 
 def case(g, name, **options):
     found = DuciscCase(g, name, **options)
-    found.method.thresholds.value.copy_(thresholds(g, name, "before"))
+    found.method.selector.thresholds.value.copy_(thresholds(g, name, "before"))
     return found
 
 
@@ -76,7 +76,7 @@ def test_step(g, name):
     for term, key in TERMS.items():
         close(loss.terms[term], np.nan_to_num(found.array(key)), **CLOSE)
     close(loss.total, found.array("loss"), **CLOSE)
-    close(found.method.thresholds.value, thresholds(g, name, "after"), **CLOSE)
+    close(found.method.selector.thresholds.value, thresholds(g, name, "after"), **CLOSE)
     loss.total.backward()
     for key, leaves in (("logits", found.logits), ("feat", found.features)):
         for net in found.PASSES:
@@ -126,7 +126,9 @@ def test_certain_voxels(g, name):
         q = found.logits["teacher"][level].softmax(1)
         pseudo = hard_labels(found.logits["teacher"][level])
         np.testing.assert_array_equal(pseudo.numpy(), g[f"{name}/pseudo/{level}"])
-        np.testing.assert_array_equal(found.method.thresholds.keep(level, q, pseudo).numpy(), g[key].astype(bool))
+        np.testing.assert_array_equal(
+            found.method.selector.thresholds.keep(level, q, pseudo).numpy(), g[key].astype(bool)
+        )
 
 
 @pytest.mark.parametrize("name", CASES)

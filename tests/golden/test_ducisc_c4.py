@@ -35,7 +35,7 @@ def g():
 
 def case(g, name, **options):
     found = DuciscCase(g, name, **options)
-    found.method.thresholds.value.copy_(tensor(found.array("T")))
+    found.method.selector.thresholds.value.copy_(tensor(found.array("T")))
     return found
 
 
@@ -80,7 +80,7 @@ def test_parts(g, name):
     label, classes = labels(found.array("label")), int(found.array("num_classes"))
     pseudo = [hard_labels(z) for z in found.logits["teacher"]]
     certain = [
-        found.method.thresholds.keep(level, z.softmax(1), y)
+        found.method.selector.thresholds.keep(level, z.softmax(1), y)
         for level, (z, y) in enumerate(zip(found.logits["teacher"], pseudo, strict=True))
     ]
     for level, (keep, y) in enumerate(zip(certain, pseudo, strict=True)):

@@ -117,7 +117,7 @@ def test_trajectory(g):
 
 def check_thresholds(g, method, t):
     wanted = np.stack([g["T_bg"][t], g["T_fg"][t]])
-    close(method.thresholds.value, wanted, **TOLERANCE)
+    close(method.selector.thresholds.value, wanted, **TOLERANCE)
 
 
 def check_end(g, method):

@@ -6,60 +6,68 @@ Each is told by the share of the first image per voxel, `[B, 1, *S]` or, for the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
-Mixture = Literal["mixup", "cutmix", "cutout", "copy_paste"]
-MIXTURE_DOC = (
-    "how a labelled and an unlabelled image are mixed: `mixup`, a weighted mean; `cutmix`, a box of the labelled one; "
-    "`copy_paste`, its foreground; `cutout`, a box of the unlabelled one set to 0 (its labels stay)"
-)
+from semiseg.errors import InputError
 
 
-@dataclass(frozen=True)
+class MixingOptions(BaseModel):
+    """How images are mixed; a method's options may include these."""
+
+    mixing: Literal["mixup", "cutmix", "cutout", "copy_paste"] = Field(
+        "mixup",
+        description="how a labelled and an unlabelled image are mixed: `mixup`, a weighted mean; `cutmix`, a box of "
+        "the labelled one; `copy_paste`, its foreground; `cutout`, a box of the unlabelled one set to 0, whose labels "
+        "stay",
+    )
+    mix_low: float = Field(0.25, ge=0, le=1, description="least share of the labelled image in Mixup")
+    mix_high: float = Field(0.75, ge=0, le=1, description="largest share of the labelled image in Mixup")
+    box_side: float = Field(2 / 3, gt=0, le=1, description="side of the box of CutMix and CutOut, as a share")
+    box_beta: float | None = Field(
+        None, gt=0, description="boxes by the rule of CutMix instead, with a shown share from Beta(b, b)"
+    )
+
+
 class Mixer:
-    """How pairs are mixed.
+    """Draws mixtures of pairs and makes them.
 
-    Attributes:
-        kind: see `MIXTURE_DOC`.
-        low, high: range of the uniform share of the first image (Mixup).
-        side: side of the box as a share of the image's (CutMix, CutOut); its corner is uniform.
-        beta: instead, boxes around a uniform centre that cover a share 1 - Beta(beta, beta) by the rule of CutMix.
+    Raises:
+        InputError: the least share is above the largest.
     """
 
-    kind: Mixture = "mixup"
-    low: float = 0.25
-    high: float = 0.75
-    side: float = 2 / 3
-    beta: float | None = None
+    def __init__(self, options: MixingOptions) -> None:
+        self.options = o = options
+        if o.mix_low > o.mix_high:
+            raise InputError(f"mix_low: expected at most mix_high ({o.mix_high}), came {o.mix_low}")
 
     def draw(self, labels: Tensor) -> Tensor:
         """Shares of the first images, whose labels are `[B, *S]`, from torch's default generator."""
-        pairs, shape = len(labels), labels.shape[1:]
+        o, pairs, shape = self.options, len(labels), labels.shape[1:]
         uniform = torch.rand(pairs, len(shape) + 1, device=labels.device)
-        if self.kind == "mixup":
-            share = self.low + (self.high - self.low) * uniform[:, 0]
+        if o.mixing == "mixup":
+            share = o.mix_low + (o.mix_high - o.mix_low) * uniform[:, 0]
             return share.view(-1, *(1,) * (len(shape) + 1))
-        if self.kind == "copy_paste":
+        if o.mixing == "copy_paste":
             return (labels > 0).unsqueeze(1).to(uniform.dtype)
-        if self.beta is None:
-            lower, upper = corner_box(shape, self.side, uniform[:, 1:])
+        if o.box_beta is None:
+            lower, upper = corner_box(shape, o.box_side, uniform[:, 1:])
         else:
-            beta = torch.full((pairs,), self.beta, device=labels.device)
+            beta = torch.full((pairs,), o.box_beta, device=labels.device)
             shown = torch.distributions.Beta(beta, beta, validate_args=False).sample()
             lower, upper = centre_box(shape, shown, uniform[:, 1:])
         return box_mask(lower, upper, shape).to(uniform.dtype)
 
     def images(self, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
         """The mixed images `[B, channels, *S]`."""
-        return mix(torch.zeros_like(first) if self.kind == "cutout" else first, second, share)
+        return mix(torch.zeros_like(first) if self.options.mixing == "cutout" else first, second, share)
 
     def target_share(self, share: Tensor) -> Tensor:
         """Share of the first image's labels: the same, but for CutOut, which shows nothing of it."""
-        return torch.zeros_like(share) if self.kind == "cutout" else share
+        return torch.zeros_like(share) if self.options.mixing == "cutout" else share
 
 
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -11,27 +11,31 @@ from torch import Tensor
 
 from semiseg.errors import InputError
 from semiseg.ingredients.class_sums import full_precision
-from semiseg.ingredients.confidence import (
-    SELECTION_DOC,
-    Selection,
-    SelfAwareThresholds,
-    low_entropy,
-    monte_carlo_mean,
-    probable,
-    relative_entropy_limit,
-)
+from semiseg.ingredients.confidence import SelectionOptions, Selector
 from semiseg.ingredients.ema import STATISTICS_DOC, Statistics, Teacher
 from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.features import feature_mse
-from semiseg.ingredients.levels import Levels, level_taps, one_hot, resize_linear, resize_nearest, run_levels
+from semiseg.ingredients.levels import level_taps, one_hot, resize_linear, resize_nearest, run_levels
 from semiseg.ingredients.masked import SoftCE, dice_ce_parts, masked_parts, over_levels
-from semiseg.ingredients.mixing import MIXTURE_DOC, Mixer, Mixture, mix
-from semiseg.ingredients.prototypes import Absent, Pairing, prototype_loss, prototypes
+from semiseg.ingredients.mixing import Mixer, MixingOptions, mix
+from semiseg.ingredients.prototypes import Absent, Pairing, Reduction, prototype_loss, prototypes
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import ramp_up
+from semiseg.ingredients.snapshots import SnapshotOptions, Snapshots
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
 from semiseg.networks.base import Init
 
+
+class View(NamedTuple):
+    """One set of images as the student sees it, with class probabilities; per level, coarse to fine."""
+
+    images: Tensor
+    logits: list[Tensor]
+    features: list[Tensor]
+    masks: list[Tensor]
+
+
+UNSUPERVISED = ("cs_ulb", "cs_mix", "proto_ulb", "proto_mix")
 PAPER = {
     "total": "sum",
     "warmup": 0.0,
@@ -59,7 +63,7 @@ class DuCiSC(Method):
     its share of the gradient of log losses, and the first 2/15 of the run are supervised. `ducisc-paper` is printed.
     """
 
-    class Config(MethodConfig):
+    class Config(SelectionOptions, MixingOptions, SnapshotOptions, MethodConfig):
         """Options; every row of the paper's ablations is one of them."""
 
         weight_cs_ulb: float = Field(0.3, ge=0, description="weight of the pseudo-labels on unlabelled patches")
@@ -70,39 +74,27 @@ class DuCiSC(Method):
             "normalised", description="`normalised`: each term is divided by its own value; `sum`: as printed"
         )
         warmup: float = Field(2 / 15, ge=0, le=1, description="share of the run with labelled patches alone")
-        selection: Selection = Field("self_aware", description=SELECTION_DOC)
-        probability: float = Field(0.95, ge=0, le=1, description="threshold of the selection by probability")
-        ambiguous: bool = Field(False, description="selection by entropy keeps the other voxels, as AC-MT does")
-        mc_passes: int = Field(8, ge=2, multiple_of=2, description="passes of the selection by MC dropout")
-        mc_noise: float = Field(0.1, ge=0, description="deviation of their input noise, cut at two deviations")
-        threshold_momentum: float = Field(0.99, ge=0, le=1, description="share of the old self-aware threshold")
-        threshold_clamp: bool = Field(True, description="keep self-aware thresholds between floor and cap")
-        threshold_floor: float | None = Field(
-            None, ge=0, le=1, description="floor; null: 1/classes, the start; the official code, for two classes: 0.5"
+        mix_ce: SoftCE = Field(
+            "kl", description="on mixed labels: `kl`, the divergence, divided by the classes; `ce`, cross-entropy"
         )
-        threshold_cap: float = Field(0.95, ge=0, le=1, description="cap of the self-aware thresholds")
-        threshold_per_level: bool = Field(True, description="thresholds per class and level, not per class")
-        mixing: Mixture = Field("mixup", description=MIXTURE_DOC)
-        mix_low: float = Field(0.25, ge=0, le=1, description="least share of the labelled patch in Mixup")
-        mix_high: float = Field(0.75, ge=0, le=1, description="largest share of the labelled patch in Mixup")
-        box_side: float = Field(2 / 3, gt=0, le=1, description="side of the box of CutMix and CutOut, as a share")
-        box_beta: float | None = Field(
-            None, gt=0, description="instead, boxes of the CutMix rule with Beta(b, b); null: boxes of fixed size"
-        )
-        mix_ce: SoftCE = Field("kl", description="mixed labels: divergence also divided by the classes, or `ce`")
         alignment: Literal["prototype", "feature"] = Field(
             "prototype", description="`feature`: voxel by voxel with the teacher's, without classes, in both terms"
         )
         proto_levels: int | None = Field(None, ge=1, description="coarsest levels with prototypes; null: all")
-        pairing: Pairing = Field("batch", description="mean prototypes of the batch, or image against image")
-        absent: Absent = Field("level", description="what a class that an image lacks takes out of the prototypes")
-        reduction: Literal["mean", "sum"] = Field(
+        pairing: Pairing = Field(
+            "batch", description="`batch`: mean prototypes of the patches; `image`: patch against patch, as printed"
+        )
+        absent: Absent = Field(
+            "level", description="what a class that a patch lacks takes out of the prototypes: the level, or the class"
+        )
+        reduction: Reduction = Field(
             "mean", description="`sum`: over levels and channels, and of cross-entropy and Dice, as printed"
         )
         features: Literal["auto", "sum", "dec"] = Field(
-            "auto",
-            description="features and heads: `dec`, decoder stages; `sum`, what enters them (V-Net); auto: `sum`"
-            " where there is one",
+            "auto", description="features and heads: `dec`, on decoder stages; `sum`, on what enters them (V-Net alone)"
+        )
+        ensemble: Literal["mean_teacher", "temporal"] = Field(
+            "mean_teacher", description="who gives the pseudo-labels: an average of weights, or of past predictions"
         )
         decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the teacher, after its warm-up")
         teacher_statistics: Statistics = Field("batch", description=STATISTICS_DOC)
@@ -112,143 +104,122 @@ class DuCiSC(Method):
 
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
-        self.student = build(init=c.init, deep_supervision=True)
-        self.teacher = Teacher(
-            build(init=c.init, deep_supervision=True), c.decay, c.teacher_statistics, dropout=c.teacher_dropout
+        self.config, self.classes = config, task.classes
+        c = config
+        self.student, start = (build(init=c.init, deep_supervision=True) for _ in range(2))
+        self.teacher: Teacher | Snapshots = (
+            Teacher(start, c.decay, c.teacher_statistics, dropout=c.teacher_dropout)
+            if c.ensemble == "mean_teacher"
+            else Snapshots(self.student, c)
         )
-        has_sums = "sum1" in self.student.taps
-        if c.features == "sum" and not has_sums:
-            raise InputError("features: this network joins its skips without sums: use dec, or the network vnet")
-        if c.mix_low > c.mix_high:
-            raise InputError(f"mix_low: expected at most mix_high ({c.mix_high}), came {c.mix_low}")
-        self.taps = level_taps(self.student.taps, "sum" if has_sums and c.features != "dec" else "dec")
-        self.classes, levels = task.classes, len(self.taps.features)
-        floor = 1 / task.classes if c.threshold_floor is None else c.threshold_floor
-        self.thresholds = SelfAwareThresholds(
-            task.classes,
-            levels if c.threshold_per_level else 1,
-            c.threshold_momentum,
-            (floor, c.threshold_cap) if c.threshold_clamp else None,
-        )
-        self.mixer = Mixer(c.mixing, c.mix_low, c.mix_high, c.box_side, c.box_beta)
+        if c.alignment == "feature" and c.ensemble != "mean_teacher":
+            raise InputError("alignment: feature needs a teacher with features: set ensemble to mean_teacher")
+        added = "sum1" in self.student.taps
+        if c.features == "sum" and not added:
+            raise InputError("features: sum needs a network that adds its skips: take dec, or the network vnet")
+        self.taps = level_taps(self.student.taps, "sum" if added and c.features != "dec" else "dec")
+        self.selector = Selector(c, task.classes, len(self.taps.features))
+        self.mixer = Mixer(c)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config
-        labelled = run_levels(self.student, batch.labelled, self.taps)
-        pairs = zip(labelled.logits, _coarser(batch.labels, labelled), strict=True)
-        terms = {"supervised": self._scale * over_levels([dice_ce_parts(z, y) for z, y in pairs])}
+        logits, features = run_levels(self.student, batch.labelled, self.taps)
+        labels = [resize_nearest(batch.labels, z.shape[2:]) for z in logits]
+        parts = [dice_ce_parts(z, y) for z, y in zip(logits, labels, strict=True)]
+        terms = {"supervised": self._scale * over_levels(parts)}
         active = clock.step >= round(c.warmup * clock.steps)
-        if len(batch.unlabelled):
-            # The warm-up runs all passes too, for the running statistics of both networks.
+        if len(batch.unlabelled) and any(getattr(c, f"weight_{name}") for name in UNSUPERVISED):
+            labelled = View(batch.labelled, logits, features, self._one_hot(labels))
+            # The warm-up makes all passes too, for the running statistics of both networks.
             with torch.set_grad_enabled(active):
                 terms |= self._unsupervised(batch, labelled, clock, active)
         yield Loss(terms, self._weights(terms, active))
-        self.teacher.update(self.student, clock.step)
+        self.teacher.update(self.student, clock.epoch if isinstance(self.teacher, Snapshots) else clock.step)
 
     def predict(self, images: Tensor) -> Tensor:
         return ensemble_probabilities([self.teacher if self.config.predict_with == "teacher" else self.student], images)
 
     def observations(self) -> dict[str, Tensor]:
-        if self.config.selection != "self_aware":
-            return {}
-        return {f"threshold_{level}": row for level, row in enumerate(self.thresholds.value.unbind(1), 1)}
+        return self.selector.observations()
 
-    def _unsupervised(self, batch: Batch, labelled: Levels, clock: Clock, active: bool) -> dict[str, Tensor]:
+    def extra_state(self) -> dict[str, Any]:
+        return self.teacher.extra_state() if isinstance(self.teacher, Snapshots) else {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        if isinstance(self.teacher, Snapshots):
+            self.teacher.load_extra_state(state)
+
+    def _unsupervised(self, batch: Batch, labelled: View, clock: Clock, active: bool) -> dict[str, Tensor]:
         c, u = self.config, batch.unlabelled
-        guide = run_levels(self.teacher.tapped, u, self.taps)
-        pseudo = [hard_labels(z) for z in guide.logits]
-        masks = [one_hot(y, self.classes) for y in pseudo]
-        certain = self._certain(_probabilities(guide), pseudo, u, clock)
-        student, terms = run_levels(self.student, u, self.taps), {}
-        reference = [one_hot(y, self.classes) for y in _coarser(batch.labels, labelled)]
+        guide, guide_features = run_levels(self.teacher.tapped, u, self.taps)
+        pseudo = [hard_labels(z) for z in guide]
+        certain = self.selector.keep(self._teach, u, _probabilities(guide), ramp_up(clock, "run"))
+        seen = View(u, *run_levels(self.student, u, self.taps), self._one_hot(pseudo))
+        terms = {}
         if c.weight_cs_ulb:
-            terms["cs_ulb"] = self._masked(student, masks, certain)
+            terms["cs_ulb"] = self._masked(seen, certain)
         if c.weight_proto_ulb:
-            terms["proto_ulb"] = self._aligned((labelled, reference), (student, masks), u)
+            terms["proto_ulb"] = self._aligned(labelled, seen, guide_features)
         if c.weight_cs_mix or c.weight_proto_mix:
-            turn = torch.arange(len(u), device=u.device) % batch.n
-            images, labels = batch.labelled[turn], batch.labels[turn]
-            share = self.mixer.draw(labels)
-            mixed = self.mixer.images(images, u, share)
-            of_label = self.mixer.target_share(share)
-            target = mix(one_hot(labels, self.classes), masks[-1], of_label)
-            student_mixed = run_levels(self.student, mixed, self.taps)
-            targets = [resize_linear(target, z.shape[2:]) for z in student_mixed.logits]
-            # What shows the labelled patch alone is as certain as its label.
-            given = [resize_nearest(of_label.squeeze(1), keep.shape[1:]) >= 1 for keep in certain]
-            if c.weight_cs_mix:
-                known = [keep | sure for keep, sure in zip(certain, given, strict=True)]
-                terms["cs_mix"] = self._masked(student_mixed, targets, known, c.mix_ce)
-            if c.weight_proto_mix:
-                terms["proto_mix"] = self._aligned((labelled, reference), (student_mixed, targets), mixed)
-        if active and c.selection == "self_aware":
-            self._follow(student, pseudo)
+            terms |= self._mixed(batch, labelled, seen, certain)
+        if active:
+            self.selector.follow(seen.logits, pseudo)
         return terms
 
-    def _certain(self, q: list[Tensor], pseudo: list[Tensor], images: Tensor, clock: Clock) -> list[Tensor]:
-        """Voxels per level whose pseudo-label counts."""
-        c = self.config
-        limit = relative_entropy_limit(ramp_up(clock, "run"), rise=0.2 if c.ambiguous else 0.25)
-        match c.selection:
-            case "self_aware":
-                own = c.threshold_per_level
-                return [
-                    self.thresholds.keep(k if own else 0, p, y) for k, (p, y) in enumerate(zip(q, pseudo, strict=True))
-                ]
-            case "all":
-                return [torch.ones_like(y, dtype=torch.bool) for y in pseudo]
-            case "probability":
-                return [probable(p, c.probability) for p in q]
-            case "entropy":
-                return [low_entropy(p, limit, ambiguous=c.ambiguous) for p in q]
-            case "mc_dropout":
-                mean = monte_carlo_mean(self._teacher_probabilities, images, c.mc_passes, c.mc_noise)
-                return [low_entropy(p, limit) for p in mean]
+    def _mixed(self, batch: Batch, labelled: View, seen: View, certain: list[Tensor]) -> dict[str, Tensor]:
+        c, u = self.config, batch.unlabelled
+        turn = torch.arange(len(u), device=u.device) % batch.n
+        images, labels = batch.labelled[turn], batch.labels[turn]
+        share = self.mixer.draw(labels)
+        of_label = self.mixer.target_share(share)
+        target = mix(one_hot(labels, self.classes), seen.masks[-1], of_label)
+        mixed = self.mixer.images(images, u, share)
+        logits, features = run_levels(self.student, mixed, self.taps)
+        view = View(mixed, logits, features, [resize_linear(target, z.shape[2:]) for z in logits])
+        terms = {}
+        if c.weight_cs_mix:
+            # What shows the labelled patch alone is as certain as its label.
+            known = [m | (resize_nearest(of_label.squeeze(1), m.shape[1:]) >= 1) for m in certain]
+            terms["cs_mix"] = self._masked(view, known, c.mix_ce)
+        if c.weight_proto_mix:
+            terms["proto_mix"] = self._aligned(labelled, view)
+        return terms
 
-    def _follow(self, student: Levels, pseudo: list[Tensor]) -> None:
-        found = list(zip(student.logits, pseudo, strict=True))
-        for level, (z, y) in enumerate(found if self.config.threshold_per_level else found[-1:]):
-            self.thresholds.update(level, z, y)
+    def _masked(self, view: View, keep: Sequence[Tensor], form: SoftCE = "ce") -> Tensor:
+        levels = zip(view.logits, view.masks, keep, strict=True)
+        return self._scale * over_levels([masked_parts(z, y, m, form) for z, y, m in levels])
 
-    def _teacher_probabilities(self, images: Tensor) -> list[Tensor]:
-        return _probabilities(run_levels(self.teacher.tapped, images, self.taps))
-
-    def _masked(self, found: Levels, targets: list[Tensor], keep: list[Tensor], form: SoftCE = "ce") -> Tensor:
-        parts = zip(found.logits, targets, keep, strict=True)
-        return self._scale * over_levels([masked_parts(z, y, m, form) for z, y, m in parts])
-
-    def _aligned(
-        self, labelled: tuple[Levels, list[Tensor]], other: tuple[Levels, list[Tensor]], images: Tensor
-    ) -> Tensor:
+    def _aligned(self, labelled: View, other: View, guide: Sequence[Tensor] | None = None) -> Tensor:
         """Distance of the other features to the labelled prototypes, or to the teacher's of the same images."""
         c = self.config
         if c.alignment == "feature":
-            return feature_mse(other[0].features, run_levels(self.teacher.tapped, images, self.taps).features)
+            teachers = run_levels(self.teacher.tapped, other.images, self.taps).features if guide is None else guide
+            return feature_mse(other.features, teachers)
         a, b = (
-            [prototypes(f, m) for f, m in zip(found.features, masks, strict=True)] for found, masks in (labelled, other)
+            [prototypes(f, m) for f, m in zip(view.features, view.masks, strict=True)][: c.proto_levels]
+            for view in (labelled, other)
         )
-        return prototype_loss(a[: c.proto_levels], b[: c.proto_levels], c.pairing, c.absent, c.reduction)
+        return prototype_loss(a, b, c.pairing, c.absent, c.reduction)
+
+    def _teach(self, images: Tensor) -> list[Tensor]:
+        return _probabilities(run_levels(self.teacher.tapped, images, self.taps).logits)
+
+    def _one_hot(self, labels: Sequence[Tensor]) -> list[Tensor]:
+        return [one_hot(y, self.classes) for y in labels]
 
     @property
     def _scale(self) -> float:
-        """Undoes the means over cross-entropy and Dice and over levels where sums are asked for."""
+        """Undoes the means over levels and of cross-entropy and Dice where sums are asked for."""
         return 2.0 * len(self.taps.features) if self.config.reduction == "sum" else 1.0
 
     def _weights(self, terms: dict[str, Tensor], active: bool) -> dict[str, float | Tensor]:
-        c = self.config
-        plain = {"supervised": 1.0} | {
-            name: getattr(c, f"weight_{name}") * active for name in terms if name != "supervised"
-        }
-        if c.total == "sum":
-            return dict(plain)
+        weights = {name: getattr(self.config, f"weight_{name}", 1.0) for name in terms}
+        factors = {name: weight if active or name == "supervised" else 0.0 for name, weight in weights.items()}
+        if self.config.total == "sum":
+            return dict(factors)
         values = {name: term.detach() for name, term in terms.items()}
-        return {name: torch.where(values[name] > 0, weight / values[name], 0.0) for name, weight in plain.items()}
+        return {name: torch.where(values[name] > 0, factor / values[name], 0.0) for name, factor in factors.items()}
 
 
-def _probabilities(found: Levels) -> list[Tensor]:
-    return [torch.softmax(full_precision(z), 1) for z in found.logits]
-
-
-def _coarser(labels: Tensor, found: Levels) -> list[Tensor]:
-    return [resize_nearest(labels, z.shape[2:]) for z in found.logits]
+def _probabilities(logits: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.softmax(full_precision(z), 1) for z in logits]
