@@ -81,14 +81,15 @@ class ConvUnit(nn.Module):
 
 
 class LinearUpsample(nn.Module):
-    """Each side doubled by linear interpolation that keeps the corner voxels where they are."""
+    """Sides doubled, or multiplied by `factor`, by linear interpolation that keeps the corners in place."""
 
-    def __init__(self, dims: int) -> None:
+    def __init__(self, dims: int, factor: Sequence[int] | None = None) -> None:
         super().__init__()
         self.mode = _LINEAR[dims]
+        self.factor = [float(side) for side in factor or (2,) * dims]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=True)
+        return F.interpolate(x, scale_factor=self.factor, mode=self.mode, align_corners=True)
 
 
 class NearestUpsample(nn.Module):

@@ -17,6 +17,7 @@ from semiseg.networks.blocks import (
     GROUPS,
     TRANSPOSED,
     ConvUnit,
+    LinearUpsample,
     Normalisation,
     drop_channels,
     initialise,
@@ -42,6 +43,9 @@ class UNetOptions(NetworkOptions):
     )
     normalisation: Normalisation = "instance"
     dropout: float = Field(0.0, ge=0, lt=1, description="of whole channels, after the bottleneck and before the head")
+    upsampling: Literal["transposed", "linear"] = Field(
+        "transposed", description="transposed convolution, or linear interpolation followed by a convolution"
+    )
     init: Init = Field(
         "default",
         description="default: Kaiming for the leaky ReLU, zero biases; kaiming, xavier: normal, convolutions only",
@@ -74,15 +78,14 @@ class UNet(Network):
         self.taps = stage_taps(filters, totals, classes, deep_supervision=options.deep_supervision)
 
         kernels = _kernels(strides, options.kernels)
-        parts = _Parts(options.normalisation, spatial_dims)
+        parts = _Parts(options.normalisation, options.upsampling, spatial_dims)
         inputs = (channels, *filters)
         self.encoder = nn.ModuleList(
             parts.stage(inputs[stage], width, kernels[stage], strides[stage]) for stage, width in enumerate(filters)
         )
         coarse_to_fine = range(len(filters) - 2, -1, -1)
         self.up = nn.ModuleList(
-            TRANSPOSED[spatial_dims](filters[stage + 1], filters[stage], strides[stage + 1], stride=strides[stage + 1])
-            for stage in coarse_to_fine
+            parts.up(filters[stage + 1], filters[stage], strides[stage + 1], kernels[stage]) for stage in coarse_to_fine
         )
         self.decoder = nn.ModuleList(
             parts.stage(2 * filters[stage], filters[stage], kernels[stage], (1,) * spatial_dims)
@@ -115,8 +118,9 @@ class UNet(Network):
 class _Parts:
     """Makes the building blocks of one U-Net."""
 
-    def __init__(self, kind: Normalisation, dims: int) -> None:
+    def __init__(self, kind: Normalisation, upsampling: str, dims: int) -> None:
         self.kind = kind
+        self.upsampling = upsampling
         self.dims = dims
 
     def unit(self, inputs: int, channels: int, kernel: Count, stride: Count) -> ConvUnit:
@@ -131,6 +135,12 @@ class _Parts:
         return nn.Sequential(
             self.unit(inputs, channels, kernel, stride), self.unit(channels, channels, kernel, (1,) * self.dims)
         )
+
+    def up(self, inputs: int, channels: int, stride: Count, kernel: Count) -> nn.Module:
+        if self.upsampling == "transposed":
+            return TRANSPOSED[self.dims](inputs, channels, stride, stride=stride)
+        conv = CONVOLUTION[self.dims](inputs, channels, kernel, padding=same_padding(kernel))
+        return nn.Sequential(LinearUpsample(self.dims, stride), conv)
 
 
 def _kernels(strides: Sequence[Count], kind: str) -> list[Count]:
