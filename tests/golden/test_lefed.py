@@ -11,7 +11,7 @@ import torch
 from golden_files import golden
 from semiseg.config import OptimiserConfig
 from semiseg.engine.optim import learning_rate
-from semiseg.ingredients.discrepancy import discrepancy
+from semiseg.ingredients.feedback import discrepancy
 from semiseg.methods.base import Batch, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.import_weights import load_state

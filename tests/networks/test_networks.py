@@ -26,6 +26,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"filters": (4, 8), "normalisation": "batch"},
         {"filters": (16, 32, 32), "normalisation": "group"},
         {"filters": (4, 6, 8), "normalisation": "none", "strides": "mixed", "kernels": "anisotropic"},
+        {"filters": (4, 6, 8), "strides": "mixed", "kernels": "anisotropic", "upsampling": "linear"},
     ],
 }
 MIXED = {2: ((1, 1), (2, 1), (2, 2)), 3: ((1, 1, 1), (2, 2, 1), (2, 3, 2))}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.consistency import probability_mse
-from semiseg.ingredients.discrepancy import ENCODING_DOC, Encoding, discrepancy
+from semiseg.ingredients.feedback import ENCODING_DOC, Encoding, discrepancy
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.ingredients.ramps import LENGTH_DOC, RAMP_DOC, RampUnit, ramp_up
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
