@@ -261,3 +261,24 @@ def test_several_updates_per_batch_continue_bit_identical(
     assert train(config, tmp_path / "stopped", show=False).finished
     assert len(calls) == 12 + 3 * 4
     assert _same(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_memories_of_scans_continue_bit_identical(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semiseg.engine import train as module
+
+    config = _config(data, method="temporal_ensembling", steps=8, checkpoint_every=3)
+    train(config, tmp_path / "whole", show=False)
+    real, calls = module.train_step, []
+
+    def interrupted(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "stopped", show=False)
+    train(config, tmp_path / "stopped", show=False)
+    assert any("memory.mean_case" in name for name in _weights(tmp_path / "whole"))
+    assert _same(tmp_path / "stopped", tmp_path / "whole")
