@@ -12,6 +12,7 @@ from golden_files import golden
 from semiseg.config import OptimiserConfig
 from semiseg.engine.optim import learning_rate
 from semiseg.ingredients.feedback import discrepancy
+from semiseg.ingredients.losses import FORMS
 from semiseg.methods.base import Batch, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.import_weights import load_state
@@ -106,6 +107,7 @@ def test_constants(g):
     config = make_method("lefed", (1, 2, 8, 8)).config
     assert config.feedback == float(g["lambda"])
     assert config.passes == int(g["seq_inner"])
+    assert FORMS["la"].smooth == float(g["dice_smooth"])
     np.testing.assert_allclose(config.side_weights, g["ds_weights"])
 
 

@@ -29,7 +29,7 @@ class VolumeMemory(nn.Module):
     def __init__(self, classes: int, decay: float) -> None:
         super().__init__()
         self.classes, self.decay = classes, decay
-        self.register_buffer("device_mark", torch.zeros(0))
+        self.register_buffer("device_mark", torch.zeros(0), persistent=False)
 
     @torch.no_grad()
     def read(self, cases: Sequence[str], places: Sequence[Place], patch: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -114,7 +114,11 @@ class Stage:
 
 
 class NetworkBuilder(Protocol):
-    """Makes a network of the run's architecture; keywords override single options (`init="xavier"`)."""
+    """Makes a network of the run's architecture.
+
+    Keywords override single options (`init="xavier"`), and `network="lefed"` asks for a form made of the architecture,
+    see `semiseg.networks.build_network`.
+    """
 
     def __call__(self, **overrides: Any) -> Network: ...
 
