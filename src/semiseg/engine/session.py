@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -61,7 +60,7 @@ class Progress:
 
     step: int = 0
     skipped: int = 0
-    best_score: float = -math.inf
+    best_score: float = -1.0
     best_step: int = 0
 
 
