@@ -61,7 +61,7 @@ def prepare(
     """Plan the dataset and write the prepared store; a killed preparation goes on where it was."""
     import semiseg
 
-    store = semiseg.prepare(data, prepared, workers=workers, plan=plan)
+    store = semiseg.prepare(data, prepared, workers=workers, plan=plan, show=True)
     for decision, reason in store.plan.reasons.items():
         typer.echo(f"{decision}: {reason}")
     typer.echo(f"{len(store.cases)} cases are ready in {store.root}")
