@@ -105,6 +105,15 @@ def unpack(tensors: Mapping[str, Tensor], method: nn.Module, optimisers: Mapping
             index, _, key = name.partition(".")
             slots.setdefault(int(index), {})[key] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+        _lay_out(optimiser)
+
+
+def _lay_out(optimiser: Optimizer) -> None:
+    """Give every moment the memory layout of its parameter: fused updates pair their elements in memory order."""
+    for parameter, slots in optimiser.state.items():
+        for key, value in slots.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                slots[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
