@@ -27,7 +27,7 @@ class NetworkConfig(_Settings):
     name: str = "unet"
     options: dict[str, Any] = {}
     weights: Path | None = Field(
-        None, description="start every network from this file (.safetensors, or official .pth of the papers' V-Net)"
+        None, description="start every network from this file (.safetensors, or official .pth of the papers' networks)"
     )
 
 
