@@ -91,13 +91,15 @@ def test_steps_of_both_stages(g, tmp_path, monkeypatch):
         images, target = tensor(g[f"img{k}"]), labels(g[f"lab{k}"])
         n = len(images) - (len(g[f"plab1_{k}"]) if selftraining else 0)
         stage = method.stages()[1 if selftraining else 0].name
-        (loss,) = [loss for loss in one_step(method, optimiser, Batch(images, target[:n]), Clock(k, 9, 0, 1, stage))]
+        (loss,) = one_step(method, optimiser, Batch(images, target[:n]), Clock(k, 9, 0, 1, stage))
         assert not masks
         if selftraining:
             np.testing.assert_array_equal(found.pop(), np.concatenate([g[f"plab1_{k}"], g[f"plab2_{k}"]]))
         unlabelled = loss.terms.get("unlabelled", torch.zeros(())) * loss.weights["unlabelled"]
         labelled = loss.terms["supervised"] * loss.weights["supervised"]
-        for value, official in zip((loss.total, labelled, unlabelled, loss.terms["discrepancy"]), expected, strict=True):
+        for value, official in zip(
+            (loss.total, labelled, unlabelled, loss.terms["discrepancy"]), expected, strict=True
+        ):
             close(value, official, rtol=1e-8)
     assert not found
     finals = [name for name in g if name.startswith(("final/", "final_bn/"))]

@@ -20,6 +20,7 @@ from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, Netwo
 from semiseg.networks.base import Init
 from semiseg.networks.blocks import Upsampling
 
+PAPER = "doi:10.1145/3664647.3680699"
 PRETRAINING = "pretraining"
 
 
@@ -34,10 +35,8 @@ class View(NamedTuple):
     features: list[Tensor]
 
 
-@register(
-    "cml", paper="doi:10.1145/3664647.3680699", title="Cross-view mutual learning for semi-supervised segmentation"
-)
-@register("cml-cfl", paper="doi:10.1145/3664647.3680699", title="CML without mixed images", options={"cutmix": False})
+@register("cml", paper=PAPER, title="Cross-view mutual learning for semi-supervised medical image segmentation")
+@register("cml-cfl", paper=PAPER, title="CML without mixed images", options={"cutmix": False})
 class CML(Method):
     """Two subnets that are made to look at an image differently teach each other on pairs of mixed images.
 
@@ -99,34 +98,33 @@ class CML(Method):
         )
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
-        c, images, labels = self.config, batch.labelled, batch.labels
-        if c.cutmix:
-            mask = draw_outside_box(images, c.mix_ratio)
-            images, labels = mix_halves(images, mask), mix_halves(labels, mask)
+        c = self.config
+        images, labels = self._paste(batch.labelled, batch.labels)
         # Labelled images first: autocast keeps the cast weights of the first pass, which must have their gradient.
-        view = self._view(images)
-        terms = {
-            "supervised": self._loss(view, (labels, labels)),
-            "discrepancy": mutual_discrepancy(*view.features),
-        }
-        wanted = clock.stage != PRETRAINING and (c.unlabelled_weight or c.discrepancy_weight)
-        if wanted and len(batch.unlabelled):
-            view, targets = self._mixed(batch.unlabelled) if c.cutmix else self._plain(batch.unlabelled)
-            terms["discrepancy"] = terms["discrepancy"] + mutual_discrepancy(*view.features)
-            terms["unlabelled"] = self._loss(view, targets)
-        yield Loss(
-            terms,
-            {
-                "supervised": c.labelled_weight,
-                "unlabelled": c.unlabelled_weight,
-                "discrepancy": c.discrepancy_weight,
-            },
-        )
+        views = [self._view(images)]
+        terms = {"supervised": self._loss(views[0], (labels, labels))}
+        if clock.stage != PRETRAINING and len(batch.unlabelled):
+            if c.unlabelled_weight:
+                view, targets = self._mixed(batch.unlabelled) if c.cutmix else self._plain(batch.unlabelled)
+                views.append(view)
+                terms["unlabelled"] = self._loss(view, targets)
+            elif c.discrepancy_weight:
+                views.append(self._view(*self._paste(batch.unlabelled)))
+        terms["discrepancy"] = torch.stack([mutual_discrepancy(*view.features) for view in views]).sum()
+        weights = c.labelled_weight, c.unlabelled_weight, c.discrepancy_weight
+        yield Loss(terms, dict(zip(("supervised", "unlabelled", "discrepancy"), weights, strict=True)))
 
     def predict(self, images: Tensor) -> Tensor:
         a, b = self.subnets[0], self.subnets[-1]
         chosen = {"both": [*self.subnets], "a": [a], "b": [b]}[self.config.predict_with]
         return ensemble_probabilities(chosen, images, self.config.average)
+
+    def _paste(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """The second half of each batch pasted into the first, by one box for all; unchanged without CutMix."""
+        if not self.config.cutmix:
+            return values
+        mask = draw_outside_box(values[0], self.config.mix_ratio)
+        return tuple(mix_halves(value, mask) for value in values)
 
     def _view(self, images: Tensor) -> View:
         passes = [net(images, taps=("bottleneck",)) for net in (self.subnets[0], self.subnets[-1])]
