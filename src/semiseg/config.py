@@ -29,7 +29,7 @@ class NetworkConfig(_Settings):
     name: str = "unet"
     options: dict[str, Any] = {}
     weights: Absolute | None = Field(
-        None, description="start every network from this file (.safetensors, or official .pth of the papers' V-Net)"
+        None, description="start every network from this file (.safetensors, or official .pth of the papers' networks)"
     )
 
 
