@@ -16,13 +16,26 @@ from semiseg.networks.lefed import LeFeDNet
 
 UNET = {"filters": (4, 6, 8), "normalisation": "batch"}
 STRIDES = {2: ((1, 1), (2, 1), (2, 2)), 3: ((1, 1, 1), (2, 2, 1), (2, 3, 2))}
-SIDES = {"vnet": {2: (16, 32), 3: (16, 16, 32)}, "unet": {2: (8, 4), 3: (8, 6, 4)}}
-CASES = [(name, dims) for name in ("vnet", "unet") for dims in (2, 3)]
+SIDES = {
+    "vnet": {2: (16, 32), 3: (16, 16, 32)},
+    "unet": {2: (8, 4), 3: (8, 6, 4)},
+    "unet2d": {2: (8, 16), 3: (8, 8, 4)},
+}
+CASES = [(name, dims) for name in SIDES for dims in (2, 3)]
+
+
+def options_of(name: str, dims: int) -> dict[str, Any]:
+    mine: dict[str, dict[str, Any]] = {
+        "vnet": {"filters": 2},
+        "unet": {**UNET, "strides": STRIDES[dims]},
+        "unet2d": {"filters": (4, 6, 8), "dropout": 0.3},
+    }
+    return mine[name]
 
 
 def build(name: str = "vnet", dims: int = 3, classes: int = 3, **options: Any) -> LeFeDNet:
     torch.manual_seed(0)
-    own = {"filters": 2} if name == "vnet" else {**UNET, "strides": STRIDES[dims]}
+    own = options_of(name, dims)
     every = {"channels": 2, "classes": classes, "spatial_dims": dims}
     net = build_network(name, network="lefed", **{**every, **own, **options})
     assert isinstance(net, LeFeDNet)
@@ -86,10 +99,11 @@ def test_gate_is_what_the_paper_draws_and_has_no_gradient() -> None:
     torch.testing.assert_close(open_.decode_both(x).logits_a, out.logits_a)
 
 
-def test_dropout_of_both_places_can_be_switched() -> None:
-    x = image("unet", 3)
+@pytest.mark.parametrize("name", ["unet", "unet2d"])
+def test_dropout_of_both_places_can_be_switched(name: str) -> None:
+    x = image(name, 3)
     for place in ("encoder_dropout", "decoder_dropout"):
-        net = build("unet", **{"encoder_dropout": 0.0, "decoder_dropout": 0.0, place: 0.5})
+        net = build(name, **{"encoder_dropout": 0.0, "decoder_dropout": 0.0, place: 0.5})
         with torch.no_grad():
             fixed = net.decode_both(x, dropout=False)
             drawn = net.decode_both(x, dropout=True)
@@ -109,12 +123,12 @@ def test_sides_are_enlarged_stage_by_stage() -> None:
     torch.testing.assert_close(out.sides[2], logits)
 
 
-@pytest.mark.parametrize("name", ["vnet", "unet"])
+@pytest.mark.parametrize("name", SIDES)
 def test_weights_of_one_decoder_start_encoder_and_first_decoder(name: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    own = {"filters": 2} if name == "vnet" else {**UNET, "strides": STRIDES[3]}
-    single = build_network(name, channels=2, classes=3, spatial_dims=3, **own).eval()
+    single = build_network(name, channels=2, classes=3, spatial_dims=3, upsampling="transposed", **options_of(name, 3))
+    single.eval()
     save_file(single.state_dict(), tmp_path / "single.safetensors")
     net = build(name)
     second = {key: value.clone() for key, value in net.b.state_dict().items()}
@@ -124,7 +138,7 @@ def test_weights_of_one_decoder_start_encoder_and_first_decoder(name: str, tmp_p
     assert all(torch.equal(value, second[key]) for key, value in net.b.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["vnet", "unet"])
+@pytest.mark.parametrize("name", SIDES)
 def test_own_weights_load(name: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -132,6 +146,11 @@ def test_own_weights_load(name: str, tmp_path: Path) -> None:
     save_file(one.state_dict(), tmp_path / "own.safetensors")
     import_weights(tmp_path / "own.safetensors", other)
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+def test_taps_are_stages_whatever_else_the_architecture_has() -> None:
+    net = build("vnet", deep_supervision=True)
+    assert set(net.taps) == {f"enc{k}" for k in range(1, 6)} | {f"dec{k}" for k in range(1, 5)}
 
 
 def test_refusals() -> None:

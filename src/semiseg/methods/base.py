@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -107,10 +107,22 @@ class Loss:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a method: its name and its share of all training steps."""
+    """One stage of a method.
+
+    Attributes:
+        name: what `Clock.stage` says during it.
+        share: its share of all training steps; a stage without steps is left out.
+        schedule: what the learning-rate schedule counts: the steps of the whole `run`, or those of the `stage`;
+            `constant` keeps the base rate.
+        start: weights, state and optimisers that it starts with: those at the end of the stage before it (`last`), or
+            that stage's `best` ones by validation, in runs that select by validation. Which weights a run keeps as its
+            best is decided in the last stage alone.
+    """
 
     name: str
     share: float
+    schedule: Literal["run", "stage", "constant"] = "run"
+    start: Literal["last", "best"] = "last"
 
 
 class NetworkBuilder(Protocol):

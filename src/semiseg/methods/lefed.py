@@ -16,6 +16,7 @@ from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.ingredients.ramps import LENGTH_DOC, RAMP_DOC, RampUnit, ramp_up
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
 from semiseg.networks.base import Init
+from semiseg.networks.blocks import Upsampling
 from semiseg.networks.lefed import Decoded, LeFeDNet
 
 Weight = Annotated[float, Field(ge=0)]
@@ -60,6 +61,8 @@ class LeFeD(Method):
         weight: float = Field(1.0, ge=0, description="weight of the consistency after the ramp-up")
         ramp: RampUnit = Field("none", description=RAMP_DOC)
         ramp_length: float | None = Field(None, ge=0, description=LENGTH_DOC)
+        upsampling_a: Upsampling = Field("transposed", description="how decoder A enlarges")
+        upsampling_b: Upsampling = Field("linear", description="how decoder B does")
         cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
         encoder_dropout: float = Field(0.3, ge=0, lt=1, description="dropout of whole channels after the bottleneck")
         decoder_dropout: float = Field(0.5, ge=0, lt=1, description="the same before the heads of both decoders")
@@ -72,6 +75,8 @@ class LeFeD(Method):
         network = build(
             network="lefed",
             init=c.init,
+            upsampling_a=c.upsampling_a,
+            upsampling_b=c.upsampling_b,
             cross_gate=c.cross_gate,
             side_heads=c.deep_supervision,
             encoder_dropout=c.encoder_dropout,

@@ -12,7 +12,7 @@ from semiseg.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from semiseg.networks.base import Network
 
-_CLASSES = {"unet": "UNet", "vnet": "VNet"}
+_CLASSES = {"unet": "UNet", "unet2d": "UNet2D", "vnet": "VNet"}
 """Class of each network, in the module that has the network's name."""
 
 _FORMS = {"lefed": "LeFeDNet"}
@@ -40,7 +40,7 @@ def build_network(
     """A freshly initialised network (drawn from torch's default generator).
 
     Args:
-        name: `unet` or `vnet`.
+        name: `unet`, `unet2d` or `vnet`.
         channels: image channels.
         classes: output channels, background included.
         spatial_dims: 2 or 3.

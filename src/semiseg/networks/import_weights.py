@@ -26,6 +26,14 @@ _RESAMPLERS |= {f"block_{name}_up": f"up.{number}" for number, name in enumerate
 
 _LAYER = re.compile(r"(?P<block>block_\w+)\.conv\.(?P<index>\d+)\.(?P<leaf>\w+)")
 _HALF = re.compile(r"(encoder|decoder)\d*\.(?=block_|out_conv)")
+
+_SLICES = re.compile(
+    r"(?:encoder\d*\.(?:(?P<first>in_conv)|down(?P<down>\d+)\.maxpool_conv\.1)|decoder\d*\.up(?P<up>\d+)\.conv)"
+    r"\.conv_conv\.(?P<layer>[0145])\.(?P<leaf>\w+)"
+)
+_UPWARDS = re.compile(r"decoder\d*\.up(?P<up>\d+)\.(?P<kind>conv1x1|up)\.(?P<leaf>weight|bias)")
+_UNITS = {"0": "0.conv", "1": "0.norm", "4": "1.conv", "5": "1.norm"}
+"""Convolution and normalisation by their place in the U-Net of SSL4MIS; activations and dropout have no weights."""
 _LISTED = 6
 
 
@@ -60,10 +68,11 @@ class Renames(Protocol):
 
 
 def import_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict with the names of the official V-Nets replaced by those of `VNet`; other names stay.
+    """The state dict with the names of the official V-Nets and U-Nets replaced by our own; other names stay.
 
-    Understood are the names of UA-MT and DHC (`block_one.conv.0.weight`), of the pancreas variants (`branchs.0`
-    for the last stage and head), of the encoder-decoder families (`encoder.`, `decoder1.`), and `module.` in front.
+    Understood are, for `VNet`, the names of UA-MT and DHC (`block_one.conv.0.weight`), of the pancreas variants
+    (`branchs.0` for the last stage and head) and of the encoder-decoder families (`encoder.`, `decoder1.`); for
+    `UNet2D`, those of SSL4MIS (`encoder.in_conv.conv_conv.0.weight`); and `module.` in front of any.
 
     Raises:
         InputError: two names become one, as with several decoders.
@@ -137,7 +146,7 @@ def _own_name(name: str, convolutions: Mapping[str, list[int]]) -> str:
         return "head." + name.removeprefix("out_conv.")
     layer = _LAYER.fullmatch(name)
     if layer is None:
-        return name
+        return _own_slices_name(name)
     block, index = layer["block"], int(layer["index"])
     unit = sum(other <= index for other in convolutions.get(block, ())) - 1
     part = f"{'conv' if index in convolutions.get(block, ()) else 'norm'}.{layer['leaf']}"
@@ -145,6 +154,18 @@ def _own_name(name: str, convolutions: Mapping[str, list[int]]) -> str:
         return f"{_STAGES[block]}.{unit}.{part}"
     if block in _RESAMPLERS and unit == 0:
         return f"{_RESAMPLERS[block]}.{part}"
+    return name
+
+
+def _own_slices_name(name: str) -> str:
+    """The name in `UNet2D`, or `name` itself."""
+    if unit := _SLICES.fullmatch(name):
+        stage = f"decoder.{int(unit['up']) - 1}" if unit["up"] else f"encoder.{int(unit['down'] or 0)}"
+        return f"{stage}.units.{_UNITS[unit['layer']]}.{unit['leaf']}"
+    if up := _UPWARDS.fullmatch(name):
+        # Before interpolation there is a convolution of its own; a transposed one does both.
+        inner = "0." if up["kind"] == "conv1x1" else ""
+        return f"up.{int(up['up']) - 1}.{inner}{up['leaf']}"
     return name
 
 

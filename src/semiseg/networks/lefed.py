@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from semiseg.networks.base import Network, NetworkOptions, Recorder, Tap
-from semiseg.networks.blocks import CONVOLUTION, LinearUpsample, drop_channels
+from semiseg.networks.blocks import CONVOLUTION, LinearUpsample, Upsampling, drop_channels
 from semiseg.networks.import_weights import import_official
 from semiseg.networks.unet import UNet
+from semiseg.networks.unet2d import UNet2D
 from semiseg.networks.vnet import VNet
 
 
@@ -37,6 +38,8 @@ class Decoded(NamedTuple):
 class LeFeDOptions(NetworkOptions):
     """Options of the two-decoder form, beside those of the architecture that it is made of."""
 
+    upsampling_a: Upsampling = Field("transposed", description="up-sampling of decoder A")
+    upsampling_b: Upsampling = Field("linear", description="up-sampling of decoder B")
     cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
     side_heads: bool = Field(True, description="heads on decoder A's features, for deep supervision")
     encoder_dropout: float = Field(0.3, ge=0, lt=1, description="of whole channels, after the bottleneck")
@@ -44,7 +47,7 @@ class LeFeDOptions(NetworkOptions):
 
 
 class LeFeDNet(Network):
-    """The encoder and decoder (A) of the run's architecture and a second decoder (B) that up-samples linearly.
+    """The encoder and decoder (A) of the run's architecture and a second decoder (B) that up-samples in another way.
 
     What B takes from the encoder is gated by A: skips x_k become x_k sigmoid(a_k), the bottleneck x becomes
     x + x sigmoid(x), with a_k the output of A's up-sampling unit at the same scale and no gradient through the gate.
@@ -65,11 +68,13 @@ class LeFeDNet(Network):
     def __init__(self, options: LeFeDOptions, build: Callable[..., Network]) -> None:
         super().__init__()
         self.options = options
-        first = build(deep_supervision=False)
-        self.taps, self.divisor = first.taps, first.divisor
+        # Dropout is the form's own; that of the architecture would come on top.
+        first, second = (build(dropout=0.0, upsampling=kind) for kind in (options.upsampling_a, options.upsampling_b))
+        self.taps = {name: tap for name, tap in first.taps.items() if name.startswith(("enc", "dec"))}
+        self.divisor = first.divisor
         self.encoder = _Encoder(first)
         self.a = _Decoder(first)
-        self.b = _Decoder(build(deep_supervision=False, upsampling="linear"))
+        self.b = _Decoder(second)
         dims, stages = len(self.divisor), [tap for name, tap in first.taps.items() if name.startswith("enc")]
         conv, classes = CONVOLUTION[dims], first.get_submodule("head").out_channels
         self.sides = nn.ModuleList(conv(stage.channels, classes, 1) for stage in stages if options.side_heads)
@@ -169,19 +174,23 @@ class LeFeDNet(Network):
 
 
 class _Encoder(nn.Module):
-    """Stages of a V-Net or U-Net; a V-Net's have their down-sampling beside them."""
+    """Stages of an architecture; some have their down-sampling beside them."""
 
     def __init__(self, net: Network) -> None:
         super().__init__()
-        if not isinstance(net, VNet | UNet):
+        if not isinstance(net, VNet | UNet | UNet2D):
             raise TypeError(f"expected a V-Net or U-Net to take apart, came {type(net).__name__}")
         self.stages = net.encoder
         self.down = net.down if isinstance(net, VNet) else None
+        self.pool = net.pool if isinstance(net, UNet2D) else None
+        self.flags = _flags(net)
 
     def forward(self, number: int, x: Tensor) -> Tensor:
-        if self.down is not None and number:
+        if number and self.down is not None:
             x = self.down[number - 1](x)
-        y: Tensor = self.stages[number](x)
+        if number and self.pool is not None:
+            x = self.pool(x, 2)
+        y: Tensor = self.stages[number](x, *self.flags)
         return y
 
 
@@ -190,9 +199,10 @@ class _Decoder(nn.Module):
 
     def __init__(self, net: Network) -> None:
         super().__init__()
-        assert isinstance(net, VNet | UNet)
+        assert isinstance(net, VNet | UNet | UNet2D)
         self.up, self.stages, self.head = net.up, net.decoder, net.head
         self.adds = isinstance(net, VNet)
+        self.flags = _flags(net)
 
     def rise(self, number: int, x: Tensor) -> Tensor:
         """Features of decoder stage `number` (coarse to fine) before the skip."""
@@ -201,8 +211,13 @@ class _Decoder(nn.Module):
 
     def merge(self, number: int, risen: Tensor, skip: Tensor) -> Tensor:
         """Features of the stage with the skip."""
-        y: Tensor = self.stages[number](risen + skip if self.adds else torch.cat((skip, risen), dim=1))
+        y: Tensor = self.stages[number](risen + skip if self.adds else torch.cat((skip, risen), dim=1), *self.flags)
         return y
+
+
+def _flags(net: Network) -> tuple[bool, ...]:
+    """What a stage wants to be told beside its input: whether its own dropout is on."""
+    return (False,) if isinstance(net, UNet2D) else ()
 
 
 def _gate(features: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ from semiseg.networks.blocks import (
     TRANSPOSED,
     ConvUnit,
     LinearUpsample,
+    NearestUpsample,
     Normalisation,
+    Upsampling,
     drop_channels,
     initialise,
     normalisation,
@@ -43,9 +45,7 @@ class UNetOptions(NetworkOptions):
     )
     normalisation: Normalisation = "instance"
     dropout: float = Field(0.0, ge=0, lt=1, description="of whole channels, after the bottleneck and before the head")
-    upsampling: Literal["transposed", "linear"] = Field(
-        "transposed", description="transposed convolution, or linear interpolation followed by a convolution"
-    )
+    upsampling: Upsampling = Field("transposed", description="linear and nearest follow a convolution with kernel 1")
     init: Init = Field(
         "default",
         description="default: Kaiming for the leaky ReLU, zero biases; kaiming, xavier: normal, convolutions only",
@@ -78,14 +78,15 @@ class UNet(Network):
         self.taps = stage_taps(filters, totals, classes, deep_supervision=options.deep_supervision)
 
         kernels = _kernels(strides, options.kernels)
-        parts = _Parts(options.normalisation, options.upsampling, spatial_dims)
+        parts = _Parts(options.normalisation, spatial_dims)
         inputs = (channels, *filters)
         self.encoder = nn.ModuleList(
             parts.stage(inputs[stage], width, kernels[stage], strides[stage]) for stage, width in enumerate(filters)
         )
         coarse_to_fine = range(len(filters) - 2, -1, -1)
         self.up = nn.ModuleList(
-            parts.up(filters[stage + 1], filters[stage], strides[stage + 1], kernels[stage]) for stage in coarse_to_fine
+            _upsample(options.upsampling, filters[stage + 1], filters[stage], strides[stage + 1])
+            for stage in coarse_to_fine
         )
         self.decoder = nn.ModuleList(
             parts.stage(2 * filters[stage], filters[stage], kernels[stage], (1,) * spatial_dims)
@@ -107,7 +108,7 @@ class UNet(Network):
         for number, stage in enumerate(self.encoder, start=1):
             x = keep(f"enc{number}", stage(x))
             skips.append(x)
-        x = drop_channels(skips.pop(), self.p, active)
+        x = keep("bottleneck", drop_channels(skips.pop(), self.p, active))
         for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1)))
             if f"head{number}" in taps:
@@ -118,9 +119,8 @@ class UNet(Network):
 class _Parts:
     """Makes the building blocks of one U-Net."""
 
-    def __init__(self, kind: Normalisation, upsampling: str, dims: int) -> None:
+    def __init__(self, kind: Normalisation, dims: int) -> None:
         self.kind = kind
-        self.upsampling = upsampling
         self.dims = dims
 
     def unit(self, inputs: int, channels: int, kernel: Count, stride: Count) -> ConvUnit:
@@ -136,11 +136,13 @@ class _Parts:
             self.unit(inputs, channels, kernel, stride), self.unit(channels, channels, kernel, (1,) * self.dims)
         )
 
-    def up(self, inputs: int, channels: int, stride: Count, kernel: Count) -> nn.Module:
-        if self.upsampling == "transposed":
-            return TRANSPOSED[self.dims](inputs, channels, stride, stride=stride)
-        conv = CONVOLUTION[self.dims](inputs, channels, kernel, padding=same_padding(kernel))
-        return nn.Sequential(LinearUpsample(self.dims, stride), conv)
+
+def _upsample(kind: Upsampling, inputs: int, channels: int, stride: Count) -> nn.Module:
+    dims = len(stride)
+    if kind == "transposed":
+        return TRANSPOSED[dims](inputs, channels, stride, stride=stride)
+    resample = LinearUpsample(dims, stride) if kind == "linear" else NearestUpsample(stride)
+    return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
 
 
 def _kernels(strides: Sequence[Count], kind: str) -> list[Count]:

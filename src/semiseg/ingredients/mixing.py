@@ -1,0 +1,50 @@
+"""Images made of two images: a box of one pasted into the other (CutMix, Yun et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def box_sides(shape: Sequence[int], ratio: float) -> tuple[int, ...]:
+    """Sides of the box in voxels: floor(ratio * side) per axis, `ratio` below 1."""
+    return tuple(int(side * ratio) for side in shape)
+
+
+def outside_box(starts: Sequence[int] | Tensor, sides: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Which voxels lie outside of a box, bool `[*shape]`, on the device of `starts` (a tensor, one number per axis)."""
+    starts = torch.as_tensor(starts)
+    inside = torch.ones((), dtype=torch.bool, device=starts.device)
+    for axis, (side, size) in enumerate(zip(sides, shape, strict=True)):
+        place = torch.arange(size, device=starts.device) - starts[axis]
+        inside = inside.unsqueeze(-1) & (place >= 0) & (place < side)
+    return ~inside
+
+
+def draw_outside_box(images: Tensor, ratio: float) -> Tensor:
+    """One box for all of `images` `[B, channels, *S]`, bool `[*S]` as `outside_box` gives it.
+
+    Its start is uniform among 0 ... size - side - 1 per axis, as in BCP and CML, whose last start never occurs.
+    """
+    shape = images.shape[2:]
+    sides = box_sides(shape, ratio)
+    starts = [torch.randint(size - side, (), device=images.device) for side, size in zip(sides, shape, strict=True)]
+    return outside_box(torch.stack(starts), sides, shape)
+
+
+def halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """First and second half of a batch; with an odd number of samples the one in the middle is in both."""
+    half = -(-len(values) // 2)
+    return values[:half], values[len(values) - half :]
+
+
+def mix(outside: Tensor, inside: Tensor, mask: Tensor) -> Tensor:
+    """`outside` where `mask` `[*S]`, else `inside`; images `[B, channels, *S]` or labels `[B, *S]`."""
+    return torch.where(mask, outside, inside)
+
+
+def mix_halves(values: Tensor, mask: Tensor) -> Tensor:
+    """The second half of a batch pasted into the first one."""
+    return mix(*halves(values), mask)
