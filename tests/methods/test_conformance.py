@@ -194,7 +194,7 @@ def test_observations_are_small_tensors(name):
 
 
 def test_a_batch_holds_no_labels_of_unlabelled_patches():
-    assert {field.name for field in fields(Batch)} == {"images", "labels", "cases"}
+    assert {field.name for field in fields(Batch)} == {"images", "labels", "cases", "places"}
     batch = make_batch(2, 3, labelled=2, unlabelled=3)
     assert (batch.n, len(batch.labels), len(batch.labelled), len(batch.unlabelled)) == (2, 2, 2, 3)
 

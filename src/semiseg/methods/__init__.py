@@ -1,5 +1,5 @@
 """Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
 
-from semiseg.methods import cml, cps, dhc, mean_teacher, micd, supervised
+from semiseg.methods import cml, cps, dhc, lefed, mean_teacher, micd, pi_model, supervised, temporal_ensembling
 
-__all__ = ["cml", "cps", "dhc", "mean_teacher", "micd", "supervised"]
+__all__ = ["cml", "cps", "dhc", "lefed", "mean_teacher", "micd", "pi_model", "supervised", "temporal_ensembling"]

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -54,7 +54,17 @@ def import_weights(path: Path | str, network: Network, *, entry: str | None = No
     unused = [prefix for prefix in ignore if not any(name.startswith(prefix) for name in state)]
     raise_all(f"{path}: ignore: no name begins with {prefix!r}" for prefix in unused)
     state = {name: value for name, value in state.items() if not name.startswith(tuple(ignore))}
-    load_state(network, import_official(state), str(path))
+    own_names = network.own_names if isinstance(network, Renames) else import_official
+    load_state(network, own_names(state), str(path))
+
+
+@runtime_checkable
+class Renames(Protocol):
+    """A network whose official weights have names of their own."""
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with the network's names."""
+        ...
 
 
 def import_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
