@@ -62,3 +62,10 @@ def test_files_that_are_no_settings(tmp_path: Path, content: str) -> None:
 def test_defaults_are_micd_and_honest() -> None:
     config = RunConfig(data=Path("scans"))
     assert (config.method, config.protocol, config.select) == ("micd", "honest", "last")
+
+
+def test_paths_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, {"data": "scans", "split": "a.json"})
+    assert (config.data, config.split) == (tmp_path / "scans", tmp_path / "a.json")
+    assert "prepared: null" in config.to_yaml()

@@ -24,7 +24,12 @@ def check(data: PathLike) -> Report:
 
 
 def prepare(
-    data: PathLike, prepared: PathLike | None = None, *, workers: int = 0, plan: PathLike | None = None
+    data: PathLike,
+    prepared: PathLike | None = None,
+    *,
+    workers: int = 0,
+    plan: PathLike | None = None,
+    show: bool = False,
 ) -> Store:
     """Plan the dataset and write the prepared store; what is there already and still true is kept.
 
@@ -33,13 +38,24 @@ def prepare(
         prepared: folder to write; default `prepared` inside the dataset folder.
         workers: processes; 0 takes all cores.
         plan: an edited plan.json to follow instead of a new one.
+        show: progress bar.
 
     Raises:
         InputError: problems of the data, or the folder cannot be written.
     """
+    from rich.progress import Progress
+
     from semiseg.data.prepare import prepare as run
 
-    return run(Path(data), _path(prepared), workers=workers, plan=_path(plan))
+    with Progress(disable=not show) as bar:
+        task = bar.add_task("preparing", total=None)
+        return run(
+            Path(data),
+            _path(prepared),
+            workers=workers,
+            plan=_path(plan),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
 
 def train(

@@ -61,7 +61,7 @@ def prepare(
     """Plan the dataset and write the prepared store; a killed preparation goes on where it was."""
     import semiseg
 
-    store = semiseg.prepare(data, prepared, workers=workers, plan=plan)
+    store = semiseg.prepare(data, prepared, workers=workers, plan=plan, show=True)
     for decision, reason in store.plan.reasons.items():
         typer.echo(f"{decision}: {reason}")
     typer.echo(f"{len(store.cases)} cases are ready in {store.root}")
@@ -79,7 +79,7 @@ def train(
     output: Output = None,
     prepared: Prepared = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings (config.yaml of a run)")] = None,
-    network: Annotated[str | None, typer.Option(help="unet (default) or vnet")] = None,
+    network: Annotated[str | None, typer.Option(help="unet (default), unet2d or vnet")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32 or bf16")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes on this machine")] = None,
     set_: Annotated[

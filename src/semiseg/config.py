@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from semiseg.data.augment import AugmentConfig
 from semiseg.errors import InputError
@@ -15,6 +15,8 @@ from semiseg.validation import parse, read_mapping
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Protocol = Literal["honest", "paper"]
+Absolute = Annotated[Path, AfterValidator(Path.absolute)]
+"""A path that stays right when a run is used from another folder than it was started in."""
 
 
 class _Settings(BaseModel):
@@ -26,8 +28,8 @@ class NetworkConfig(_Settings):
 
     name: str = "unet"
     options: dict[str, Any] = {}
-    weights: Path | None = Field(
-        None, description="start every network from this file (.safetensors, or official .pth of the papers' V-Net)"
+    weights: Absolute | None = Field(
+        None, description="start every network from this file (.safetensors, or official .pth of the papers' networks)"
     )
 
 
@@ -71,9 +73,9 @@ class BatchConfig(_Settings):
 class RunConfig(_Settings):
     """A complete training run. `semiseg train --config FILE` reproduces it."""
 
-    data: Path
-    prepared: Path | None = Field(None, description="prepared store; null: `prepared` inside the dataset folder")
-    split: Path | None = Field(None, description="JSON file with the roles of the cases")
+    data: Absolute
+    prepared: Absolute | None = Field(None, description="prepared store; null: `prepared` inside the dataset folder")
+    split: Absolute | None = Field(None, description="JSON file with the roles of the cases")
     labelled: int | None = Field(None, ge=1, description="number of labelled cases to draw when there is no split file")
     validation: int = Field(0, ge=0, description="cases of the label budget kept for choosing the checkpoint")
     test: int = Field(0, ge=0, description="labelled cases kept for scoring when there is no split file")

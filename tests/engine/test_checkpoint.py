@@ -45,6 +45,30 @@ def test_five_and_five_steps_equal_ten(tmp_path: Path, name: str) -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_moments_come_back_in_the_layout_of_their_parameters(tmp_path: Path, name: str) -> None:
+    def start() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(3)
+        module = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        return module, make_optimiser(OptimiserConfig(name=name), module.parameters())
+
+    def proceed(module: torch.nn.Module, optimiser: torch.optim.Optimizer, steps: range) -> None:
+        for step in steps:
+            optimiser.zero_grad()
+            module(torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+            guarded_step(optimiser, torch.zeros(()), None)
+
+    (whole, one), (resumed, other) = start(), start()
+    proceed(whole, one, range(2))
+    checkpoint.save_step(tmp_path, 2, checkpoint.pack(whole, {"main": one}), {"extra": {}})
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    checkpoint.unpack(found.tensors, resumed, {"main": other})
+    proceed(whole, one, range(2, 4))
+    proceed(resumed, other, range(2, 4))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True))
+
+
 def _save(folder: Path, *steps: int) -> None:
     for step in steps:
         checkpoint.save_step(folder, step, {"method.x": torch.full((3,), float(step))}, {"extra": {}})

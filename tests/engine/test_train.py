@@ -234,3 +234,51 @@ def test_paper_protocol_is_stamped(data: Path, tmp_path: Path) -> None:
 def test_bf16_trains(data: Path, tmp_path: Path) -> None:
     run = train(_config(data, precision="bf16", steps=3), tmp_path, show=False)
     assert all(tensor.isfinite().all() for tensor in _weights(run.path).values())
+
+
+def test_several_updates_per_batch_continue_bit_identical(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop between two updates of one batch falls back to the checkpoint before that batch."""
+    from semiseg.engine import train as module
+
+    config = _config(data, method="lefed", steps=6, checkpoint_every=2, log_every=1)
+    train(config, tmp_path / "whole", show=False)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 7))
+    real, calls = module.guarded_step, []
+
+    def interrupted(*args: object) -> torch.Tensor:
+        calls.append(args)
+        if len(calls) in (8, 12):  # second update of the third batch; then, from there on anew, of the fourth
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "guarded_step", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "stopped", show=False)
+    assert train(config, tmp_path / "stopped", show=False).finished
+    assert len(calls) == 12 + 3 * 4
+    assert _same(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_memories_of_scans_continue_bit_identical(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semiseg.engine import train as module
+
+    config = _config(data, method="temporal_ensembling", steps=8, checkpoint_every=3)
+    train(config, tmp_path / "whole", show=False)
+    real, calls = module.train_step, []
+
+    def interrupted(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "stopped", show=False)
+    train(config, tmp_path / "stopped", show=False)
+    assert any("memory.mean_case" in name for name in _weights(tmp_path / "whole"))
+    assert _same(tmp_path / "stopped", tmp_path / "whole")

@@ -12,7 +12,7 @@ from semiseg.ingredients.confidence import SelfAwareThresholds
 from semiseg.ingredients.ema import ema_decay
 from semiseg.ingredients.levels import one_hot, resize_linear, resize_nearest
 from semiseg.ingredients.masked import BATCH_DICE
-from semiseg.ingredients.mixing import mix
+from semiseg.ingredients.mixtures import mix
 from semiseg.ingredients.prototypes import Prototypes, matching_score, prototypes
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.methods.base import Batch, entry

@@ -11,7 +11,7 @@ from level_stand_ins import DuciscCase, levels_of, logits_of
 from semiseg.ingredients.confidence import SelfAwareThresholds
 from semiseg.ingredients.levels import one_hot, resize_linear, resize_nearest
 from semiseg.ingredients.masked import dice_ce_parts, masked_parts
-from semiseg.ingredients.mixing import mix
+from semiseg.ingredients.mixtures import mix
 from semiseg.ingredients.prototypes import prototypes
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.methods.base import Batch

@@ -13,7 +13,7 @@ from semiseg.ingredients.confidence import entropy, low_entropy, monte_carlo_mea
 from semiseg.ingredients.levels import one_hot
 from semiseg.ingredients.losses import DiceForm
 from semiseg.ingredients.masked import masked_parts, masked_probability_mse
-from semiseg.ingredients.mixing import centre_box, corner_box, mix
+from semiseg.ingredients.mixtures import centre_box, corner_box, mix
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import sigmoid_ramp
 from stand_ins import close, leaf, tensor

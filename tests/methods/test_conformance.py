@@ -51,10 +51,12 @@ def optimisers(method: Method, lr: float = 0.05) -> dict[str, torch.optim.Optimi
     return {name: torch.optim.SGD(group, lr=lr, momentum=0.9) for name, group in method.groups().items()}
 
 
-def train(method: Method, batch: Batch, step: int, optimiser, steps: int = 100, bf16: bool = False) -> list[dict]:
-    """One step as the engine makes it; the loss terms of every yield."""
+def train(
+    method: Method, batch: Batch, step: int, optimiser, steps: int = 100, bf16: bool = False, stage: int = -1
+) -> list[dict]:
+    """One step as the engine makes it, by default of the last stage; the loss terms of every yield."""
     torch.manual_seed(1000 + step)
-    losses, found = method.step(batch, Clock(step, steps, step, steps)), []
+    losses, found = method.step(batch, Clock(step, steps, step, steps, method.stages()[stage].name)), []
     while True:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             loss = next(losses, None)
@@ -96,6 +98,16 @@ def test_steps_are_finite_and_reach_every_parameter(name, dims, classes, bf16):
     grouped = [p for group in method.groups().values() for p in group]
     assert {id(p) for p in grouped} == {id(p) for p in method.parameters() if p.requires_grad}
     assert len({id(p) for p in grouped}) == len(grouped)
+
+
+@every_case
+def test_every_stage_steps(name, dims, classes):
+    method = make(name, dims, classes)
+    optimiser, stages = optimisers(method), method.stages()
+    for number in range(len(stages)):
+        assert all_finite(method, train(method, make_batch(dims, classes), number, optimiser, stage=number))
+    assert sum(stage.share for stage in stages) == pytest.approx(1)
+    assert len({stage.name for stage in stages}) == len(stages)
 
 
 @every_case
@@ -159,7 +171,7 @@ def test_predictions_are_probabilities(name, dims, classes):
 def test_supervised_loss_falls(name, dims, classes):
     method, batch = make(name, dims, classes), make_batch(dims, classes)
     optimiser = optimisers(method)
-    values = [train(method, batch, step, optimiser)[0]["supervised"].item() for step in range(20)]
+    values = [train(method, batch, step, optimiser, stage=0)[0]["supervised"].item() for step in range(20)]
     assert sum(values[-3:]) / 3 < values[0] - 0.05
 
 
@@ -184,7 +196,7 @@ def test_observations_are_small_tensors(name):
 
 
 def test_a_batch_holds_no_labels_of_unlabelled_patches():
-    assert {field.name for field in fields(Batch)} == {"images", "labels", "cases"}
+    assert {field.name for field in fields(Batch)} == {"images", "labels", "cases", "places"}
     batch = make_batch(2, 3, labelled=2, unlabelled=3)
     assert (batch.n, len(batch.labels), len(batch.labelled), len(batch.unlabelled)) == (2, 2, 2, 3)
 

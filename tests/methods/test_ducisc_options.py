@@ -15,6 +15,7 @@ from semiseg.networks import build_network
 CLASSES = 3
 NETWORKS = {
     "unet": {"filters": (4, 6, 8), "normalisation": "batch", "dropout": 0.2},
+    "unet2d": {"filters": (2, 4, 8), "dropout": 0.2},
     "vnet": {"filters": 2, "dropout": 0.2},
 }
 
@@ -65,7 +66,7 @@ ROWS += [{"ensemble": "temporal"}]
 
 @pytest.mark.parametrize("options", ROWS, ids=str)
 @pytest.mark.parametrize(
-    ("dims", "network", "classes"), [(2, "unet", 4), (3, "unet", 2), (2, "vnet", 2), (3, "vnet", 4)]
+    ("dims", "network", "classes"), [(2, "unet", 4), (3, "unet", 2), (2, "unet2d", 3), (2, "vnet", 2), (3, "vnet", 4)]
 )
 @pytest.mark.parametrize("name", ["ducisc", "ducisc-paper"])
 def test_rows_of_the_tables(dims, network, classes, name, options):

@@ -94,6 +94,44 @@ def test_official_names(
     assert same(source, target)
 
 
+def slices(net: Network, decoder: str = "decoder") -> State:
+    """The state dict of the 2D U-Net as SSL4MIS and CML write it."""
+    layers = {"0.conv": "0", "0.norm": "1", "1.conv": "4", "1.norm": "5"}
+    names = {}
+    for name in net.state_dict():
+        part, *rest = name.split(".")
+        if part == "head":
+            names[name] = f"{decoder}.out_conv.{rest[0]}"
+        elif part == "up":
+            names[name] = f"{decoder}.up{int(rest[0]) + 1}.{'conv1x1' if len(rest) == 3 else 'up'}.{rest[-1]}"
+        else:
+            stage, layer = int(rest[0]), layers[f"{rest[2]}.{rest[3]}"]
+            block = f"{decoder}.up{stage + 1}.conv" if part == "decoder" else f"encoder.down{stage}.maxpool_conv.1"
+            block = "encoder.in_conv" if part == "encoder" and stage == 0 else block
+            names[name] = f"{block}.conv_conv.{layer}.{rest[4]}"
+    return {names[name]: value.clone() for name, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("upsampling", ["linear", "transposed"])
+def test_official_names_of_the_unet_of_slices(tmp_path: Path, upsampling: str) -> None:
+    def unet2d(kind: str) -> Network:
+        return build_network(
+            "unet2d", channels=1, classes=2, spatial_dims=2, filters=(2, 3, 4), dropout=0, upsampling=kind
+        )
+
+    source, target, other = (unet2d(kind) for kind in (upsampling, upsampling, "transposed"))
+    x = torch.randn(1, 1, 16, 16)
+    import_weights(saved(tmp_path / "unet.pth", slices(source)), target)
+    assert torch.equal(source.eval()(x), target.eval()(x))
+    release = slices(source, "decoder1") | {n: v for n, v in slices(other, "decoder2").items() if "decoder2" in n}
+    target = unet2d(upsampling)
+    path = saved(tmp_path / "release.pth", release)
+    with pytest.raises(InputError, match=r"ignore=\('decoder2.',\)"):
+        import_weights(path, target)
+    import_weights(path, target, ignore=("decoder2.",))
+    assert torch.equal(source(x), target.eval()(x))
+
+
 def test_own_names_and_those_of_data_parallel(tmp_path: Path) -> None:
     source = vnet()
     own, wrapped = vnet(), vnet()

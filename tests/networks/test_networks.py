@@ -26,6 +26,13 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"filters": (4, 8), "normalisation": "batch"},
         {"filters": (16, 32, 32), "normalisation": "group"},
         {"filters": (4, 6, 8), "normalisation": "none", "strides": "mixed", "kernels": "anisotropic"},
+        {"filters": (4, 6, 8), "strides": "mixed", "upsampling": "linear"},
+        {"filters": (4, 6, 8), "strides": "mixed", "upsampling": "nearest"},
+    ],
+    "unet2d": [
+        {"filters": (2, 3, 4, 5, 6)},
+        {"filters": (2, 3, 4), "dropout": (0.0, 0.1, 0.5), "upsampling": "transposed"},
+        {"filters": (2, 4), "dropout": 0.0, "upsampling": "nearest"},
     ],
 }
 MIXED = {2: ((1, 1), (2, 1), (2, 2)), 3: ((1, 1, 1), (2, 2, 1), (2, 3, 2))}
@@ -147,6 +154,9 @@ def test_refused_settings() -> None:
     assert "multiple of 16" in refused("vnet", filters=8, normalisation="group")
     assert "residual" in refused("vnet", channels=2, residual=True)
     assert "multiples of 16" in refused("unet", filters=(16, 24), normalisation="group")
+    assert "expected one number or 3, one per stage, came 2" in refused("unet2d", filters=(2, 4, 8), dropout=(0.1, 0.2))
+    assert "from 0 to below 1" in refused("unet2d", dropout=1.0)
+    assert "positive" in refused("unet2d", filters=(0, 4), dropout=0.0)
     both = refused("unet", filters=(4, 8), strides=((2, 2), (2, 2), (2, 2)))
     assert "2 filters, 3 strides" in both
     assert "3 positive numbers" in both

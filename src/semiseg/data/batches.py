@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.data.augment import AugmentConfig, Params, apply, draw, margin
+from semiseg.data.augment import AugmentConfig, apply, draw, margin
+from semiseg.data.places import Place
 from semiseg.data.store import Store
 from semiseg.errors import InputError
 from semiseg.methods.base import Batch
@@ -123,7 +124,8 @@ class Batches:
         patches.images.append(_window(image, corner, self._source, self._flat))
         if stream == _LABELLED:
             patches.labels.append(_window(self._store.label(case)[None], corner, self._source, self._flat)[0])
-        patches.params.append(draw(self._plan.augment, rng, self._plan.patch))
+        params = draw(self._plan.augment, rng, self._plan.patch)
+        patches.places.append(Place(corner, self._source, image.shape[1:], params))
         patches.cases.append(case)
 
     @property
@@ -148,10 +150,11 @@ class Batches:
         labels = None
         if patches.labels:
             labels = self._upload(np.stack(patches.labels)).long()
-        images, augmented = apply(images, labels, patches.params, self._plan.patch)
+        images, augmented = apply(images, labels, [place.params for place in patches.places], self._plan.patch)
         if augmented is None:
             augmented = images.new_empty((0, *self._plan.patch), dtype=torch.long)
-        return Batch(images.to(memory_format=self._layout), augmented, tuple(patches.cases))
+        images = images.to(memory_format=self._layout)
+        return Batch(images, augmented, tuple(patches.cases), tuple(patches.places))
 
     def _upload(self, array: np.ndarray[Any, Any]) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -164,7 +167,7 @@ class Batches:
 class _Patches:
     images: list[np.ndarray[Any, Any]]
     labels: list[np.ndarray[Any, Any]]
-    params: list[Params]
+    places: list[Place]
     cases: list[str]
 
 

@@ -180,7 +180,9 @@ def writing_to(folder: Path) -> Iterator[None]:
     except InputError as error:
         if not isinstance(error.__cause__, OSError):
             raise
-        raise InputError(f"{folder}: cannot be written ({error.__cause__.strerror or error}): {elsewhere}") from error
+        raise InputError(
+            f"{folder}: cannot be written ({error.__cause__.strerror or error.__cause__}): {elsewhere}"
+        ) from error
 
 
 def _some(cases: list[str]) -> str:

@@ -38,9 +38,16 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], state: Mapping[
     """Write `<name>.safetensors`, then `<name>.json` with `state` and the checksum."""
     path = folder / f"{name}.safetensors"
     with replacing(path) as temporary:
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
+        _write_tensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
         digest = sha256(temporary)
     write_json(folder / f"{name}.json", {**state, "sha256": digest})
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # a full disk, in the words of another library
+        raise OSError(str(error)) from error
 
 
 def save_step(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int = 2) -> None:
@@ -98,6 +105,15 @@ def unpack(tensors: Mapping[str, Tensor], method: nn.Module, optimisers: Mapping
             index, _, key = name.partition(".")
             slots.setdefault(int(index), {})[key] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+        _lay_out(optimiser)
+
+
+def _lay_out(optimiser: Optimizer) -> None:
+    """Give every moment the memory layout of its parameter: fused updates pair their elements in memory order."""
+    for parameter, slots in optimiser.state.items():
+        for key, value in slots.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                slots[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

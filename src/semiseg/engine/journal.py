@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from semiseg.engine.logging import Bar, JsonLines, Logger, Meter, Stopwatch, TensorBoard
-from semiseg.engine.optim import learning_rate
 from semiseg.engine.session import Session
 from semiseg.errors import InputError
 from semiseg.files import write_json
@@ -76,7 +75,7 @@ class Journal:
             {
                 "step": step,
                 "loss": self._meter.read(),
-                "lr": learning_rate(session.config.optimiser, step - 1, session.config.steps),
+                "lr": session.rate(step - 1),
                 "patches_per_second": self._watch.rate() * session.fabric.world_size,
                 "skipped": session.progress.skipped,
                 "observed": {name: value.tolist() for name, value in session.method.observations().items()},

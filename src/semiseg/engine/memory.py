@@ -1,7 +1,8 @@
-"""Out of memory, explained by what can be changed."""
+"""Out of memory or disk, explained by what can be changed."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,18 +11,25 @@ import torch
 from semiseg.engine.session import Session
 from semiseg.errors import InputError
 
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 
 
 @contextmanager
 def explained(session: Session) -> Iterator[None]:
-    """Turn an allocation failure into advice with this run's figures.
+    """Turn an allocation failure into advice with this run's figures, and a full disk into a clear message.
 
     Raises:
-        InputError: memory ran out.
+        InputError: memory or disk ran out.
     """
     try:
         yield
+    except OSError as error:
+        if error.errno not in _DISK_IS_FULL:
+            raise
+        raise InputError(
+            f"{session.run.path}: cannot be written ({error.strerror}): free some space and give the same command again"
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -31,8 +30,9 @@ from semiseg.engine import checkpoint
 from semiseg.engine.optim import make_optimiser
 from semiseg.engine.precision import fabric_precision, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.run import Run, locked, start
+from semiseg.engine.stages import Span, spans
 from semiseg.errors import InputError
-from semiseg.methods.base import Clock, Loss, Method, NetworkBuilder, Task, entry
+from semiseg.methods.base import Clock, Loss, Method, NetworkBuilder, Stage, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.import_weights import import_weights
@@ -61,7 +61,7 @@ class Progress:
 
     step: int = 0
     skipped: int = 0
-    best_score: float = -math.inf
+    best_score: float = -1.0
     best_step: int = 0
 
 
@@ -90,7 +90,15 @@ class Session:
     def clock(self, step: int) -> Clock:
         """The clock that the method sees at `step`."""
         per_epoch, steps = self.batches.steps_per_epoch, self.config.steps
-        return Clock(step, steps, step // per_epoch, -(-steps // per_epoch), _stage(self.method, step, steps))
+        return Clock(step, steps, step // per_epoch, -(-steps // per_epoch), self.span(step).stage.name)
+
+    def span(self, step: int) -> Span:
+        """The stage of `step`."""
+        return next(span for span in spans(self.method.stages(), self.config.steps) if step < span.end)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of `step`."""
+        return self.span(step).rate(self.config.optimiser, step, self.config.steps)
 
     def save(self) -> None:
         """Write a checkpoint of the present moment (first process only)."""
@@ -100,8 +108,30 @@ class Session:
             checkpoint.save_step(self.run.checkpoints, self.progress.step, tensors, state)
         self.fabric.barrier()
 
-    def save_weights(self, name: str) -> None:
-        """Write the method's weights, as `predict` loads them (first process only)."""
+    def enter_stage(self, step: int) -> None:
+        """Where `step` is the first of a later stage, begin with what the stage wants of the one before it.
+
+        This is done before the step, so that a run continued from a checkpoint of this very moment does it as well.
+        """
+        span = self.span(step)
+        if step != span.first or span.before is None:
+            return
+        self.progress.best_score, self.progress.best_step = -1.0, 0
+        if span.stage.start == "best" and self.config.select == "best":
+            found = checkpoint.load(self.run.checkpoints, best_name(span.before))
+            checkpoint.unpack(found.tensors, self.method, self.optimisers)
+            self.method.load_extra_state(found.state["extra"])
+
+    def save_best(self) -> None:
+        """Write the best moment of the stage that the last step was of; that of the last stage is the run's `best`."""
+        span = self.span(self.progress.step - 1)
+        if span.end == self.config.steps:
+            self.save_weights("best")
+        else:
+            self.save_weights(best_name(span.stage), self.optimisers)
+
+    def save_weights(self, name: str, optimisers: Mapping[str, Optimizer] | None = None) -> None:
+        """Write the method's weights, as `predict` loads them, and states of optimisers (first process only)."""
         if self.fabric.is_global_zero:
             state = {
                 "step": self.progress.step,
@@ -109,7 +139,7 @@ class Session:
                 "task": asdict(self.task),
                 "extra": self.method.extra_state(),
             }
-            checkpoint.save(self.run.checkpoints, name, checkpoint.pack(self.method, {}), state)
+            checkpoint.save(self.run.checkpoints, name, checkpoint.pack(self.method, optimisers or {}), state)
         self.fabric.barrier()
 
     def seed(self, step: int) -> None:
@@ -316,13 +346,9 @@ def _device_name(device: torch.device) -> str:
     )
 
 
-def _stage(method: Method, step: int, steps: int) -> str:
-    reached = 0.0
-    for stage in method.stages():
-        reached += stage.share
-        if step < round(reached * steps):
-            return stage.name
-    return method.stages()[-1].name
+def best_name(stage: Stage) -> str:
+    """Name of the checkpoint of a stage's best moment, for the stage after it."""
+    return f"best_{stage.name}"
 
 
 def _number(*key: int) -> int:

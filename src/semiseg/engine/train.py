@@ -14,7 +14,7 @@ import torch
 from semiseg.config import RunConfig
 from semiseg.engine.journal import Journal
 from semiseg.engine.memory import explained
-from semiseg.engine.optim import guarded_step, learning_rate
+from semiseg.engine.optim import guarded_step
 from semiseg.engine.run import Run
 from semiseg.engine.session import Session, open_session
 from semiseg.engine.validate import validate
@@ -40,6 +40,7 @@ def train(config: RunConfig, output: Path, *, show: bool = True) -> Run:
         first = session.progress.step
         with explained(session):
             for step, batch in enumerate(session.batches.stream(first, config.steps), first):
+                session.enter_stage(step)
                 train_step(session, journal, step, batch)
                 session.progress.step = step + 1
                 journal.tick(step + 1, batch)
@@ -53,7 +54,7 @@ def train(config: RunConfig, output: Path, *, show: bool = True) -> Run:
 def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> None:
     """One batch: backward and update at each loss that the method yields, then the code after its last one."""
     config = session.config
-    rate = learning_rate(config.optimiser, step, config.steps)
+    rate = session.rate(step)
     session.seed(step)
     losses = session.method.step(batch, session.clock(step))
     while (loss := session.stepper(losses)) is not None:
@@ -76,12 +77,13 @@ def _keep(session: Session, journal: Journal, stop: list[int]) -> None:
     """Select and save when it is time, or when the run shall stop."""
     config, step = session.config, session.progress.step
     last = step == config.steps
-    if config.select == "best" and (last or step % config.validate_every == 0):
+    stage_ends = step == session.span(step - 1).end
+    if config.select == "best" and (stage_ends or step % config.validate_every == 0):
         score = validate(session)
         journal.validated(step, score)
         if score > session.progress.best_score:
             session.progress.best_score, session.progress.best_step = score, step
-            session.save_weights("best")
+            session.save_best()
     if last or stop or step % config.checkpoint_every == 0:
         journal.read(step)
         session.save()

@@ -37,7 +37,10 @@ def _largest(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.bool
     components = np.asarray(ndimage.label(mask, structure)[0])
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    largest = np.isin(components, np.flatnonzero(sizes == sizes.max()))
-    # How a library numbers components is its own business, so a tie is settled by position.
-    kept: NDArray[np.bool_] = components == components.ravel()[largest.ravel().argmax()]
+    candidates = np.flatnonzero(sizes == sizes.max())
+    chosen = candidates[0]
+    if len(candidates) > 1:
+        # How a library numbers components is its own business, so a tie is settled by position.
+        chosen = components.ravel()[np.isin(components, candidates).ravel().argmax()]
+    kept: NDArray[np.bool_] = components == chosen
     return kept

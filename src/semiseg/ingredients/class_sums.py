@@ -39,6 +39,13 @@ def class_sums(logits: Tensor, target: Tensor, *, squared: bool = False) -> Clas
     return ClassSums(*batch_sum(table))
 
 
+def sample_sums(logits: Tensor, target: Tensor, *, squared: bool = False) -> ClassSums:
+    """The same for every sample apart, each `[B, C]`, of this process only."""
+    pairs = zip(torch.split(full_precision(logits), 1), torch.split(target, 1), strict=True)
+    tables = [_Sums.apply(z, y, squared) for z, y in pairs]  # type: ignore[no-untyped-call]
+    return ClassSums(*torch.stack(tables, 1))
+
+
 def class_counts(labels: Tensor, classes: int) -> Tensor:
     """Voxels per class of `labels` (integers below `classes`, any shape), int64 `[classes]`, this process only."""
     if labels.is_cuda:  # bincount would wait for the device to learn the largest label

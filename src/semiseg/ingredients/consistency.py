@@ -9,11 +9,15 @@ from torch import Tensor
 from semiseg.ingredients.class_sums import full_precision
 
 
-def probability_mse(logits: Tensor, target_logits: Tensor) -> Tensor:
-    """Mean over samples, classes and voxels of the squared difference of the softmaxes; gradient to the first only."""
+def probability_mse(logits: Tensor, target_logits: Tensor, *, mutual: bool = False) -> Tensor:
+    """Mean over samples, classes and voxels of the squared difference of the softmaxes.
+
+    The gradient goes to the first only, or to both if `mutual`.
+    """
+    target_logits = target_logits if mutual else target_logits.detach()
     if logits.numel() == 0:
-        return logits.sum()
-    target = torch.softmax(full_precision(target_logits.detach()), 1)
+        return logits.sum() + target_logits.sum()
+    target = torch.softmax(full_precision(target_logits), 1)
     return F.mse_loss(torch.softmax(full_precision(logits), 1), target)
 
 

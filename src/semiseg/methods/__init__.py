@@ -1,5 +1,16 @@
 """Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
 
-from semiseg.methods import cps, dhc, ducisc, mean_teacher, micd, supervised
+from semiseg.methods import cml, cps, dhc, ducisc, lefed, mean_teacher, micd, pi_model, supervised, temporal_ensembling
 
-__all__ = ["cps", "dhc", "ducisc", "mean_teacher", "micd", "supervised"]
+__all__ = [
+    "cml",
+    "cps",
+    "dhc",
+    "ducisc",
+    "lefed",
+    "mean_teacher",
+    "micd",
+    "pi_model",
+    "supervised",
+    "temporal_ensembling",
+]

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from semiseg.errors import InputError, did_you_mean
 from semiseg.networks.base import Network
 from semiseg.validation import parse
+
+if TYPE_CHECKING:
+    from semiseg.data.places import Place
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class Batch:
         images: `[B, channels, *S]`.
         labels: `[n, *S]`, class indices (int64); `n` may be 0 and may equal `B`.
         cases: case id of each of the `B` patches.
+        places: where in its scan each of the `B` patches lies and how it was moved.
     """
 
     images: Tensor
     labels: Tensor
     cases: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
 
     @property
     def n(self) -> int:
@@ -102,14 +107,30 @@ class Loss:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a method: its name and its share of all training steps."""
+    """One stage of a method.
+
+    Attributes:
+        name: what `Clock.stage` says during it.
+        share: its share of all training steps; a stage without steps is left out.
+        schedule: what the learning-rate schedule counts: the steps of the whole `run`, or those of the `stage`;
+            `constant` keeps the base rate.
+        start: weights, state and optimisers that it starts with: those at the end of the stage before it (`last`), or
+            that stage's `best` ones by validation, in runs that select by validation. Which weights a run keeps as its
+            best is decided in the last stage alone.
+    """
 
     name: str
     share: float
+    schedule: Literal["run", "stage", "constant"] = "run"
+    start: Literal["last", "best"] = "last"
 
 
 class NetworkBuilder(Protocol):
-    """Makes a network of the run's architecture; keywords override single options (`init="xavier"`)."""
+    """Makes a network of the run's architecture.
+
+    Keywords override single options (`init="xavier"`), and `network="lefed"` asks for a form made of the architecture,
+    see `semiseg.networks.build_network`.
+    """
 
     def __call__(self, **overrides: Any) -> Network: ...
 

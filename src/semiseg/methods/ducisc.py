@@ -17,7 +17,7 @@ from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.features import feature_mse
 from semiseg.ingredients.levels import level_taps, one_hot, resize_linear, resize_nearest, run_levels
 from semiseg.ingredients.masked import SoftCE, dice_ce_parts, masked_parts, over_levels
-from semiseg.ingredients.mixing import Mixer, MixingOptions, mix
+from semiseg.ingredients.mixtures import Mixer, MixingOptions, mix
 from semiseg.ingredients.prototypes import Absent, Pairing, Reduction, prototype_loss, prototypes
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import ramp_up

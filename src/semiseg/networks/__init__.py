@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,11 @@ from semiseg.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from semiseg.networks.base import Network
 
-_CLASSES = {"unet": "UNet", "vnet": "VNet"}
+_CLASSES = {"unet": "UNet", "unet2d": "UNet2D", "vnet": "VNet"}
 """Class of each network, in the module that has the network's name."""
+
+_FORMS = {"lefed": "LeFeDNet"}
+"""Networks that single methods ask for, made of the run's architecture."""
 
 NETWORKS: tuple[str, ...] = tuple(_CLASSES)
 """Names of all networks."""
@@ -29,15 +34,18 @@ def network_class(name: str) -> type[Network]:
     return found
 
 
-def build_network(name: str, *, channels: int, classes: int, spatial_dims: int, **options: Any) -> Network:
+def build_network(
+    name: str, *, channels: int, classes: int, spatial_dims: int, network: str | None = None, **options: Any
+) -> Network:
     """A freshly initialised network (drawn from torch's default generator).
 
     Args:
-        name: `unet` or `vnet`.
+        name: `unet`, `unet2d` or `vnet`.
         channels: image channels.
         classes: output channels, background included.
         spatial_dims: 2 or 3.
-        options: fields of the network's `Options`.
+        network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders.
+        options: fields of the network's `Options`; with `network` also those of the form.
 
     Raises:
         InputError: the name or an option is unknown, or values are out of bounds or do not fit each other.
@@ -47,5 +55,19 @@ def build_network(name: str, *, channels: int, classes: int, spatial_dims: int, 
     cls = network_class(name)
     if spatial_dims not in (2, 3):
         raise InputError(f"network {name}: spatial_dims must be 2 or 3, came {spatial_dims}")
+    if network is not None:
+        make = partial(build_network, name, channels=channels, classes=classes, spatial_dims=spatial_dims)
+        return _build_form(network, make, options)
     parsed = parse(cls.Options, options, f"network {name}")
     return cls(parsed, channels=channels, classes=classes, spatial_dims=spatial_dims)
+
+
+def _build_form(form: str, make: Callable[..., Network], options: dict[str, Any]) -> Network:
+    from semiseg.validation import parse
+
+    if form not in _FORMS:
+        raise InputError(f"unknown form of network {form!r}: {did_you_mean(form, _FORMS)}")
+    cls = getattr(import_module(f"{__name__}.{form}"), _FORMS[form])
+    own = {name: options.pop(name) for name in cls.Options.model_fields if name in options}
+    built: Network = cls(parse(cls.Options, own, f"network {form}"), partial(make, **options))
+    return built

@@ -81,21 +81,30 @@ class ConvUnit(nn.Module):
 
 
 class LinearUpsample(nn.Module):
-    """Each side doubled by linear interpolation that keeps the corner voxels where they are."""
+    """Each side times its `factor` (default 2) by linear interpolation that keeps the corner voxels where they are."""
 
-    def __init__(self, dims: int) -> None:
+    def __init__(self, dims: int, factor: Sequence[int] | None = None) -> None:
         super().__init__()
         self.mode = _LINEAR[dims]
+        self.factor = _factors(factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=True)
+        return F.interpolate(x, scale_factor=self.factor, mode=self.mode, align_corners=True)
 
 
 class NearestUpsample(nn.Module):
-    """Each side doubled by repeating voxels."""
+    """Each side times its `factor` (default 2) by repeating voxels."""
+
+    def __init__(self, factor: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.factor = _factors(factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode="nearest")
+        return F.interpolate(x, scale_factor=self.factor, mode="nearest")
+
+
+def _factors(factor: Sequence[int] | None) -> float | list[float]:
+    return 2.0 if factor is None else [float(side) for side in factor]
 
 
 def drop_channels(x: Tensor, p: float, active: bool) -> Tensor:

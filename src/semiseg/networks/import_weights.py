@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,14 @@ _HEADS = {"out_conv_4": "heads.0", "out_conv_3": "heads.1", "out_conv_2": "heads
 
 _LAYER = re.compile(r"(?P<block>block_\w+)\.conv\.(?P<index>\d+)\.(?P<leaf>\w+)")
 _HALF = re.compile(r"(encoder|decoder)\d*\.(?=block_|out_conv)")
+
+_SLICES = re.compile(
+    r"(?:encoder\d*\.(?:(?P<first>in_conv)|down(?P<down>\d+)\.maxpool_conv\.1)|decoder\d*\.up(?P<up>\d+)\.conv)"
+    r"\.conv_conv\.(?P<layer>[0145])\.(?P<leaf>\w+)"
+)
+_UPWARDS = re.compile(r"decoder\d*\.up(?P<up>\d+)\.(?P<kind>conv1x1|up)\.(?P<leaf>weight|bias)")
+_UNITS = {"0": "0.conv", "1": "0.norm", "4": "1.conv", "5": "1.norm"}
+"""Convolution and normalisation by their place in the U-Net of SSL4MIS; activations and dropout have no weights."""
 _LISTED = 6
 
 
@@ -48,15 +56,26 @@ def import_weights(path: Path | str, network: Network, *, entry: str | None = No
     unused = [prefix for prefix in ignore if not any(name.startswith(prefix) for name in state)]
     raise_all(f"{path}: ignore: no name begins with {prefix!r}" for prefix in unused)
     state = {name: value for name, value in state.items() if not name.startswith(tuple(ignore))}
-    load_state(network, import_official(state), str(path))
+    own_names = network.own_names if isinstance(network, Renames) else import_official
+    load_state(network, own_names(state), str(path))
+
+
+@runtime_checkable
+class Renames(Protocol):
+    """A network whose official weights have names of their own."""
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with the network's names."""
+        ...
 
 
 def import_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict with the names of the official V-Nets replaced by those of `VNet`; other names stay.
+    """The state dict with the names of the official V-Nets and U-Nets replaced by our own; other names stay.
 
-    Understood are the names of UA-MT and DHC (`block_one.conv.0.weight`), of the pancreas variants (`branchs.0`
-    for the last stage and head), of DuCiSC's deep supervision (`out_conv_2`), of the encoder-decoder families
-    (`encoder.`, `decoder1.`), and `module.` in front.
+    Understood are, for `VNet`, the names of UA-MT and DHC (`block_one.conv.0.weight`), of the pancreas variants
+    (`branchs.0` for the last stage and head), of DuCiSC's deep supervision (`out_conv_2`) and of the encoder-decoder
+    families (`encoder.`, `decoder1.`); for `UNet2D`, those of SSL4MIS (`encoder.in_conv.conv_conv.0.weight`); and
+    `module.` in front of any.
 
     Raises:
         InputError: two names become one, as with several decoders.
@@ -131,7 +150,7 @@ def _own_name(name: str, convolutions: Mapping[str, list[int]]) -> str:
         return f"{_HEADS[convolution]}.{leaf}"
     layer = _LAYER.fullmatch(name)
     if layer is None:
-        return name
+        return _own_slices_name(name)
     block, index = layer["block"], int(layer["index"])
     unit = sum(other <= index for other in convolutions.get(block, ())) - 1
     part = f"{'conv' if index in convolutions.get(block, ()) else 'norm'}.{layer['leaf']}"
@@ -139,6 +158,18 @@ def _own_name(name: str, convolutions: Mapping[str, list[int]]) -> str:
         return f"{_STAGES[block]}.{unit}.{part}"
     if block in _RESAMPLERS and unit == 0:
         return f"{_RESAMPLERS[block]}.{part}"
+    return name
+
+
+def _own_slices_name(name: str) -> str:
+    """The name in `UNet2D`, or `name` itself."""
+    if unit := _SLICES.fullmatch(name):
+        stage = f"decoder.{int(unit['up']) - 1}" if unit["up"] else f"encoder.{int(unit['down'] or 0)}"
+        return f"{stage}.units.{_UNITS[unit['layer']]}.{unit['leaf']}"
+    if up := _UPWARDS.fullmatch(name):
+        # Before interpolation there is a convolution of its own; a transposed one does both.
+        inner = "0." if up["kind"] == "conv1x1" else ""
+        return f"up.{int(up['up']) - 1}.{inner}{up['leaf']}"
     return name
 
 

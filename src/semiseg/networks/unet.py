@@ -17,7 +17,10 @@ from semiseg.networks.blocks import (
     GROUPS,
     TRANSPOSED,
     ConvUnit,
+    LinearUpsample,
+    NearestUpsample,
     Normalisation,
+    Upsampling,
     drop_channels,
     initialise,
     normalisation,
@@ -42,6 +45,7 @@ class UNetOptions(NetworkOptions):
     )
     normalisation: Normalisation = "instance"
     dropout: float = Field(0.0, ge=0, lt=1, description="of whole channels, after the bottleneck and before the head")
+    upsampling: Upsampling = Field("transposed", description="linear and nearest follow a convolution with kernel 1")
     init: Init = Field(
         "default",
         description="default: Kaiming for the leaky ReLU, zero biases; kaiming, xavier: normal, convolutions only",
@@ -81,7 +85,7 @@ class UNet(Network):
         )
         coarse_to_fine = range(len(filters) - 2, -1, -1)
         self.up = nn.ModuleList(
-            TRANSPOSED[spatial_dims](filters[stage + 1], filters[stage], strides[stage + 1], stride=strides[stage + 1])
+            _upsample(options.upsampling, filters[stage + 1], filters[stage], strides[stage + 1])
             for stage in coarse_to_fine
         )
         self.decoder = nn.ModuleList(
@@ -104,7 +108,7 @@ class UNet(Network):
         for number, stage in enumerate(self.encoder, start=1):
             x = keep(f"enc{number}", stage(x))
             skips.append(x)
-        x = drop_channels(skips.pop(), self.p, active)
+        x = keep("bottleneck", drop_channels(skips.pop(), self.p, active))
         for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1)))
             if f"head{number}" in taps:
@@ -131,6 +135,14 @@ class _Parts:
         return nn.Sequential(
             self.unit(inputs, channels, kernel, stride), self.unit(channels, channels, kernel, (1,) * self.dims)
         )
+
+
+def _upsample(kind: Upsampling, inputs: int, channels: int, stride: Count) -> nn.Module:
+    dims = len(stride)
+    if kind == "transposed":
+        return TRANSPOSED[dims](inputs, channels, stride, stride=stride)
+    resample = LinearUpsample(dims, stride) if kind == "linear" else NearestUpsample(stride)
+    return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
 
 
 def _kernels(strides: Sequence[Count], kind: str) -> list[Count]:

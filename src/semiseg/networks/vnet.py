@@ -102,7 +102,7 @@ class VNet(Network):
         for number, stage in enumerate(self.encoder):
             x = keep(f"enc{number + 1}", stage(x if number == 0 else self.down[number - 1](x)))
             skips.append(x)
-        x = drop_channels(skips.pop(), self.p, active)
+        x = keep("bottleneck", drop_channels(skips.pop(), self.p, active))
         for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
             x = keep(f"sum{number}", up(x) + skips.pop())
             if f"sumhead{number}" in taps:

@@ -1,0 +1,34 @@
+"""Two networks that shall look at an image in different ways."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semiseg.ingredients.class_sums import full_precision
+
+EPSILON = 1e-12
+"""Length below which a feature vector has no direction."""
+
+
+def discrepancy(a: Tensor, b: Tensor) -> Tensor:
+    """1 + mean cosine of the channel vectors of `a` and `b` `[B, C, *S]` over samples and positions (CML).
+
+    Gradient flows to `a` only. A vector without length has cosine 0 and gradient 0.
+    """
+    if a.numel() == 0:
+        return a.sum()
+    return 1 + (_direction(a) * _direction(b.detach())).sum(1).mean()
+
+
+def mutual_discrepancy(a: Tensor, b: Tensor) -> Tensor:
+    """`discrepancy` in both directions, from 0 (opposite) to 4 (equal)."""
+    return discrepancy(a, b) + discrepancy(b, a)
+
+
+def _direction(features: Tensor) -> Tensor:
+    features = full_precision(features)
+    square = features.square().sum(1, keepdim=True)
+    # The selection comes before the root, whose slope at zero is infinite.
+    known = square > EPSILON**2
+    return torch.where(known, features * torch.where(known, square, 1.0).rsqrt(), 0.0)

@@ -1,0 +1,35 @@
+"""What tells the features of two decoders apart."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from semiseg.ingredients.class_sums import full_precision
+
+Encoding = Literal["a_minus_b", "b_minus_a", "absolute", "entropy"]
+ENCODING_DOC = (
+    "how the discrepancy of decoders A and B is written: `a_minus_b`, `b_minus_a`, `absolute` difference, or `entropy` "
+    "over the channels of the mean of both"
+)
+
+
+def discrepancy(a: Tensor, b: Tensor, encoding: Encoding) -> Tensor:
+    """Discrepancy of the features `a` and `b` `[B, C, *S]` of two decoders (LeFeD, arXiv:2309.14819), no gradient.
+
+    `[B, C, *S]`; for `entropy` `[B, 1, *S]`: of the softmax over the channels of (a + b) / 2, a reading of a term that
+    the paper names but does not define.
+    """
+    a, b = a.detach(), b.detach()
+    match encoding:
+        case "a_minus_b":
+            return a - b
+        case "b_minus_a":
+            return b - a
+        case "absolute":
+            return (a - b).abs()
+        case "entropy":
+            q = torch.softmax(full_precision((a + b) / 2), 1)
+            return -(q * torch.log(q + 1e-6)).sum(1, keepdim=True).to(a.dtype)

@@ -1,0 +1,159 @@
+"""CML: cross-view mutual learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from semiseg.ingredients.components import keep_largest
+from semiseg.ingredients.discrepancy import mutual_discrepancy
+from semiseg.ingredients.ensemble import Average, ensemble_probabilities
+from semiseg.ingredients.mixing import draw_outside_box, halves, mix, mix_halves
+from semiseg.ingredients.modules import ModuleListOf
+from semiseg.ingredients.pseudo_labels import threshold_labels
+from semiseg.ingredients.sample_losses import SAMPLE_DICE_CE_DOC, SampleDiceCE, sample_dice_ce
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Stage, Task, register
+from semiseg.networks.base import Init
+from semiseg.networks.blocks import Upsampling
+
+PAPER = "doi:10.1145/3664647.3680699"
+PRETRAINING = "pretraining"
+
+
+Targets = tuple[Tensor, ...]
+"""Labels `[B, *S]` for the first and for the second subnet."""
+
+
+class View(NamedTuple):
+    """What the two subnets make of the same images: logits, and the features that their decoders receive."""
+
+    logits: list[Tensor]
+    features: list[Tensor]
+
+
+@register("cml", paper=PAPER, title="Cross-view mutual learning for semi-supervised medical image segmentation")
+@register("cml-cfl", paper=PAPER, title="CML without mixed images", options={"cutmix": False})
+class CML(Method):
+    """Two subnets that are made to look at an image differently teach each other on pairs of mixed images.
+
+    CFL: the cosine between their deepest encoder features is minimised. CML: a box of one unlabelled image is pasted
+    into another; outside of it a subnet learns the pseudo-label of the other subnet, inside its own. Before that, both
+    are trained on mixed labelled images alone. `cml-cfl` leaves the images unmixed, so that each subnet learns the
+    other's labels; with `discrepancy_weight: 0` too, that is cross pseudo supervision (the paper's Figure 6).
+
+    Official settings on the left atrium: the defaults, with `pretraining: 0.118`; on ACDC: `pretraining: 0.25`,
+    `mix_ratio: 0.5`, `unlabelled_weight: 0.5`, `discrepancy_weight: 0.1`, and in the released code
+    `shared_subnets: true`.
+    """
+
+    class Config(MethodConfig):
+        """Options; the defaults are those of the official left-atrium run."""
+
+        pretraining: float = Field(
+            0.12, ge=0, le=1, description="share of the steps with labelled images only; 1: no self-training at all"
+        )
+        hand_over: Literal["best", "last"] = Field(
+            "best",
+            description="where self-training starts: the best weights of the pre-training, if the run selects by "
+            "validation, or the last ones",
+        )
+        loss: SampleDiceCE = Field("sample", description=SAMPLE_DICE_CE_DOC)
+        labelled_weight: float = Field(1.0, ge=0, description="weight of the loss on labelled images")
+        unlabelled_weight: float = Field(1.0, ge=0, description="weight of the loss on pseudo-labels; 0: none are made")
+        discrepancy_weight: float = Field(0.2, ge=0, description="weight of the similarity of the subnets' features")
+        cutmix: bool = Field(True, description="mix pairs of images; without, each subnet learns the other's labels")
+        mix_ratio: float = Field(2 / 3, gt=0, lt=1, description="side of the pasted box, as a share of the image's")
+        targets: Literal["heterogeneous", "other"] = Field(
+            "heterogeneous",
+            description="labels of a mixed image: the other subnet's outside and one's own inside of the box, or the "
+            "other's everywhere",
+        )
+        largest_component: bool = Field(
+            True, description="keep only the largest connected component of each class in a pseudo-label"
+        )
+        shared_subnets: bool = Field(
+            False, description="one network that differs by its dropout alone, as in the released code for ACDC"
+        )
+        upsampling_a: Upsampling = Field("transposed", description="up-sampling of the first subnet's decoder")
+        upsampling_b: Upsampling = Field("linear", description="the same of the second; `shared_subnets` take this one")
+        init: Init = Field("default", description="initialisation of the convolutions")
+        predict_with: Literal["both", "a", "b"] = Field("both", description="subnets used for prediction")
+        average: Average = Field("logits", description="what is averaged; the paper says probabilities")
+
+    def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
+        super().__init__(config, task, build)
+        self.config = c = config
+        kinds = (c.upsampling_b,) if c.shared_subnets else (c.upsampling_a, c.upsampling_b)
+        self.subnets = ModuleListOf([build(upsampling=kind, init=c.init) for kind in kinds])
+
+    def stages(self) -> tuple[Stage, ...]:
+        c = self.config
+        return (
+            Stage(PRETRAINING, c.pretraining, schedule="constant"),
+            Stage("selftraining", 1 - c.pretraining, schedule="stage", start=c.hand_over),
+        )
+
+    def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
+        c = self.config
+        images, labels = self._paste(batch.labelled, batch.labels)
+        # Labelled images first: autocast keeps the cast weights of the first pass, which must have their gradient.
+        views = [self._view(images)]
+        terms = {"supervised": self._loss(views[0], (labels, labels))}
+        if clock.stage != PRETRAINING and len(batch.unlabelled):
+            if c.unlabelled_weight:
+                view, targets = self._mixed(batch.unlabelled) if c.cutmix else self._plain(batch.unlabelled)
+                views.append(view)
+                terms["unlabelled"] = self._loss(view, targets)
+            elif c.discrepancy_weight:
+                views.append(self._view(*self._paste(batch.unlabelled)))
+        terms["discrepancy"] = torch.stack([mutual_discrepancy(*view.features) for view in views]).sum()
+        weights = c.labelled_weight, c.unlabelled_weight, c.discrepancy_weight
+        yield Loss(terms, dict(zip(("supervised", "unlabelled", "discrepancy"), weights, strict=True)))
+
+    def predict(self, images: Tensor) -> Tensor:
+        a, b = self.subnets[0], self.subnets[-1]
+        chosen = {"both": [*self.subnets], "a": [a], "b": [b]}[self.config.predict_with]
+        return ensemble_probabilities(chosen, images, self.config.average)
+
+    def _paste(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """The second half of each batch pasted into the first, by one box for all; unchanged without CutMix."""
+        if not self.config.cutmix:
+            return values
+        mask = draw_outside_box(values[0], self.config.mix_ratio)
+        return tuple(mix_halves(value, mask) for value in values)
+
+    def _view(self, images: Tensor) -> View:
+        passes = [net(images, taps=("bottleneck",)) for net in (self.subnets[0], self.subnets[-1])]
+        return View([logits for logits, _ in passes], [taps["bottleneck"] for _, taps in passes])
+
+    def _mixed(self, images: Tensor) -> tuple[View, Targets]:
+        """The view of mixed images, and the targets of the two subnets."""
+        c = self.config
+        with torch.no_grad():
+            labels = self._pseudo_labels([net(images) for net in (self.subnets[0], self.subnets[-1])])
+        mask = draw_outside_box(images, c.mix_ratio)
+        view = self._view(mix_halves(images, mask))  # on a GPU, while the components are found on the host
+        (outside_a, inside_a), (outside_b, inside_b) = (halves(found) for found in labels())
+        if c.targets == "other":
+            inside_a, inside_b = inside_b, inside_a
+        return view, (mix(outside_b, inside_a, mask), mix(outside_a, inside_b, mask))
+
+    def _plain(self, images: Tensor) -> tuple[View, Targets]:
+        """The view of images as they are; each subnet learns the other's labels."""
+        view = self._view(images)
+        a, b = self._pseudo_labels(view.logits)()
+        return view, (b, a)
+
+    def _pseudo_labels(self, logits: Sequence[Tensor]) -> Callable[[], Targets]:
+        """A function that waits for the labels by the first and by the second subnet."""
+        labels = torch.cat([threshold_labels(z) for z in logits])
+        found = keep_largest(labels) if self.config.largest_component else lambda: labels
+        return lambda: found().tensor_split(2)
+
+    def _loss(self, view: View, targets: Targets) -> Tensor:
+        a, b = (sample_dice_ce(z, y, self.config.loss) for z, y in zip(view.logits, targets, strict=True))
+        return a + b

@@ -1,0 +1,240 @@
+"""One encoder with two unlike decoders, made of the run's architecture: the network of LeFeD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from semiseg.networks.base import Network, NetworkOptions, Recorder, Tap
+from semiseg.networks.blocks import CONVOLUTION, LinearUpsample, Upsampling, drop_channels
+from semiseg.networks.import_weights import import_official
+from semiseg.networks.unet import UNet
+from semiseg.networks.unet2d import UNet2D
+from semiseg.networks.vnet import VNet
+
+
+class Decoded(NamedTuple):
+    """What the two decoders make of one pass; lists run from full resolution to the bottleneck.
+
+    Attributes:
+        logits_a, logits_b: `[B, C, *S]`.
+        features_a, features_b: outputs of the up-sampling units before the skip is added, and last the bottleneck as
+            each decoder takes it; of equal shapes, those of the encoder's stages.
+        sides: logits of decoder A's features at full size, `[sides_of, C, *S]`; empty without side heads.
+    """
+
+    logits_a: Tensor
+    logits_b: Tensor
+    features_a: list[Tensor]
+    features_b: list[Tensor]
+    sides: list[Tensor]
+
+
+class LeFeDOptions(NetworkOptions):
+    """Options of the two-decoder form, beside those of the architecture that it is made of."""
+
+    upsampling_a: Upsampling = Field("transposed", description="up-sampling of decoder A")
+    upsampling_b: Upsampling = Field("linear", description="up-sampling of decoder B")
+    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
+    side_heads: bool = Field(True, description="heads on decoder A's features, for deep supervision")
+    encoder_dropout: float = Field(0.3, ge=0, lt=1, description="of whole channels, after the bottleneck")
+    decoder_dropout: float = Field(0.5, ge=0, lt=1, description="of whole channels, before both heads")
+
+
+class LeFeDNet(Network):
+    """The encoder and decoder (A) of the run's architecture and a second decoder (B) that up-samples in another way.
+
+    What B takes from the encoder is gated by A: skips x_k become x_k sigmoid(a_k), the bottleneck x becomes
+    x + x sigmoid(x), with a_k the output of A's up-sampling unit at the same scale and no gradient through the gate.
+    Called as any network it is encoder and decoder A alone; `decode_both` gives everything, and takes one tensor per
+    scale that is added to the encoder's features. Taps are those of the architecture. Source: maxwell0027/LeFeD
+    (arXiv:2309.14819), whose weights load through `import_weights`.
+
+    Args:
+        options: of this form.
+        build: makes a V-Net or U-Net; keywords override its options.
+
+    Raises:
+        TypeError: `build` makes another network.
+    """
+
+    Options = LeFeDOptions
+
+    def __init__(self, options: LeFeDOptions, build: Callable[..., Network]) -> None:
+        super().__init__()
+        self.options = options
+        # Dropout is the form's own; that of the architecture would come on top.
+        first, second = (build(dropout=0.0, upsampling=kind) for kind in (options.upsampling_a, options.upsampling_b))
+        self.taps = {name: tap for name, tap in first.taps.items() if name.startswith(("enc", "dec"))}
+        self.divisor = first.divisor
+        self.encoder = _Encoder(first)
+        self.a = _Decoder(first)
+        self.b = _Decoder(second)
+        dims, stages = len(self.divisor), [tap for name, tap in first.taps.items() if name.startswith("enc")]
+        conv, classes = CONVOLUTION[dims], first.get_submodule("head").out_channels
+        self.sides = nn.ModuleList(conv(stage.channels, classes, 1) for stage in stages if options.side_heads)
+        self.enlarge = nn.ModuleList(LinearUpsample(dims, _ratio(*pair)) for pair in pairwise(stages))
+
+    def forward(
+        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        self.check_call(x, taps)
+        active = self.training if dropout is None else dropout
+        keep = Recorder(taps)
+        *skips, x = self._encode(x, (), keep)
+        x = drop_channels(x, self.options.encoder_dropout, active)
+        for number in range(len(skips)):
+            x = keep(f"dec{number + 1}", self.a.merge(number, self.a.rise(number, x), skips.pop()))
+        return keep.result(self._head(self.a, x, active))
+
+    def decode_both(
+        self, x: Tensor, feedback: Sequence[Tensor] = (), *, sides_of: int | None = None, dropout: bool | None = None
+    ) -> Decoded:
+        """Both decoders' answers to images `[B, channels, *S]`.
+
+        Args:
+            feedback: added to the features of the encoder's stages, fine to coarse, before they go on to the next
+                stage and to the skip; stages beyond its end get none. Each has the shape of the stage's features, or
+                one channel.
+            sides_of: number of samples, from the first on, with logits of the side heads; `None`: all.
+            dropout: as in a plain call.
+
+        Raises:
+            ValueError: as a plain call does.
+        """
+        self.check_call(x, ())
+        active = self.training if dropout is None else dropout
+        features = self._encode(x, feedback, Recorder(()))
+        bottom = drop_channels(features[-1], self.options.encoder_dropout, active)
+        skips = features[:-1]
+        of_a = [bottom]
+        a = bottom
+        for number, skip in enumerate(reversed(skips)):
+            of_a.append(self.a.rise(number, a))
+            a = self.a.merge(number, of_a[-1], skip)
+        b = bottom + bottom * _gate(bottom) if self.options.cross_gate else bottom
+        of_b = [b]
+        for number, (skip, seen) in enumerate(zip(reversed(skips), of_a[1:], strict=True)):
+            of_b.append(self.b.rise(number, b))
+            b = self.b.merge(number, of_b[-1], skip * _gate(seen) if self.options.cross_gate else skip)
+        of_a.reverse()
+        of_b.reverse()
+        sides = self._sides([f[:sides_of] for f in of_a]) if sides_of != 0 else []
+        return Decoded(self._head(self.a, a, active), self._head(self.b, b, active), of_a, of_b, sides)
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`state` of LeFeD's official code with this network's names.
+
+        Weights of a network with one decoder give encoder and decoder A; the rest keeps what it has.
+        """
+        split: dict[str, dict[str, Tensor]] = {"": {}, "a": {}, "b": {}, "sides": {}}
+        parts = {"decoder2": "b", "sideconv1": "sides"}
+        for name, value in state.items():
+            plain = name.removeprefix("module.")
+            own = plain.split(".")[0] in ("a", "b", "sides") or plain.startswith(("encoder.stages.", "encoder.down."))
+            split["" if own else parts.get(plain.split(".")[0], "a")][plain] = value
+        named = split[""]
+        for name, value in import_official(split["a"]).items():
+            named[_place(name)] = value
+        named |= {f"b.{_inner(name)}": value for name, value in import_official(split["b"]).items()}
+        for name, value in split["sides"].items():
+            _, side, leaf = name.split(".")
+            named[f"sides.{int(side.removeprefix('side')) - 1}.{leaf}"] = value
+        if not any(name.startswith("b.") for name in named):
+            named |= {name: value for name, value in self.state_dict().items() if name.startswith(("b.", "sides."))}
+        return named
+
+    def _encode(self, x: Tensor, feedback: Sequence[Tensor], keep: Recorder) -> list[Tensor]:
+        features = []
+        for number in range(len(self.encoder.stages)):
+            x = self.encoder(number, x)
+            if number < len(feedback):
+                x = x + feedback[number]
+            features.append(keep(f"enc{number + 1}", x))
+        return features
+
+    def _head(self, decoder: _Decoder, x: Tensor, active: bool) -> Tensor:
+        logits: Tensor = decoder.head(drop_channels(x, self.options.decoder_dropout, active))
+        return logits
+
+    def _sides(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Enlarged stage by stage, as in the official code; at once would not be the same."""
+        sides = []
+        for number, head in enumerate(self.sides):
+            logits = head(features[number])
+            for coarse in range(number - 1, -1, -1):
+                logits = self.enlarge[coarse](logits)
+            sides.append(logits)
+        return sides
+
+
+class _Encoder(nn.Module):
+    """Stages of an architecture; some have their down-sampling beside them."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        if not isinstance(net, VNet | UNet | UNet2D):
+            raise TypeError(f"expected a V-Net or U-Net to take apart, came {type(net).__name__}")
+        self.stages = net.encoder
+        self.down = net.down if isinstance(net, VNet) else None
+        self.pool = net.pool if isinstance(net, UNet2D) else None
+        self.flags = _flags(net)
+
+    def forward(self, number: int, x: Tensor) -> Tensor:
+        if number and self.down is not None:
+            x = self.down[number - 1](x)
+        if number and self.pool is not None:
+            x = self.pool(x, 2)
+        y: Tensor = self.stages[number](x, *self.flags)
+        return y
+
+
+class _Decoder(nn.Module):
+    """Decoder of a V-Net, which adds its skips, or of a U-Net, which joins them."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        assert isinstance(net, VNet | UNet | UNet2D)
+        self.up, self.stages, self.head = net.up, net.decoder, net.head
+        self.adds = isinstance(net, VNet)
+        self.flags = _flags(net)
+
+    def rise(self, number: int, x: Tensor) -> Tensor:
+        """Features of decoder stage `number` (coarse to fine) before the skip."""
+        y: Tensor = self.up[number](x)
+        return y
+
+    def merge(self, number: int, risen: Tensor, skip: Tensor) -> Tensor:
+        """Features of the stage with the skip."""
+        y: Tensor = self.stages[number](risen + skip if self.adds else torch.cat((skip, risen), dim=1), *self.flags)
+        return y
+
+
+def _flags(net: Network) -> tuple[bool, ...]:
+    """What a stage wants to be told beside its input: whether its own dropout is on."""
+    return (False,) if isinstance(net, UNet2D) else ()
+
+
+def _gate(features: Tensor) -> Tensor:
+    return torch.sigmoid(features.detach())
+
+
+def _ratio(fine: Tap, coarse: Tap) -> tuple[int, ...]:
+    return tuple(c // f for f, c in zip(fine.stride, coarse.stride, strict=True))
+
+
+def _inner(name: str) -> str:
+    """A decoder's name in `VNet` as `_Decoder` has it."""
+    return f"stages.{name.removeprefix('decoder.')}" if name.startswith("decoder.") else name
+
+
+def _place(name: str) -> str:
+    """A name in `VNet` as this network has it."""
+    if name.startswith("encoder."):
+        return f"encoder.stages.{name.removeprefix('encoder.')}"
+    return f"encoder.{name}" if name.startswith("down.") else f"a.{_inner(name)}"

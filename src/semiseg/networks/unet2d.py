@@ -1,0 +1,136 @@
+"""The U-Net of the ACDC papers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg.errors import raise_all
+from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, stage_taps
+from semiseg.networks.blocks import (
+    CONVOLUTION,
+    TRANSPOSED,
+    ConvUnit,
+    LinearUpsample,
+    NearestUpsample,
+    Upsampling,
+    initialise,
+    normalisation,
+)
+
+SLOPE = 0.01
+"""Of the leaky ReLU below zero."""
+
+
+class UNet2DOptions(NetworkOptions):
+    """Options of the papers' U-Net; the defaults are those of the ACDC benchmarks."""
+
+    filters: tuple[int, ...] = Field((16, 32, 64, 128, 256), min_length=2, description="channels per stage")
+    dropout: float | tuple[float, ...] = Field(
+        (0.05, 0.1, 0.2, 0.3, 0.5),
+        description="of single activations between the two convolutions of an encoder stage: one number, or one per "
+        "stage",
+    )
+    upsampling: Upsampling = Field("linear", description="linear and nearest follow a convolution with kernel 1")
+    init: Init = Field("default", description="default: PyTorch's; kaiming, xavier: normal, convolutions only")
+    deep_supervision: bool = Field(False, description="taps head1 ...: logits of the coarser decoder stages")
+
+
+class UNet2D(Network):
+    """U-Net with max-pooling, batch normalisation, dropout inside of the encoder stages, and linear up-sampling.
+
+    The backbone of SSL4MIS, BCP, SS-Net and CML on ACDC: five stages of two convolutions, leaky ReLU with slope 0.01,
+    a 1x1 convolution *before* each up-sampling (corners aligned), skips joined in front, and a 3x3 convolution as head.
+    Sides must be multiples of 16. With `spatial_dims=3` the same layers work on volumes. Source: HiLab-git/SSL4MIS.
+
+    Raises:
+        InputError: dropout rates out of bounds or not one per stage; filters that are not positive.
+    """
+
+    Options = UNet2DOptions
+
+    def __init__(self, options: UNet2DOptions, *, channels: int, classes: int, spatial_dims: int) -> None:
+        super().__init__()
+        filters, rates = options.filters, _rates(options)
+        strides = [(2**stage,) * spatial_dims for stage in range(len(filters))]
+        self.divisor = strides[-1]
+        self.taps = stage_taps(filters, strides, classes, deep_supervision=options.deep_supervision)
+        self.pool = F.max_pool2d if spatial_dims == 2 else F.max_pool3d
+
+        self.encoder = nn.ModuleList(
+            _Block(inputs, width, rate, spatial_dims)
+            for (inputs, width), rate in zip(pairwise((channels, *filters)), rates, strict=True)
+        )
+        self.up = nn.ModuleList(
+            _upsample(options.upsampling, coarse, fine, spatial_dims) for coarse, fine in pairwise(filters[::-1])
+        )
+        self.decoder = nn.ModuleList(_Block(2 * width, width, 0.0, spatial_dims) for width in filters[-2::-1])
+        conv = CONVOLUTION[spatial_dims]
+        self.head = conv(filters[0], classes, 3, padding=1)
+        self.heads = nn.ModuleList(conv(width, classes, 1) for width in filters[-2:0:-1] if options.deep_supervision)
+        initialise(self, options.init)
+
+    def forward(
+        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        self.check_call(x, taps)
+        active = self.training if dropout is None else dropout
+        keep = Recorder(taps)
+        skips: list[Tensor] = []
+        for number, stage in enumerate(self.encoder, start=1):
+            x = keep(f"enc{number}", stage(x if number == 1 else self.pool(x, 2), active))
+            skips.append(x)
+        x = keep("bottleneck", skips.pop())
+        for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
+            x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1), active))
+            if f"head{number}" in taps:
+                keep(f"head{number}", self.heads[number - 1](x))
+        return keep.result(self.head(x))
+
+
+class _Block(nn.Module):
+    """Two units of convolution, batch normalisation and leaky ReLU, with dropout between them."""
+
+    def __init__(self, inputs: int, channels: int, p: float, dims: int) -> None:
+        super().__init__()
+        self.p = p
+        self.units = nn.ModuleList(
+            ConvUnit(
+                CONVOLUTION[dims](width, channels, 3, padding=1),
+                normalisation("batch", channels, dims, affine_instance=True),
+                nn.LeakyReLU(SLOPE, inplace=True),
+            )
+            for width in (inputs, channels)
+        )
+
+    def forward(self, x: Tensor, active: bool) -> Tensor:
+        first, second = self.units
+        y: Tensor = second(F.dropout(first(x), self.p, active and self.p > 0))
+        return y
+
+
+def _upsample(kind: Upsampling, inputs: int, channels: int, dims: int) -> nn.Module:
+    if kind == "transposed":
+        return TRANSPOSED[dims](inputs, channels, 2, stride=2)
+    resample = LinearUpsample(dims) if kind == "linear" else NearestUpsample()
+    return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
+
+
+def _rates(options: UNet2DOptions) -> tuple[float, ...]:
+    rates = options.dropout
+    found = rates if isinstance(rates, tuple) else (rates,) * len(options.filters)
+    problems = []
+    if len(found) != len(options.filters):
+        problems.append(
+            f"network unet2d: dropout: expected one number or {len(options.filters)}, one per stage, came {len(found)}"
+        )
+    if any(not 0 <= rate < 1 for rate in found):
+        problems.append(f"network unet2d: dropout: expected numbers from 0 to below 1, came {list(found)}")
+    if min(options.filters) < 1:
+        problems.append(f"network unet2d: filters must be positive, came {list(options.filters)}")
+    raise_all(problems)
+    return found

@@ -1,0 +1,178 @@
+"""Every option of CML does what it says, and nothing costs a pass that it does not need."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from semiseg.ingredients.sample_losses import sample_dice_ce
+from semiseg.methods import cml
+from semiseg.methods.base import Batch, Clock, Task, entry
+from semiseg.networks import build_network
+
+CLASSES = 3
+SELF = Clock(50, 100, 0, 10, "selftraining")
+BEFORE = Clock(3, 100, 0, 10, "pretraining")
+
+
+def make(network="unet", dropout=0.2, **options):
+    torch.manual_seed(0)
+    widths = {"filters": 2} if network == "vnet" else {"filters": (4, 6, 8)}
+    norm = {"normalisation": "batch"} if network == "unet" else {}
+    build = partial(
+        build_network, network, channels=1, classes=CLASSES, spatial_dims=2, dropout=dropout, **widths, **norm
+    )
+    return entry("cml").build(options, Task(CLASSES, 1, 2, (100, 30, 10)), build).train()
+
+
+def batch(labelled=2, unlabelled=4, side=16):
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randint(CLASSES, (labelled + unlabelled, side, side), generator=generator)
+    images = labels.unsqueeze(1) + torch.rand(*labels.shape, generator=generator).unsqueeze(1)
+    return Batch(images, labels[:labelled])
+
+
+def step(method, clock=SELF, given=None):
+    torch.manual_seed(7)
+    loss = next(method.step(given or batch(), clock))
+    loss.total.backward()
+    return loss
+
+
+class Passes:
+    """Batch sizes of forward passes, and whether they have a gradient."""
+
+    def __init__(self, net):
+        self.found = []
+        net.register_forward_pre_hook(lambda net, inputs: self.found.append((len(inputs[0]), torch.is_grad_enabled())))
+
+
+LABELLED, HELD, MIXED = (1, True), (4, False), (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "clock", "passes"),
+    [
+        ({}, SELF, [LABELLED, HELD, MIXED]),
+        ({}, BEFORE, [LABELLED]),
+        ({"cutmix": False}, SELF, [(2, True), (4, True)]),
+        ({"cutmix": False}, BEFORE, [(2, True)]),
+        ({"unlabelled_weight": 0}, SELF, [LABELLED, MIXED]),
+        ({"unlabelled_weight": 0, "cutmix": False}, SELF, [(2, True), (4, True)]),
+        ({"unlabelled_weight": 0, "discrepancy_weight": 0}, SELF, [LABELLED]),
+        ({"discrepancy_weight": 0}, SELF, [LABELLED, HELD, MIXED]),
+        ({"shared_subnets": True}, SELF, [LABELLED] * 2 + [HELD] * 2 + [MIXED] * 2),
+    ],
+)
+def test_each_part_costs_only_its_own_passes(options, clock, passes):
+    method = make(**options)
+    seen = [Passes(net) for net in method.subnets]
+    loss = step(method, clock)
+    assert [each.found for each in seen] == [passes] * len(seen)
+    assert ("unlabelled" in loss.terms) == (clock is SELF and options.get("unlabelled_weight") != 0)
+    assert all(p.grad is not None for p in method.parameters())
+
+
+def test_cross_pseudo_supervision():
+    method = make(dropout=0.0, cutmix=False, discrepancy_weight=0.0, largest_component=False)
+    given = batch()
+    loss = step(method, given=given)
+    # Batch statistics: the same images give the same logits again.
+    a, b = (net(given.unlabelled) for net in method.subnets)
+    expected = sample_dice_ce(a, b.argmax(1)) + sample_dice_ce(b, a.argmax(1))
+    torch.testing.assert_close(loss.terms["unlabelled"], expected)
+    assert loss.weights["discrepancy"] == 0
+
+
+CHANGES = [
+    ("unlabelled", {"targets": "other"}),
+    ("unlabelled", {"largest_component": False}),
+    ("unlabelled", {"loss": "ssl4mis"}),
+    ("supervised", {"loss": "la"}),
+    ("supervised", {"mix_ratio": 0.3}),
+    ("supervised", {"cutmix": False}),
+    ("supervised", {"upsampling_a": "nearest"}),
+    ("supervised", {"upsampling_b": "transposed"}),
+    ("supervised", {"shared_subnets": True}),
+    ("supervised", {"init": "kaiming"}),
+]
+
+
+@pytest.mark.parametrize(("term", "options"), CHANGES, ids=[f"{t}-{o}" for t, o in CHANGES])
+def test_options_change_their_term(term, options):
+    first, second = step(make(dropout=0.0)), step(make(dropout=0.0, **options))
+    assert first.terms[term].item() != second.terms[term].item()
+
+
+def test_weights_are_those_of_the_options():
+    weights = step(make(labelled_weight=2.0, unlabelled_weight=0.5, discrepancy_weight=0.1)).weights
+    assert weights == {"supervised": 2.0, "unlabelled": 0.5, "discrepancy": 0.1}
+
+
+@pytest.mark.parametrize("network", ["unet", "unet2d", "vnet"])
+def test_subnets_differ_in_their_way_up(network):
+    method = make(network)
+    kinds = [{type(module) for module in net.modules()} for net in method.subnets]
+    transposed = [nn.ConvTranspose2d in found for found in kinds]
+    assert transposed == [True, False]
+    assert all(torch.isfinite(term) for term in step(method, given=batch(side=32)).terms.values())
+
+
+def test_shared_subnets_are_one_network_with_two_draws_of_dropout():
+    method = make(shared_subnets=True, cutmix=False)
+    assert len(method.subnets) == 1
+    a, b = method._view(batch().labelled).features
+    assert not torch.equal(a, b)
+    method.eval()
+    a, b = method._view(batch().labelled).features
+    assert torch.equal(a, b)
+
+
+def test_prediction():
+    images = batch().images
+    a, b = (net.eval()(images) for net in make().subnets)
+
+    def predicted(**options):
+        return make(**options).eval().predict(images)
+
+    torch.testing.assert_close(predicted(), ((a + b) / 2).softmax(1))
+    torch.testing.assert_close(predicted(average="probabilities"), (a.softmax(1) + b.softmax(1)) / 2)
+    torch.testing.assert_close(predicted(predict_with="a"), a.softmax(1))
+    torch.testing.assert_close(predicted(predict_with="b"), b.softmax(1))
+
+
+def test_stages_follow_the_options():
+    stages = make(pretraining=0.25, hand_over="last").stages()
+    assert [(s.name, s.share, s.schedule, s.start) for s in stages] == [
+        ("pretraining", 0.25, "constant", "last"),
+        ("selftraining", 0.75, "stage", "last"),
+    ]
+
+
+def test_labels_come_from_the_other_subnet_outside_and_from_oneself_inside(monkeypatch):
+    """With subnets that predict one class each, the targets show who taught what."""
+    outside = torch.zeros(16, 16, dtype=torch.bool)
+    outside[:, :8] = True
+    monkeypatch.setattr(cml, "draw_outside_box", lambda images, ratio: outside)
+    seen = []
+    monkeypatch.setattr(cml, "sample_dice_ce", lambda z, y, form: seen.append(y) or z.sum())
+    for targets, inside in (("heterogeneous", (1, 2)), ("other", (2, 1))):
+        method = make(targets=targets, largest_component=False)
+        for own, net in enumerate(method.subnets, 1):
+            nn.init.zeros_(net.head.weight)
+            net.head.bias.data = torch.eye(CLASSES)[own]
+        seen.clear()
+        step(method)
+        for target, other, within in zip(seen[2:], (2, 1), inside, strict=True):
+            assert torch.equal(target, torch.where(outside, other, within).expand_as(target))
+
+
+def test_half_precision_gives_every_weight_its_gradient():
+    method = make()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = next(method.step(batch(), SELF)).total
+    loss.backward()
+    assert all(p.grad is not None and p.grad.any() for key, p in method.named_parameters() if key.endswith("weight"))

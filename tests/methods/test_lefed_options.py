@@ -1,0 +1,145 @@
+"""LeFeD's options: each row of the paper's ablations does what it says."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from semiseg.ingredients.consistency import probability_mse
+from semiseg.ingredients.feedback import discrepancy
+from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
+from semiseg.methods.base import Batch, Method, Task, entry
+from semiseg.networks import build_network
+from stand_ins import clock
+
+OFF = {"encoder_dropout": 0.0, "decoder_dropout": 0.0}
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(3, (2, 16, 16), generator=generator)
+    return Batch(torch.randn(4, 1, 16, 16, generator=generator), labels)
+
+
+def make(name: str = "lefed", **options: object) -> Method:
+    torch.manual_seed(0)
+    build = partial(build_network, "unet", channels=1, classes=3, spatial_dims=2, filters=(4, 8, 8))
+    return entry(name).build({**OFF, **options}, Task(3, 1, 2, (5, 5, 5)), build).train()
+
+
+def spy(method: Method, batch: Batch) -> tuple[list, list, list]:
+    """Losses, feedback given and answers of each presentation."""
+    real, given, answers = method.net.decode_both, [], []
+
+    def recorded(x, feedback=(), **options):
+        given.append(list(feedback))
+        answers.append(real(x, feedback, **options))
+        return answers[-1]
+
+    method.net.decode_both = recorded
+    return list(method.step(batch, clock())), given, answers
+
+
+@pytest.mark.parametrize("encoding", ["a_minus_b", "b_minus_a", "absolute", "entropy"])
+@pytest.mark.parametrize("scales", [None, 0, 1, 2])
+def test_feedback_is_the_discrepancy_of_the_pass_before(batch, encoding, scales):
+    method = make(encoding=encoding, scales=scales, feedback=0.1)
+    losses, given, answers = spy(method, batch)
+    assert len(losses) == 3
+    assert given[0] == []
+    for before, fed in zip(answers, given[1:], strict=False):
+        pairs = list(zip(before.features_a, before.features_b, strict=True))[:scales]
+        assert len(fed) == len(pairs) == (3 if scales is None else scales)
+        for (a, b), value in zip(pairs, fed, strict=True):
+            torch.testing.assert_close(value, 0.1 * discrepancy(a, b, encoding))
+            assert not value.requires_grad
+    assert torch.equal(losses[0].total, losses[1].total) == (scales == 0)
+
+
+def test_encodings():
+    a, b = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
+    torch.testing.assert_close(discrepancy(a, b, "a_minus_b"), a - b)
+    torch.testing.assert_close(discrepancy(a, b, "b_minus_a"), b - a)
+    torch.testing.assert_close(discrepancy(a, b, "absolute"), abs(a - b))
+    uniform = discrepancy(torch.ones(1, 5, 2, 2), torch.ones(1, 5, 2, 2), "entropy")
+    torch.testing.assert_close(uniform, torch.full((1, 1, 2, 2), 5.0).log(), atol=1e-4, rtol=0)
+    certain = torch.zeros(1, 5, 2, 2)
+    certain[:, 0] = 100
+    torch.testing.assert_close(discrepancy(certain, certain, "entropy"), torch.zeros(1, 1, 2, 2), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("passes", [1, 2, 4])
+def test_number_of_presentations(batch, passes):
+    losses, given, _ = spy(make(passes=passes), batch)
+    assert len(losses) == len(given) == passes
+
+
+def test_without_feedback_all_presentations_are_alike(batch):
+    losses, given, _ = spy(make(feedback=0.0), batch)
+    assert given == [[]] * 3
+    assert torch.equal(losses[0].total, losses[2].total)
+
+
+def test_terms(batch):
+    n = batch.n
+    for loss_b in ("ce", "dice"):
+        for used in ("all", "unlabelled"):
+            losses, _, answers = spy(make(loss_b=loss_b, consistency_on=used, weight=0.5), batch)
+            out, terms, first = answers[0], losses[0].terms, n if used == "unlabelled" else 0
+            a, b = out.logits_a, out.logits_b
+            wanted_b = (
+                cross_entropy(b[:n], batch.labels) if loss_b == "ce" else soft_dice(b[:n], batch.labels, FORMS["la"])
+            )
+            torch.testing.assert_close(terms["supervised"], soft_dice(a[:n], batch.labels, FORMS["la"]))
+            torch.testing.assert_close(terms["supervised_b"], wanted_b)
+            torch.testing.assert_close(terms["consistency"], probability_mse(a[first:], b[first:]))
+            others = terms["supervised"] + terms["supervised_b"] + terms["deep"]
+            torch.testing.assert_close(losses[0].total, others + 0.5 * terms["consistency"])
+
+
+def test_consistency_teaches_both_decoders(batch):
+    method = make()
+    consistency = next(method.step(batch, clock())).terms["consistency"]
+    parts = [*method.net.a.head.parameters(), *method.net.b.head.parameters()]
+    for gradient in torch.autograd.grad(consistency, parts):
+        assert bool(gradient.any())
+
+
+def test_last_side_weight_holds_for_deeper_scales(batch):
+    deep = {
+        k: next(make(side_weights=w).step(batch, clock())).terms["deep"]
+        for k, w in {"short": (0.8, 0.6), "long": (0.8, 0.6, 0.6, 0.3)}.items()
+    }
+    torch.testing.assert_close(deep["short"], deep["long"])
+
+
+def test_without_deep_supervision_there_are_no_side_heads(batch):
+    method = make(deep_supervision=False)
+    assert len(method.net.sides) == 0
+    assert "deep" not in next(method.step(batch, clock())).terms
+
+
+def test_ramp_of_the_official_script(batch):
+    method = make(ramp="units150", ramp_length=40)
+    weights = [next(method.step(batch, clock(step))).weights["consistency"] for step in (0, 149, 150, 6000)]
+    assert weights[0] == weights[1] == pytest.approx(0.0067379, rel=1e-4)
+    assert weights[2] > weights[1]
+    assert weights[3] == 1
+
+
+def test_decoders_for_prediction(batch):
+    method = make(predict_with="both").eval()
+    with torch.no_grad():
+        out = method.net.decode_both(batch.images)
+        mean = (out.logits_a.softmax(1) + out.logits_b.softmax(1)) / 2
+        torch.testing.assert_close(method.predict(batch.images), mean)
+        torch.testing.assert_close(make().eval().predict(batch.images), out.logits_a.softmax(1))
+
+
+def test_official_variant():
+    ours, official = make().config, make("lefed-official").config
+    changed = {key for key, value in ours.model_dump().items() if official.model_dump()[key] != value}
+    assert changed == {"loss_b", "encoding"}
