@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -10,7 +12,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from semiseg.ingredients.class_weights import DiffDW, DistDW
+from semiseg.ingredients.levels import one_hot
 from semiseg.ingredients.losses import cross_entropy, dice_ce
+from semiseg.ingredients.masked import masked_parts, masked_probability_mse, over_levels
+from semiseg.ingredients.prototypes import prototype_loss, prototypes
 
 
 def problem() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -32,7 +37,11 @@ def results(share: slice) -> dict[str, Tensor]:
         "dhc": lambda z: dice_ce(z, target, "dhc", weight),
         "ssl4mis": lambda z: dice_ce(z, target, "ssl4mis"),
         "weighted": lambda z: cross_entropy(z, target, weight),
+        "masked": lambda z: over_levels([masked_parts(z, one_hot(target, 3), images[:, 0] > 0, "kl")]),
+        "squares": lambda z: masked_probability_mse(z, one_hot(target, 3), images[:, 0] > 0),
     }
+    for pairing, absent in product(("batch", "image"), ("level", "class")):
+        losses[f"prototypes {pairing} {absent}"] = partial(prototype_gap, target, pairing, absent)
     for name, loss in losses.items():
         parameters = start.clone().requires_grad_()
         value = loss(torch.einsum("kc,bc...->bk...", parameters, images))
@@ -42,6 +51,11 @@ def results(share: slice) -> dict[str, Tensor]:
     found["difficulty"] = DiffDW(3).update(predicted, target)
     found["rarity"] = DistDW([9, 3, 1]).update(predicted, target[:0])
     return found
+
+
+def prototype_gap(target: Tensor, pairing: str, absent: str, features: Tensor) -> Tensor:
+    masks = one_hot(target, 3)
+    return prototype_loss([prototypes(features, masks)], [prototypes(features.square(), masks)], pairing, absent)
 
 
 def worker(rank: int, folder: str) -> None:

@@ -33,6 +33,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"filters": (2, 3, 4, 5, 6)},
         {"filters": (2, 3, 4), "dropout": (0.0, 0.1, 0.5), "upsampling": "transposed"},
         {"filters": (2, 4), "dropout": 0.0, "upsampling": "nearest"},
+        {"filters": (2, 3, 4, 5), "dropout": 0.1, "deep_supervision": True},
     ],
 }
 MIXED = {2: ((1, 1), (2, 1), (2, 2)), 3: ((1, 1, 1), (2, 2, 1), (2, 3, 2))}

@@ -78,6 +78,11 @@ class Teacher(nn.Module):
         """Logits `[B, C, *S]`, without gradient."""
         return self.net(images, dropout=None if self.dropout else False)
 
+    @torch.no_grad()
+    def tapped(self, images: Tensor, taps: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits and the features called `taps` (at least one), without gradient."""
+        return self.net(images, taps, dropout=None if self.dropout else False)
+
     def update(self, student: Network, step: int) -> None:
         """Follow `student` after its optimiser step number `step` (from 0)."""
         decay = ema_decay(step, self.decay)

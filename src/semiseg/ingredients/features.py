@@ -49,3 +49,8 @@ def feature_consistency(
         both = [kl for kl in (forth, back) if kl is not None]
         terms.append(weight * torch.stack(both).mean())
     return torch.stack(terms).sum()
+
+
+def feature_mse(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of the mean squared difference of features of equal shapes (DuCiSC, arXiv:2507.21440, Eq. 13)."""
+    return torch.stack([F.mse_loss(full_precision(x), full_precision(y)) for x, y in zip(a, b, strict=True)]).sum()

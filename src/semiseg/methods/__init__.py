@@ -1,5 +1,16 @@
 """Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
 
-from semiseg.methods import cml, cps, dhc, lefed, mean_teacher, micd, pi_model, supervised, temporal_ensembling
+from semiseg.methods import cml, cps, dhc, ducisc, lefed, mean_teacher, micd, pi_model, supervised, temporal_ensembling
 
-__all__ = ["cml", "cps", "dhc", "lefed", "mean_teacher", "micd", "pi_model", "supervised", "temporal_ensembling"]
+__all__ = [
+    "cml",
+    "cps",
+    "dhc",
+    "ducisc",
+    "lefed",
+    "mean_teacher",
+    "micd",
+    "pi_model",
+    "supervised",
+    "temporal_ensembling",
+]

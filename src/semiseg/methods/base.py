@@ -95,7 +95,7 @@ class Loss:
     """
 
     terms: Mapping[str, Tensor]
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float | Tensor] = field(default_factory=dict)
     group: str = "main"
 
     @property

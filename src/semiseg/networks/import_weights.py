@@ -24,6 +24,8 @@ _STAGES |= {f"block_{name}": f"decoder.{number}" for number, name in enumerate(_
 _RESAMPLERS = {f"block_{name}_dw": f"down.{number}" for number, name in enumerate(_ENCODER[:-1])}
 _RESAMPLERS |= {f"block_{name}_up": f"up.{number}" for number, name in enumerate((_ENCODER + _DECODER)[4:8])}
 
+_HEADS = {"out_conv_4": "heads.0", "out_conv_3": "heads.1", "out_conv_2": "heads.2", "out_conv": "head"}
+
 _LAYER = re.compile(r"(?P<block>block_\w+)\.conv\.(?P<index>\d+)\.(?P<leaf>\w+)")
 _HALF = re.compile(r"(encoder|decoder)\d*\.(?=block_|out_conv)")
 
@@ -71,8 +73,9 @@ def import_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict with the names of the official V-Nets and U-Nets replaced by our own; other names stay.
 
     Understood are, for `VNet`, the names of UA-MT and DHC (`block_one.conv.0.weight`), of the pancreas variants
-    (`branchs.0` for the last stage and head) and of the encoder-decoder families (`encoder.`, `decoder1.`); for
-    `UNet2D`, those of SSL4MIS (`encoder.in_conv.conv_conv.0.weight`); and `module.` in front of any.
+    (`branchs.0` for the last stage and head), of DuCiSC's deep supervision (`out_conv_2`) and of the encoder-decoder
+    families (`encoder.`, `decoder1.`); for `UNet2D`, those of SSL4MIS (`encoder.in_conv.conv_conv.0.weight`); and
+    `module.` in front of any.
 
     Raises:
         InputError: two names become one, as with several decoders.
@@ -142,8 +145,9 @@ def _own_name(name: str, convolutions: Mapping[str, list[int]]) -> str:
     The official blocks are flat sequences in which a layer's index depends on the normalisation and the way of
     up-sampling, so layers are counted from the convolutions.
     """
-    if name.startswith("out_conv."):
-        return "head." + name.removeprefix("out_conv.")
+    convolution, _, leaf = name.partition(".")
+    if convolution in _HEADS:
+        return f"{_HEADS[convolution]}.{leaf}"
     layer = _LAYER.fullmatch(name)
     if layer is None:
         return _own_slices_name(name)

@@ -37,6 +37,7 @@ class UNet2DOptions(NetworkOptions):
     )
     upsampling: Upsampling = Field("linear", description="linear and nearest follow a convolution with kernel 1")
     init: Init = Field("default", description="default: PyTorch's; kaiming, xavier: normal, convolutions only")
+    deep_supervision: bool = Field(False, description="taps head1 ...: logits of the coarser decoder stages")
 
 
 class UNet2D(Network):
@@ -57,7 +58,7 @@ class UNet2D(Network):
         filters, rates = options.filters, _rates(options)
         strides = [(2**stage,) * spatial_dims for stage in range(len(filters))]
         self.divisor = strides[-1]
-        self.taps = stage_taps(filters, strides, classes, deep_supervision=False)
+        self.taps = stage_taps(filters, strides, classes, deep_supervision=options.deep_supervision)
         self.pool = F.max_pool2d if spatial_dims == 2 else F.max_pool3d
 
         self.encoder = nn.ModuleList(
@@ -68,7 +69,9 @@ class UNet2D(Network):
             _upsample(options.upsampling, coarse, fine, spatial_dims) for coarse, fine in pairwise(filters[::-1])
         )
         self.decoder = nn.ModuleList(_Block(2 * width, width, 0.0, spatial_dims) for width in filters[-2::-1])
-        self.head = CONVOLUTION[spatial_dims](filters[0], classes, 3, padding=1)
+        conv = CONVOLUTION[spatial_dims]
+        self.head = conv(filters[0], classes, 3, padding=1)
+        self.heads = nn.ModuleList(conv(width, classes, 1) for width in filters[-2:0:-1] if options.deep_supervision)
         initialise(self, options.init)
 
     def forward(
@@ -84,6 +87,8 @@ class UNet2D(Network):
         x = keep("bottleneck", skips.pop())
         for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1), active))
+            if f"head{number}" in taps:
+                keep(f"head{number}", self.heads[number - 1](x))
         return keep.result(self.head(x))
 
 

@@ -37,7 +37,9 @@ class VNetOptions(NetworkOptions):
     residual: bool = Field(False, description="add a stage's input to its last unit before the ReLU")
     upsampling: Upsampling = Field("transposed", description="linear and nearest are followed by a 3x3x3 convolution")
     init: Init = Field("default", description="default: PyTorch's; kaiming, xavier: normal, convolutions only")
-    deep_supervision: bool = Field(False, description="taps head1 ...: logits of the coarser decoder stages")
+    deep_supervision: bool = Field(
+        False, description="taps head1 ... and sumhead1 ...: logits of the coarser decoder stages"
+    )
 
 
 class VNet(Network):
@@ -47,6 +49,10 @@ class VNet(Network):
     V-Net. It is not the one of Milletari et al. (3DV 2016): no residual sums by default, ReLU, no 5x5x5 kernels.
     Five stages at strides 1, 2, 4, 8, 16; sides must be multiples of 16. Dropout of whole channels acts on the
     bottleneck and before the head. Source: yulequan/UA-MT, xmed-lab/DHC (same layers).
+
+    Further taps: `sum1 ...`, what enters `dec1 ...` (up-sampled features plus skip); with deep supervision
+    `sumhead1 ...`, the heads on these sums, where ShanghaiTech-IMPACT/DuCiSC has them. One network uses its heads in
+    one of the two places.
 
     Raises:
         InputError: filters that group normalisation cannot split, or channels that `residual` cannot add.
@@ -62,6 +68,14 @@ class VNet(Network):
         strides = [(2**stage,) * spatial_dims for stage in range(len(UNITS))]
         self.divisor = strides[-1]
         self.taps = stage_taps(widths, strides, classes, deep_supervision=options.deep_supervision)
+        # A sum has the shape of the stage that it enters, so that one head fits both.
+        before = {"dec": "sum", "head": "sumhead"}
+        self.taps |= {
+            before[kind] + name.removeprefix(kind): tap
+            for kind in before
+            for name, tap in self.taps.items()
+            if name.startswith(kind)
+        }
 
         parts = _Parts(options, spatial_dims)
         self.encoder = nn.ModuleList(
@@ -90,7 +104,10 @@ class VNet(Network):
             skips.append(x)
         x = keep("bottleneck", drop_channels(skips.pop(), self.p, active))
         for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
-            x = keep(f"dec{number}", stage(up(x) + skips.pop()))
+            x = keep(f"sum{number}", up(x) + skips.pop())
+            if f"sumhead{number}" in taps:
+                keep(f"sumhead{number}", self.heads[number - 1](x))
+            x = keep(f"dec{number}", stage(x))
             if f"head{number}" in taps:
                 keep(f"head{number}", self.heads[number - 1](x))
         return keep.result(self.head(drop_channels(x, self.p, active)))

@@ -1,0 +1,121 @@
+"""Images composed of two: Mixup, CutMix, CutOut and Copy-Paste.
+
+Each is told by the share of the first image per voxel, `[B, 1, *S]` or, for the whole image, `[B, 1, 1 ...]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from semiseg.errors import InputError
+
+
+class MixingOptions(BaseModel):
+    """How images are mixed; a method's options may include these."""
+
+    mixing: Literal["mixup", "cutmix", "cutout", "copy_paste"] = Field(
+        "mixup",
+        description="how a labelled and an unlabelled image are mixed: `mixup`, a weighted mean; `cutmix`, a box of "
+        "the labelled one; `copy_paste`, its foreground; `cutout`, a box of the unlabelled one set to 0, whose labels "
+        "stay",
+    )
+    mix_low: float = Field(0.25, ge=0, le=1, description="least share of the labelled image in Mixup")
+    mix_high: float = Field(0.75, ge=0, le=1, description="largest share of the labelled image in Mixup")
+    box_side: float = Field(2 / 3, gt=0, le=1, description="side of the box of CutMix and CutOut, as a share")
+    box_beta: float | None = Field(
+        None, gt=0, description="boxes by the rule of CutMix instead, with a shown share from Beta(b, b)"
+    )
+
+
+class Mixer:
+    """Draws mixtures of pairs and makes them.
+
+    Raises:
+        InputError: the least share is above the largest.
+    """
+
+    def __init__(self, options: MixingOptions) -> None:
+        self.options = o = options
+        if o.mix_low > o.mix_high:
+            raise InputError(f"mix_low: expected at most mix_high ({o.mix_high}), came {o.mix_low}")
+
+    def draw(self, labels: Tensor) -> Tensor:
+        """Shares of the first images, whose labels are `[B, *S]`, from torch's default generator."""
+        o, pairs, shape = self.options, len(labels), labels.shape[1:]
+        uniform = torch.rand(pairs, len(shape) + 1, device=labels.device)
+        if o.mixing == "mixup":
+            share = o.mix_low + (o.mix_high - o.mix_low) * uniform[:, 0]
+            return share.view(-1, *(1,) * (len(shape) + 1))
+        if o.mixing == "copy_paste":
+            return (labels > 0).unsqueeze(1).to(uniform.dtype)
+        if o.box_beta is None:
+            lower, upper = corner_box(shape, o.box_side, uniform[:, 1:])
+        else:
+            beta = torch.full((pairs,), o.box_beta, device=labels.device)
+            shown = torch.distributions.Beta(beta, beta, validate_args=False).sample()
+            lower, upper = centre_box(shape, shown, uniform[:, 1:])
+        return box_mask(lower, upper, shape).to(uniform.dtype)
+
+    def images(self, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+        """The mixed images `[B, channels, *S]`."""
+        return mix(torch.zeros_like(first) if self.options.mixing == "cutout" else first, second, share)
+
+    def target_share(self, share: Tensor) -> Tensor:
+        """Share of the first image's labels: the same, but for CutOut, which shows nothing of it."""
+        return torch.zeros_like(share) if self.options.mixing == "cutout" else share
+
+
+def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Sum of `share` * `first` and (1 - `share`) * `second`."""
+    share = share.to(first.dtype)
+    return share * first + (1 - share) * second
+
+
+def box_mask(lower: Tensor, upper: Tensor, shape: Sequence[int]) -> Tensor:
+    """Bool `[B, 1, *shape]`, True from `lower` to before `upper` `[B, dims]`."""
+    inside = torch.ones(len(lower), *shape, dtype=torch.bool, device=lower.device)
+    for axis, side in enumerate(shape):
+        place = torch.arange(side, device=lower.device)
+        along = (place >= lower[:, axis, None]) & (place < upper[:, axis, None])
+        inside &= along.view(len(lower), *(side if k == axis else 1 for k in range(len(shape))))
+    return inside.unsqueeze(1)
+
+
+def corner_box(shape: Sequence[int], fraction: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes with sides int(fraction * side) at a uniform corner (BCP, arXiv:2305.00673), lower and upper `[B, dims]`.
+
+    `uniform` `[B, dims]` are draws from [0, 1).
+    """
+    sides = [int(side * fraction) for side in shape]
+    rooms = [full - side for full, side in zip(shape, sides, strict=True)]
+    lower = torch.stack([_integer(uniform[:, axis], 0, room) for axis, room in enumerate(rooms)], 1)
+    return lower, torch.stack([lower[:, axis] + side for axis, side in enumerate(sides)], 1)
+
+
+def centre_box(shape: Sequence[int], shown: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes that hide about 1 - `shown` of the image, by the rule of CutMix in the 3D form of AD-MT.
+
+    Sides int(side sqrt(1 - shown)); the centre is uniform in [side // 8, side), and the box is cut at the border.
+
+    Args:
+        shown: `[B]`, lambda of CutMix (arXiv:1905.04899).
+        uniform: `[B, dims]`, draws from [0, 1).
+    """
+    lower, upper = [], []
+    for axis, side in enumerate(shape):
+        half = (side * torch.sqrt(1 - shown)).long() // 2
+        centre = _integer(uniform[:, axis], side // 8, side)
+        lower.append((centre - half).clamp(min=0))
+        upper.append((centre + half).clamp(max=side))
+    return torch.stack(lower, 1), torch.stack(upper, 1)
+
+
+def _integer(uniform: Tensor, first: int, end: int) -> Tensor:
+    """Whole numbers from `first` to before `end` (or `first`, if there are none) of draws from [0, 1)."""
+    # A draw just below one may round up to one in float32.
+    return (first + (uniform * (end - first)).long()).clamp(max=max(end - 1, first))

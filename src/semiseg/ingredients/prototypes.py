@@ -1,0 +1,103 @@
+"""Class prototypes: mean features of classes, and how far apart those of two groups of images are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.reduce import batch_sum
+
+Pairing = Literal["batch", "image"]
+Absent = Literal["level", "class"]
+Reduction = Literal["mean", "sum"]
+
+
+class Prototypes(NamedTuple):
+    """Mean features `means` `[B, C, Z]` of the classes in each image, and which classes are `present` `[B, C]`."""
+
+    means: Tensor
+    present: Tensor
+
+
+def prototypes(features: Tensor, masks: Tensor) -> Prototypes:
+    """Mean of `features` `[B, Z, *S]` weighted by `masks` `[B, C, *S]` (hard or soft), per image and class.
+
+    No epsilon and no normalisation (DuCiSC, arXiv:2507.21440, Eq. 3); an absent class has prototype 0.
+    """
+    # A matrix product would be taken in half precision under autocast.
+    with torch.autocast(features.device.type, enabled=False):
+        features = full_precision(features).flatten(2)
+        masks = masks.to(features.dtype).flatten(2)
+        weight = masks.sum(2)
+        present = weight > 0
+        totals = masks @ features.transpose(1, 2)
+    return Prototypes(totals / torch.where(present, weight, 1.0).unsqueeze(2), present)
+
+
+def prototype_loss(
+    a: Sequence[Prototypes],
+    b: Sequence[Prototypes],
+    pairing: Pairing = "batch",
+    absent: Absent = "level",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Squared distance of the prototypes of two groups of images over levels (DuCiSC, Eq. 4 and 7).
+
+    Gradient flows to both groups; without a usable level the loss is zero with zero gradient.
+
+    Args:
+        a, b: prototypes per level, of equal classes and channels.
+        pairing: `batch`: mean prototype of one group against that of the other, as in the official code; `image`: the
+            n-th image of `b` against the n-th of `a` (taken in turn), as the paper writes.
+        absent: `level`: a class that is missing in an image drops the whole level (of the pair); `class`: only the
+            class, and with `batch` only that image of it.
+        reduction: `mean` over levels, classes and channels, or `sum` over levels and channels and mean over classes.
+    """
+    parts = [_distance(_paired(x, y, pairing, absent), pairing, absent) for x, y in zip(a, b, strict=True)]
+    if reduction == "sum":
+        return torch.stack([value * x.means.shape[2] for (value, _), x in zip(parts, a, strict=True)]).sum()
+    usable = torch.stack([usable for _, usable in parts]).sum()
+    return torch.stack([value for value, _ in parts]).sum() / usable.clamp(min=1)
+
+
+def matching_score(a: Prototypes, b: Prototypes) -> Tensor:
+    """Semantic matching Q of labelled images `a` and unlabelled ones `b` at one level (DuCiSC, Eq. 12), a scalar.
+
+    Mean over classes and pairs of exp(-|P_i - P_j|^2), the squared norm summed over channels; pairs in which the
+    class is absent are left out, and without any pair the score is NaN.
+    """
+    gap = (a.means.unsqueeze(1) - b.means.unsqueeze(0)).square().sum(3)
+    both = a.present.unsqueeze(1) & b.present.unsqueeze(0)
+    return (torch.exp(-gap) * both).sum() / both.sum()
+
+
+def _paired(a: Prototypes, b: Prototypes, pairing: Pairing, absent: Absent) -> tuple[Prototypes, Prototypes]:
+    if pairing == "batch":
+        return _merged(a, absent), _merged(b, absent)
+    turn = torch.arange(len(b.means), device=b.means.device) % len(a.means)
+    return Prototypes(a.means[turn], a.present[turn]), b
+
+
+def _merged(each: Prototypes, absent: Absent) -> Prototypes:
+    """The mean over images that hold the class, over all processes, as one image `[1, C, Z]`."""
+    present = each.present.to(each.means.dtype).unsqueeze(2)
+    table = batch_sum(torch.cat([each.means * present, present, torch.ones_like(present)], 2).sum(0, keepdim=True))
+    totals, holding, images = table[..., :-2], table[..., -2:-1], table[..., -1:]
+    enough = images if absent == "level" else torch.ones_like(images)
+    return Prototypes(totals / holding.clamp(min=1), (holding >= enough).squeeze(2))
+
+
+def _distance(pair: tuple[Prototypes, Prototypes], pairing: Pairing, absent: Absent) -> tuple[Tensor, Tensor]:
+    """Mean over usable classes and pairs of the mean squared difference, and 1 where there is any, else 0."""
+    a, b = pair
+    counted = a.present & b.present
+    if absent == "level":
+        counted = counted.all(1, keepdim=True).expand_as(counted)
+    weight = counted.to(a.means.dtype)
+    sums = torch.stack([((a.means - b.means).square().mean(2) * weight).sum(), weight.sum()])
+    total, count = batch_sum(sums) if pairing == "image" else sums
+    return total / count.clamp(min=1), (count > 0).to(total.dtype)

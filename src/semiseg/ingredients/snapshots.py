@@ -1,0 +1,100 @@
+"""Temporal ensembling: targets from the predictions of past students."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.ema import ema_update, ema_update_buffers
+from semiseg.ingredients.modules import ModuleListOf
+from semiseg.networks.base import Network
+
+
+class SnapshotOptions(BaseModel):
+    """How past students are kept; a method's options may include these."""
+
+    snapshots: int = Field(4, ge=1, description="past students that temporal ensembling keeps, each a whole network")
+    snapshot_epochs: int = Field(10, ge=1, description="epochs between them")
+    snapshot_momentum: float = Field(0.6, ge=0, lt=1, description="weight of the older predictions at each of them")
+
+
+class Snapshots(nn.Module):
+    """A moving average of *predictions* of the student, taken every few epochs (after arXiv:1610.02242).
+
+    P <- a P + (1 - a) p with the student's p of that time. Instead of storing P for every voxel of every scan, the
+    last few students are kept and asked again, so that crops and augmentation need no bookkeeping. The oldest one
+    stands for all that were before it. Predictions are made with running statistics and without dropout.
+    """
+
+    def __init__(self, student: Network, options: SnapshotOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.nets = ModuleListOf(deepcopy(student).requires_grad_(False) for _ in range(options.snapshots))
+        self.taken, self.period = 1, 0
+
+    def train(self, mode: bool = True) -> Snapshots:
+        """Always evaluation."""
+        return super().train(False)
+
+    @property
+    def shares(self) -> list[float]:
+        """Weights of the predictions, newest first; they sum to one."""
+        a = self.options.snapshot_momentum
+        return [(1 - a) * a**age for age in range(self.taken - 1)] + [a ** (self.taken - 1)]
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[B, C, *S]` of the mean probabilities."""
+        return self._mean([net(images) for net in self._kept])
+
+    @torch.no_grad()
+    def tapped(self, images: Tensor, taps: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same with the heads called in `taps` (at least one); features among them are those of the newest."""
+        heads = tuple(name for name in taps if "head" in name)
+        logits, features = self.nets[0](images, taps)
+        found = [features | {_MAIN: logits}]
+        for net in self._kept[1:]:
+            logits, older = net(images, heads) if heads else (net(images), {})
+            found.append(older | {_MAIN: logits})
+        mean = {name: self._mean([each[name] for each in found]) for name in (_MAIN, *heads)}
+        return mean[_MAIN], {name: mean.get(name, features[name]) for name in taps}
+
+    def update(self, student: Network, epoch: int) -> None:
+        """Keep `student` in place of the oldest once another `snapshot_epochs` epochs are over."""
+        period = epoch // self.options.snapshot_epochs
+        if period == self.period:
+            return
+        for age in range(len(self.nets) - 1, 0, -1):
+            _copy(self.nets[age], self.nets[age - 1])
+        _copy(self.nets[0], student)
+        self.taken, self.period = min(self.taken + 1, len(self.nets)), period
+
+    def extra_state(self) -> dict[str, int]:
+        """Counters that are neither parameters nor buffers."""
+        return {"taken": self.taken, "period": self.period}
+
+    def load_extra_state(self, state: dict[str, int]) -> None:
+        """Take back what `extra_state` gave."""
+        self.taken, self.period = state["taken"], state["period"]
+
+    @property
+    def _kept(self) -> list[Network]:
+        return list(self.nets)[: self.taken]
+
+    def _mean(self, logits: Sequence[Tensor]) -> Tensor:
+        parts = zip(self.shares, logits, strict=True)
+        mean = torch.stack([share * torch.softmax(full_precision(z), 1) for share, z in parts]).sum(0)
+        return mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+
+
+_MAIN = ""
+
+
+def _copy(net: Network, source: Network) -> None:
+    ema_update(net, source, 0.0)
+    ema_update_buffers(net, source, 0.0)

@@ -1,0 +1,228 @@
+"""Every option of DuCiSC changes what it says, after the supervised start, in 2D and 3D and on either network."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from semiseg.errors import InputError
+from semiseg.methods.base import Batch, Clock, Task, entry
+from semiseg.networks import build_network
+
+CLASSES = 3
+NETWORKS = {
+    "unet": {"filters": (4, 6, 8), "normalisation": "batch", "dropout": 0.2},
+    "unet2d": {"filters": (2, 4, 8), "dropout": 0.2},
+    "vnet": {"filters": 2, "dropout": 0.2},
+}
+
+
+def make(dims=2, network="unet", name="ducisc", classes=CLASSES, **options):
+    torch.manual_seed(0)
+    build = partial(build_network, network, channels=1, classes=classes, spatial_dims=dims, **NETWORKS[network])
+    return entry(name).build(options, Task(classes, 1, dims, (1,) * classes), build).train()
+
+
+def batch(dims=2, classes=CLASSES, labelled=2, unlabelled=2):
+    generator = torch.Generator().manual_seed(2)
+    shape = (labelled + unlabelled, *(32 if dims == 2 else 16,) * dims)
+    labels = torch.randint(classes, shape, generator=generator)
+    return Batch(labels.unsqueeze(1) + torch.rand(shape, generator=generator).unsqueeze(1), labels[:labelled])
+
+
+def step(method, given=None, at=60, seed=7):
+    torch.manual_seed(seed)
+    steps = method.step(given or batch(), Clock(at, 100, 0, 10))
+    loss = next(steps)
+    loss.total.backward()
+    next(steps, None)
+    return loss
+
+
+def without_dropout(method):
+    # It would draw other numbers after other mixtures.
+    for module in method.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0
+    return method
+
+
+def values(**options):
+    method = without_dropout(make(**options))
+    found = [step(method, seed=seed) for seed in (7, 8)]
+    return {term: [loss.terms[term].item() for loss in found] for term in found[0].terms}
+
+
+SELECTIONS = ["self_aware", "all", "probability", "entropy", "mc_dropout"]
+MIXTURES = ["mixup", "cutmix", "cutout", "copy_paste"]
+ROWS = [{"selection": kind, "probability": 0.3} for kind in SELECTIONS]
+ROWS += [{"mixing": kind} for kind in MIXTURES] + [{"mixing": "cutmix", "box_beta": 4.0}]
+ROWS += [{"alignment": "feature"}, {"absent": "class"}, {"pairing": "image"}, {"pairing": "image", "absent": "class"}]
+ROWS += [{"ensemble": "temporal"}]
+
+
+@pytest.mark.parametrize("options", ROWS, ids=str)
+@pytest.mark.parametrize(
+    ("dims", "network", "classes"), [(2, "unet", 4), (3, "unet", 2), (2, "unet2d", 3), (2, "vnet", 2), (3, "vnet", 4)]
+)
+@pytest.mark.parametrize("name", ["ducisc", "ducisc-paper"])
+def test_rows_of_the_tables(dims, network, classes, name, options):
+    method = make(dims, network, name, classes, **options)
+    loss = step(method, batch(dims, classes, 2, 3))
+    assert set(loss.terms) == {"supervised", "cs_ulb", "cs_mix", "proto_ulb", "proto_mix"}
+    assert all(torch.isfinite(term) for term in loss.terms.values())
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.student.parameters())
+    assert all(torch.isfinite(value).all() for value in method.state_dict().values() if value.is_floating_point())
+
+
+COMPONENTS = [
+    (set(), 1),
+    ({"cs_ulb"}, 2),
+    ({"cs_mix"}, 3),
+    ({"cs_ulb", "proto_ulb"}, 2),
+    ({"cs_mix", "proto_mix"}, 3),
+    ({"cs_ulb", "cs_mix", "proto_ulb", "proto_mix"}, 3),
+]
+
+
+@pytest.mark.parametrize(("kept", "passes"), COMPONENTS, ids=str)
+def test_components_cost_only_their_own_passes(kept, passes):
+    off = {f"weight_{name}": 0.0 for name in ("cs_ulb", "cs_mix", "proto_ulb", "proto_mix") if name not in kept}
+    method, seen = make(**off), []
+    method.student.register_forward_pre_hook(lambda net, inputs: seen.append(inputs))
+    loss = step(method)
+    assert set(loss.terms) == {"supervised"} | kept
+    assert len(seen) == max(passes, 2 if kept else 1)
+
+
+CHANGES = [
+    ("cs_ulb", {"selection": "all"}),
+    ("cs_ulb", {"selection": "probability", "probability": 0.4}),
+    ("cs_ulb", {"threshold_momentum": 0.99}),
+    ("cs_ulb", {"threshold_clamp": False, "threshold_momentum": 1.0}),
+    ("cs_ulb", {"threshold_floor": 0.4}),
+    ("cs_ulb", {"threshold_cap": 0.33, "threshold_floor": 0.3}),
+    ("cs_ulb", {"threshold_per_level": False}),
+    ("cs_mix", {"mixing": "cutmix"}),
+    ("cs_mix", {"mixing": "cutout"}),
+    ("cs_mix", {"mixing": "copy_paste"}),
+    ("cs_mix", {"mix_high": 0.3}),
+    ("cs_mix", {"mix_low": 0.7}),
+    ("cs_mix", {"mix_ce": "ce"}),
+    ("proto_ulb", {"alignment": "feature"}),
+    ("proto_mix", {"alignment": "feature"}),
+    ("proto_ulb", {"proto_levels": 1}),
+    ("proto_ulb", {"pairing": "image"}),
+    ("proto_ulb", {"reduction": "sum"}),
+    ("supervised", {"reduction": "sum"}),
+]
+
+
+@pytest.mark.parametrize(("term", "options"), CHANGES, ids=str)
+def test_options_change_their_term(term, options):
+    usual = {"threshold_momentum": 0.1}  # so that thresholds move within the two steps
+    assert values(**usual)[term] != values(**usual | options)[term]
+
+
+def test_boxes_have_their_size():
+    first, second = (values(mixing="cutmix", **o)["cs_mix"] for o in ({"box_side": 0.3}, {"box_side": 0.9}))
+    assert first != second
+    assert values(mixing="cutmix", box_beta=4.0)["cs_mix"] not in (first, second)
+
+
+def test_start_of_the_run_is_supervised():
+    method = make(warmup=0.5)
+    early, late = step(method, at=49), step(method, at=50)
+    assert early.total.item() == pytest.approx(1.0)
+    assert not early.terms["cs_ulb"].requires_grad
+    assert (method.selector.thresholds.value != 1 / CLASSES).any()
+    assert late.total.item() == pytest.approx(1.6)
+
+
+def test_plain_sum_weighs_the_terms_themselves():
+    method = make(total="sum")
+    loss = step(method)
+    weights = {"supervised": 1.0, "cs_ulb": 0.3, "cs_mix": 0.1, "proto_ulb": 0.1, "proto_mix": 0.1}
+    torch.testing.assert_close(loss.total, sum(weights[name] * term for name, term in loss.terms.items()))
+
+
+def test_features_of_the_vnet_are_the_sums_unless_asked_otherwise():
+    assert make(network="vnet").taps.features == ("sum1", "sum2", "sum3", "sum4")
+    chosen = make(network="vnet", features="dec").taps
+    assert chosen == (("head1", "head2", "head3"), ("dec1", "dec2", "dec3", "dec4"))
+    assert make().taps == (("head1",), ("dec1", "dec2"))
+
+
+def test_networks_for_prediction():
+    images = torch.rand(2, 1, 32, 32)
+    for choice in ("student", "teacher"):
+        method = make(predict_with=choice).eval()
+        net = method.student if choice == "student" else method.teacher
+        torch.testing.assert_close(method.predict(images), net(images).softmax(1))
+
+
+def test_thresholds_are_observed_only_where_they_are_used():
+    assert len(make().observations()) == 2
+    assert len(make(threshold_per_level=False).observations()) == 1
+    assert make(selection="all").observations() == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"features": "sum"}, "features: sum needs a network"),
+        ({"mix_low": 0.8}, "mix_low: expected at most"),
+        ({"mc_passes": 3}, "options of ducisc"),
+        ({"selection": "none"}, "options of ducisc"),
+        ({"ensemble": "temporal", "alignment": "feature"}, "alignment: feature needs"),
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        make(**wrong)
+
+
+def run_epoch(method, epoch):
+    steps = method.step(batch(), Clock(60 + epoch, 100, epoch, 10))
+    next(steps)
+    next(steps, None)
+
+
+def test_snapshots_follow_every_few_epochs_and_survive_a_restart():
+    options = {"ensemble": "temporal", "snapshot_epochs": 2, "snapshots": 2, "snapshot_momentum": 0.6}
+    method = make(**options)
+    taken = []
+    for epoch in range(6):
+        with torch.no_grad():
+            method.student.head.bias.fill_(epoch)
+        run_epoch(method, epoch)
+        taken.append([net.head.bias[0].item() for net in method.teacher.nets])
+    newest = [newer for newer, _ in taken]
+    assert newest[2:] == [2.0, 2.0, 4.0, 4.0]
+    assert taken[-1] == [4.0, 2.0]
+    assert method.teacher.shares == pytest.approx([0.4, 0.6])
+    again = make(**options)
+    again.load_state_dict(method.state_dict())
+    again.load_extra_state(json.loads(json.dumps(method.extra_state())))
+    images = torch.rand(1, 1, 32, 32)
+    assert torch.equal(again.teacher(images), method.teacher(images))
+    run_epoch(again, 5)
+    assert again.extra_state() == method.extra_state()
+
+
+def test_snapshots_average_probabilities():
+    method = make(ensemble="temporal", snapshots=3, snapshot_epochs=1, snapshot_momentum=0.6)
+    for epoch in range(1, 3):
+        with torch.no_grad():
+            method.student.head.bias.copy_(torch.arange(CLASSES) * epoch)
+        method.teacher.update(method.student, epoch)
+    images = torch.rand(2, 1, 32, 32)
+    p = [net.eval()(images).softmax(1) for net in method.teacher.nets]
+    wanted = 0.6 * (0.6 * p[2] + 0.4 * p[1]) + 0.4 * p[0]
+    torch.testing.assert_close(method.teacher(images).softmax(1), wanted)
+    logits, found = method.teacher.tapped(images, (*method.taps.heads, *method.taps.features))
+    torch.testing.assert_close(logits.softmax(1), wanted)
+    assert set(found) == {*method.taps.heads, *method.taps.features}
