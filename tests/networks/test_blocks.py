@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from semiseg.networks import build_network
-from semiseg.networks.blocks import InstanceNorm, LinearUpsample, NearestUpsample, drop_channels
+from semiseg.networks.blocks import CONVOLUTION, InstanceNorm, LinearUpsample, NearestUpsample, drop_channels
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -90,3 +90,19 @@ def test_residual_adds_the_input_of_a_stage() -> None:
     x = torch.randn(1, 4, 6, 6)
     last = stage[1].conv(torch.relu(stage[0].conv(x)))
     torch.testing.assert_close(stage(x), torch.relu(last + x))
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 4, 4), (4, 2, 4), (1, 2, 2)])
+def test_small_features_in_bf16_have_sound_gradients(shape):
+    """Without its guard, the convolution gives gradients of up to 1e37 at depth 2 on CPUs with bf16 instructions."""
+    torch.manual_seed(0)
+    conv = CONVOLUTION[3](32, 32, 3, padding=1)
+    images, upstream = torch.randn(2, 32, *shape), torch.randn(2, 32, *shape)
+    gradients = []
+    for reduced in (False, True):
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            out = conv(images)
+        out.backward(upstream.to(out.dtype))
+        gradients.append(conv.weight.grad.clone())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.05, atol=0.05 * float(gradients[0].abs().max()))

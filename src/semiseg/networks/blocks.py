@@ -19,7 +19,22 @@ GROUPS = 16
 
 Maker = Callable[..., nn.Module]
 
-CONVOLUTION: dict[int, Maker] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class Conv3d(nn.Conv3d):
+    """A 3D convolution that avoids a fault of PyTorch on CPUs.
+
+    With bf16 features of depth 2, the weight gradient of a 3x3x3 convolution there is noise up to infinity (PyTorch
+    2.13, AVX-512); such small features cost nothing, so they are convolved in float32.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] == 2 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
+
+
+CONVOLUTION: dict[int, Maker] = {2: nn.Conv2d, 3: Conv3d}
 TRANSPOSED: dict[int, Maker] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH: dict[int, Maker] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
