@@ -88,7 +88,9 @@ COMPONENTS = [
 ]
 
 
-@pytest.mark.parametrize(("kept", "passes"), COMPONENTS, ids=str)
+@pytest.mark.parametrize(
+    ("kept", "passes"), COMPONENTS, ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else str(value)
+)
 def test_components_cost_only_their_own_passes(kept, passes):
     off = {f"weight_{name}": 0.0 for name in ("cs_ulb", "cs_mix", "proto_ulb", "proto_mix") if name not in kept}
     method, seen = make(**off), []
