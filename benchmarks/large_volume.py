@@ -46,8 +46,8 @@ def main() -> None:
         figures = [
             prepare(data),
             prepare_again(data),
-            prepare_resampled(data),
             predict(data, Path(folder)),
+            prepare_resampled(data),
         ]
     print(f"{arguments.cases} volumes of {' x '.join(map(str, SHAPE))}, {os.cpu_count()} cores")
     for figure in figures:
