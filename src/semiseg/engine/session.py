@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from semiseg.config import RunConfig
-from semiseg.data.batches import Batches, BatchPlan, Share
+from semiseg.data.batches import Batches, Share
 from semiseg.data.dataset import Dataset, open_dataset
 from semiseg.data.plan import Plan
 from semiseg.data.prepare import prepare
-from semiseg.data.splits import Split, draw_split, load_split
+from semiseg.data.splits import Split
 from semiseg.data.store import Store
 from semiseg.engine import checkpoint
+from semiseg.engine.launch import device_name, launch, precision_of
 from semiseg.engine.optim import make_optimiser
-from semiseg.engine.precision import fabric_precision, memory_format, resolve_precision, set_memory_format
+from semiseg.engine.precision import memory_format, set_memory_format
+from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, task_of
 from semiseg.engine.run import Run, locked, start
 from semiseg.engine.stages import Span, spans
-from semiseg.errors import InputError
-from semiseg.methods.base import Clock, Loss, Method, NetworkBuilder, Stage, Task, entry
-from semiseg.networks import build_network
-from semiseg.networks.base import Network
-from semiseg.networks.import_weights import import_weights
+from semiseg.methods.base import Clock, Loss, Method, Stage, Task, entry
 
 _INIT, _STEP = 2, 3
 
@@ -85,7 +77,7 @@ class Session:
     @property
     def precision(self) -> str:
         """Resolved precision of forward passes."""
-        return _precision(self.config)
+        return precision_of(self.config)
 
     def clock(self, step: int) -> Clock:
         """The clock that the method sees at `step`."""
@@ -150,10 +142,10 @@ class Session:
 @contextmanager
 def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     """The session of `run`, resumed from its newest whole checkpoint when there is one."""
-    fabric = _launch(config)
+    fabric = launch(config)
     dataset, store = _open_data(config, fabric)
     split = choose_split(config, dataset, store)
-    batch_plan = _batch_plan(config, store.plan, split)
+    batch_plan = batch_plan_of(config, store.plan, split)
     # Only now is it known that the settings hold together; a refusal leaves no folder behind.
     with locked(run) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
@@ -184,134 +176,12 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
         )
 
 
-def choose_split(config: RunConfig, dataset: Dataset, store: Store) -> Split:
-    """The split of the configuration: read from its file, drawn, or all labels there are."""
-    content = {case: store.meta(case).content for case in store.cases}
-    voxels = {case: counts for case in store.cases if (counts := store.meta(case).voxels) is not None}
-    if config.split:
-        split = load_split(config.split, dataset, content=content)
-        _check_classes(split, voxels, store.plan)
-        return split
-    labelled = config.labelled or len(voxels) - config.test - config.validation
-    kept = {"validation": config.validation, "test": config.test}
-    return draw_split(dataset, voxels, labelled, config.split_seed, content=content, **kept)
-
-
-def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
-    totals = [sum(per_class) for per_class in zip(*(voxels[case] for case in split.labelled), strict=True)]
-    missing = [name for name, total in zip(plan.class_names, totals, strict=True) if not total]
-    if missing:
-        raise InputError(
-            f"the {len(split.labelled)} labelled cases of the split have no voxel of {', '.join(missing)}: "
-            "label one that has, or take the class out of dataset.json"
-        )
-
-
-def network_builder(config: RunConfig, plan: Plan, *, pretrained: bool = True) -> NetworkBuilder:
-    """Builder of the configured network; the plan proposes what the options leave open.
-
-    With `pretrained`, networks start from the configured weights, if there are any.
-    """
-    options = dict(config.network.options)
-    if config.network.name == "unet":
-        filters = options.setdefault("filters", plan.filters)
-        options.setdefault("strides", plan.strides[: len(filters)])
-    build = partial(
-        build_network,
-        config.network.name,
-        channels=len(plan.channels),
-        classes=plan.classes,
-        spatial_dims=plan.spatial_dims,
-        **options,
-    )
-    weights = config.network.weights if pretrained else None
-    return build if weights is None else partial(_build_from, weights, build)
-
-
-def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Network:
-    network = build(**overrides)
-    import_weights(weights, network)
-    return network
-
-
-def task_of(store: Store, split: Split) -> Task:
-    """What the method may know of the data: counts of the labelled cases only."""
-    counts = [store.meta(case).voxels for case in split.labelled]
-    totals = tuple(sum(per_class) for per_class in zip(*(count for count in counts if count), strict=True))
-    plan = store.plan
-    return Task(plan.classes, len(plan.channels), plan.spatial_dims, totals)
-
-
-def patch_of(config: RunConfig, plan: Plan, network: Network) -> tuple[int, ...]:
-    """Patch sides: those of the configuration, or the plan's, rounded up to what the network can halve.
-
-    Raises:
-        InputError: the configured patch has the wrong number of sides or sides that the network cannot halve.
-    """
-    if config.batch.patch is None:
-        return tuple(-(-side // unit) * unit for side, unit in zip(plan.patch, network.divisor, strict=True))
-    patch = config.batch.patch
-    if len(patch) != plan.spatial_dims:
-        raise InputError(f"batch.patch: expected {plan.spatial_dims} sides, came {list(patch)}")
-    fitting = tuple(-(-side // unit) * unit for side, unit in zip(patch, network.divisor, strict=True))
-    if fitting != patch:
-        raise InputError(
-            f"batch.patch: {list(patch)} is not divisible by {list(network.divisor)}, as the network needs: "
-            f"take {list(fitting)}"
-        )
-    return patch
-
-
-def _launch(config: RunConfig) -> Fabric:
-    """Processes, device and precision by Fabric; under `torchrun` its world is taken as it is."""
-    world = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
-    distributed = world > 1 or int(os.environ.get("WORLD_SIZE", 1)) > 1
-    strategy: Strategy | str = "auto"
-    if distributed:
-        several_groups = entry(config.method).cls.groups is not Method.groups
-        strategy = DDPStrategy(find_unused_parameters=several_groups)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=world,
-        num_nodes=max(int(os.environ.get("GROUP_WORLD_SIZE", 1)), 1),
-        strategy=strategy,
-        precision=fabric_precision(_precision(config)),
-    )
-    if distributed:
-        fabric.launch()
-    if fabric.device.type == "cuda":
-        torch.backends.cudnn.benchmark = not config.deterministic
-        torch.backends.cudnn.deterministic = config.deterministic
-        torch.set_float32_matmul_precision("high" if _precision(config) == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = _precision(config) == "tf32"
-    return fabric
-
-
-def _precision(config: RunConfig) -> str:
-    return resolve_precision(config.precision, config.accelerator)
-
-
 def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:
     """The first process prepares what is not prepared yet; the others wait, then open it."""
     if fabric.is_global_zero:
         prepare(config.data, config.prepared)
     fabric.barrier()
     return open_dataset(config.data, config.patient_pattern), prepare(config.data, config.prepared)
-
-
-def _batch_plan(config: RunConfig, plan: Plan, split: Split) -> BatchPlan:
-    with torch.device("meta"):
-        network = network_builder(config, plan, pretrained=False)()
-    batch = config.batch
-    unlabelled = plan.unlabelled_per_batch if batch.unlabelled is None else batch.unlabelled
-    return BatchPlan(
-        labelled=batch.labelled or plan.labelled_per_batch,
-        unlabelled=unlabelled if split.unlabelled else 0,
-        patch=patch_of(config, plan, network),
-        foreground=batch.foreground,
-        augment=config.augment,
-    )
 
 
 def _resume(run: Run, method: Method, optimisers: dict[str, Optimizer]) -> Progress:
@@ -328,22 +198,14 @@ def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store) -> dic
     if config.protocol == "paper" and config.select == "best":
         chosen = len(split.test)
     return {
-        "device": _device_name(fabric.device),
+        "device": device_name(fabric.device),
         "processes": fabric.world_size,
-        "precision": _precision(config),
+        "precision": precision_of(config),
         "protocol": config.protocol + (" (test-selected)" if config.protocol == "paper" and chosen else ""),
         "label_budget": {"training": len(split.labelled), "selection": chosen},
         "split": split.digest,
         "cases": {case: store.meta(case).content for case in store.cases},
     }
-
-
-def _device_name(device: torch.device) -> str:
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads"
-    )
 
 
 def best_name(stage: Stage) -> str:

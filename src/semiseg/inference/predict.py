@@ -20,8 +20,8 @@ from semiseg.data.preprocess import preprocess
 from semiseg.data.readers import read_image, write_label
 from semiseg.engine import checkpoint
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
+from semiseg.engine.resolve import network_builder, patch_of
 from semiseg.engine.run import Run
-from semiseg.engine.session import network_builder, patch_of
 from semiseg.errors import InputError
 from semiseg.inference.components import largest_component
 from semiseg.inference.windows import sliding_labels, sliding_windows

@@ -1,0 +1,55 @@
+"""Processes, device and precision of a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.strategy import Strategy
+
+from semiseg.config import RunConfig
+from semiseg.engine.precision import fabric_precision, resolve_precision
+from semiseg.methods.base import Method, entry
+
+
+def launch(config: RunConfig) -> Fabric:
+    """Processes, device and precision by Fabric; under `torchrun` its world is taken as it is."""
+    world = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
+    distributed = world > 1 or int(os.environ.get("WORLD_SIZE", 1)) > 1
+    strategy: Strategy | str = "auto"
+    if distributed:
+        several_groups = entry(config.method).cls.groups is not Method.groups
+        strategy = DDPStrategy(find_unused_parameters=several_groups)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=world,
+        num_nodes=max(int(os.environ.get("GROUP_WORLD_SIZE", 1)), 1),
+        strategy=strategy,
+        precision=fabric_precision(precision_of(config)),
+    )
+    if distributed:
+        fabric.launch()
+    if fabric.device.type == "cuda":
+        torch.backends.cudnn.benchmark = not config.deterministic
+        torch.backends.cudnn.deterministic = config.deterministic
+        torch.set_float32_matmul_precision("high" if precision_of(config) == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision_of(config) == "tf32"
+    return fabric
+
+
+def precision_of(config: RunConfig) -> str:
+    """The precision that forward passes really have."""
+    return resolve_precision(config.precision, config.accelerator)
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself."""
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads"
+    )

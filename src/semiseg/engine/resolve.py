@@ -1,0 +1,115 @@
+"""What a configuration means for the prepared data: who is labelled, which network, which patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semiseg.config import RunConfig
+from semiseg.data.batches import BatchPlan
+from semiseg.data.dataset import Dataset
+from semiseg.data.plan import Plan
+from semiseg.data.splits import Split, draw_split, load_split
+from semiseg.data.store import Store
+from semiseg.errors import InputError
+from semiseg.methods.base import NetworkBuilder, Task
+from semiseg.networks import build_network
+from semiseg.networks.base import Network
+from semiseg.networks.import_weights import import_weights
+
+
+def choose_split(config: RunConfig, dataset: Dataset, store: Store) -> Split:
+    """The split of the configuration: read from its file, drawn, or all labels there are."""
+    content = {case: store.meta(case).content for case in store.cases}
+    voxels = {case: counts for case in store.cases if (counts := store.meta(case).voxels) is not None}
+    if config.split:
+        split = load_split(config.split, dataset, content=content)
+        _check_classes(split, voxels, store.plan)
+        return split
+    labelled = config.labelled or len(voxels) - config.test - config.validation
+    kept = {"validation": config.validation, "test": config.test}
+    return draw_split(dataset, voxels, labelled, config.split_seed, content=content, **kept)
+
+
+def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
+    totals = [sum(per_class) for per_class in zip(*(voxels[case] for case in split.labelled), strict=True)]
+    missing = [name for name, total in zip(plan.class_names, totals, strict=True) if not total]
+    if missing:
+        raise InputError(
+            f"the {len(split.labelled)} labelled cases of the split have no voxel of {', '.join(missing)}: "
+            "label one that has, or take the class out of dataset.json"
+        )
+
+
+def network_builder(config: RunConfig, plan: Plan, *, pretrained: bool = True) -> NetworkBuilder:
+    """Builder of the configured network; the plan proposes what the options leave open.
+
+    With `pretrained`, networks start from the configured weights, if there are any.
+    """
+    options = dict(config.network.options)
+    if config.network.name == "unet":
+        filters = options.setdefault("filters", plan.filters)
+        options.setdefault("strides", plan.strides[: len(filters)])
+    build = partial(
+        build_network,
+        config.network.name,
+        channels=len(plan.channels),
+        classes=plan.classes,
+        spatial_dims=plan.spatial_dims,
+        **options,
+    )
+    weights = config.network.weights if pretrained else None
+    return build if weights is None else partial(_build_from, weights, build)
+
+
+def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Network:
+    network = build(**overrides)
+    import_weights(weights, network)
+    return network
+
+
+def task_of(store: Store, split: Split) -> Task:
+    """What the method may know of the data: counts of the labelled cases only."""
+    counts = [store.meta(case).voxels for case in split.labelled]
+    totals = tuple(sum(per_class) for per_class in zip(*(count for count in counts if count), strict=True))
+    plan = store.plan
+    return Task(plan.classes, len(plan.channels), plan.spatial_dims, totals)
+
+
+def patch_of(config: RunConfig, plan: Plan, network: Network) -> tuple[int, ...]:
+    """Patch sides: those of the configuration, or the plan's, rounded up to what the network can halve.
+
+    Raises:
+        InputError: the configured patch has the wrong number of sides or sides that the network cannot halve.
+    """
+    if config.batch.patch is None:
+        return tuple(-(-side // unit) * unit for side, unit in zip(plan.patch, network.divisor, strict=True))
+    patch = config.batch.patch
+    if len(patch) != plan.spatial_dims:
+        raise InputError(f"batch.patch: expected {plan.spatial_dims} sides, came {list(patch)}")
+    fitting = tuple(-(-side // unit) * unit for side, unit in zip(patch, network.divisor, strict=True))
+    if fitting != patch:
+        raise InputError(
+            f"batch.patch: {list(patch)} is not divisible by {list(network.divisor)}, as the network needs: "
+            f"take {list(fitting)}"
+        )
+    return patch
+
+
+def batch_plan_of(config: RunConfig, plan: Plan, split: Split) -> BatchPlan:
+    """Patches of a training step: what the configuration leaves open comes from the plan."""
+    with torch.device("meta"):
+        network = network_builder(config, plan, pretrained=False)()
+    batch = config.batch
+    unlabelled = plan.unlabelled_per_batch if batch.unlabelled is None else batch.unlabelled
+    return BatchPlan(
+        labelled=batch.labelled or plan.labelled_per_batch,
+        unlabelled=unlabelled if split.unlabelled else 0,
+        patch=patch_of(config, plan, network),
+        foreground=batch.foreground,
+        augment=config.augment,
+    )
