@@ -101,10 +101,21 @@ def _choose(path: Path, given: Plan | None, found: Fingerprint) -> Plan:
                 for name in differing
             )
         )
+    if chosen.digest != automatic.digest or old is None or old.digest != chosen.digest or old.step_gib is None:
+        chosen = _with_estimate(chosen)
+    else:
+        chosen = old
     if chosen != old:
         with writing_to(path.parent):
             chosen.save(path)
     return chosen
+
+
+def _with_estimate(plan: Plan) -> Plan:
+    from semiseg.engine.footprint import estimate  # PyTorch takes seconds to import, and most calls need no estimate
+
+    gib, reason = estimate(plan)
+    return plan.model_copy(update={"step_gib": gib, "reasons": plan.reasons | {"step_gib": reason}})
 
 
 def _clean(folder: Path, dataset: Dataset) -> None:

@@ -89,6 +89,18 @@ def plan_footprint(plan: Plan, precision: str) -> Footprint:
     return footprint(build, (patches, len(plan.channels), *plan.patch), precision)
 
 
+def estimate(plan: Plan) -> tuple[float, str]:
+    """`Plan.step_gib` and its reason."""
+    full, half = (plan_footprint(plan, precision).total() / 2**30 for precision in ("fp32", "bf16"))
+    patches = plan.labelled_per_batch + plan.unlabelled_per_batch
+    reason = (
+        f"one network on all {patches} patches in fp32 (bf16: {half:.2g} GiB): its tensors in forward and backward, "
+        f"AdamW's moments, and {KEPT - 1:.0%} for blocks that the C library keeps. Supervised training sees the "
+        "labelled patches alone; a teacher adds its weights only; methods that train two networks take twice as much"
+    )
+    return round(full, 2), reason
+
+
 class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages that exist, and the most that ever did."""
 
