@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, survey_dataset
+from semiseg.data.foreground import Box, foreground_box, foreground_threshold
+from semiseg.data.geometry import crop, orient, orientation
 from semiseg.data.grids import Grid, grid_problems, spacing_of
 from semiseg.data.readers import Volume, read_channel, read_label
 from semiseg.errors import InputError, raise_all
@@ -66,8 +68,8 @@ def check(root: Path) -> Report:
 
     Errors: files that are missing, damaged or of another format; channels or labels on another grid; NaN or infinite
     voxels; label values that are no whole numbers or not in dataset.json; no labelled case; a class without a voxel.
-    Warnings: constant images; labels without image or without foreground; classes seen in one case only; the same
-    voxels under two ids.
+    Warnings: constant images; labels without image or without foreground, or with foreground where the image has none;
+    classes seen in one case only; the same voxels under two ids.
     """
     try:
         survey = survey_dataset(root)
@@ -92,6 +94,7 @@ class _Findings:
     grid: Grid | None = None
     content: str | None = None
     voxels: tuple[int, ...] | None = None
+    box: Box | None = None
 
 
 def _examine(dataset: Dataset, case: Case) -> _Findings:
@@ -116,15 +119,31 @@ def _examine_channels(case: Case, found: _Findings) -> Path | None:
             continue
         if reference is None or found.grid is None:
             reference, found.grid = path, channel.grid
-        found.errors.extend(grid_problems(path, channel.grid, reference, found.grid))
+        other_grid = grid_problems(path, channel.grid, reference, found.grid)
+        found.errors.extend(other_grid)
         if channel.array.min() == channel.array.max():
             found.warnings.append(
                 f"{path}: expected an image, came the constant {channel.array.flat[0]:g} in every voxel: "
                 "export the scan again, or remove the case"
             )
+        if case.label is not None and not other_grid:
+            found.box = _hull(found.box, _foreground_box(channel))
         _add_content(digest, channel.array)
     found.content = digest.hexdigest() if whole else None
     return reference
+
+
+def _foreground_box(channel: Volume) -> Box:
+    image = orient(channel.array, *orientation(channel.affine))
+    return foreground_box(image[None], [foreground_threshold(image)])
+
+
+def _hull(box: Box | None, other: Box) -> Box:
+    if box is None:
+        return other
+    starts, stops = zip(box[0], other[0], strict=True), zip(box[1], other[1], strict=True)
+    (x, y, z), (u, v, w) = (min(pair) for pair in starts), (max(pair) for pair in stops)
+    return (x, y, z), (u, v, w)
 
 
 def _add_content(digest: Any, array: Array) -> None:
@@ -140,8 +159,10 @@ def _examine_label(dataset: Dataset, path: Path, reference: Path | None, found: 
     except InputError as error:
         found.errors.extend(error.problems)
         return
+    other_grid: list[str] = []
     if reference is not None and found.grid is not None:
-        found.errors.extend(grid_problems(path, label.grid, reference, found.grid))
+        other_grid = grid_problems(path, label.grid, reference, found.grid)
+        found.errors.extend(other_grid)
     counts = np.bincount(label.array.ravel(order="K"), minlength=len(dataset.class_names))
     found.errors.extend(_unknown_values(dataset, path, label, counts))
     found.voxels = tuple(counts[: len(dataset.class_names)].tolist())
@@ -149,6 +170,22 @@ def _examine_label(dataset: Dataset, path: Path, reference: Path | None, found: 
         found.warnings.append(
             f"{path}: expected a label of {_foreground(dataset)}, came background only: remove the file if the scan "
             "was never labelled, for then it counts as unlabelled"
+        )
+    elif found.box is not None and not other_grid:
+        found.warnings.extend(_outside(path, label, found.box))
+
+
+def _outside(path: Path, label: Volume, box: Box) -> Iterator[str]:
+    """Labelled voxels that preparing the scan crops away."""
+    labelled = orient(label.array, *orientation(label.affine)) > 0
+    total = int(np.count_nonzero(labelled))
+    lost = total - int(np.count_nonzero(crop(labelled, box)))
+    if lost:
+        kept = ", ".join(f"{start} to {stop - 1}" for start, stop in zip(*box, strict=True))
+        yield (
+            f"{path}: expected labels within the foreground of the image (voxels {kept} towards right, anterior, "
+            f"superior), came {lost} of {total} labelled voxels ({lost / total:.1%}) outside, where the image is as "
+            "dark as air: they are cropped away and never predicted; see whether image and label belong together"
         )
 
 

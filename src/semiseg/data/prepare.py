@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from semiseg.data.readers import read_header
 from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
 from semiseg.errors import InputError
 from semiseg.files import write_json
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -69,7 +72,10 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     with suppress(OSError, ValueError):
         if json.loads(sources.read_text(encoding="utf-8")) == state:
             return Fingerprint.model_validate_json(target.read_text(encoding="utf-8"))
-    check(dataset.root).raise_if_errors()
+    report = check(dataset.root)
+    report.raise_if_errors()
+    for warning in report.warnings:
+        _log.warning("warning: %s", warning)
     found = fingerprint(dataset, run)
     with writing_to(output):
         sources.unlink(missing_ok=True)
