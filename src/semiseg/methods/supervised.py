@@ -19,7 +19,7 @@ class Supervised(Method):
 
     The control of every comparison and, with all labels, its upper bound. `loss` takes the forms of three code bases.
 
-        L = (CE(p, y) + Dice(p, y)) / 2          over the labelled patches; `loss: ssl4mis`
+        L = (CE(p, y) + Dice(p, y)) / 2          over the labelled patches; loss: ssl4mis
     """
 
     uses_unlabelled = False

@@ -15,6 +15,7 @@ class Figure:
     """One printed number.
 
     Attributes:
+        paper: name of its files here, `ducisc`.
         table: number of the table as printed, or `text`.
         method: row of the table; in ablations the name of the row.
         dataset: `LA`, `Pancreas-NIH`, `AMOS` ...
@@ -25,6 +26,7 @@ class Figure:
         note: what is odd about it.
     """
 
+    paper: str
     table: str
     method: str
     dataset: str
@@ -44,9 +46,9 @@ class Figure:
 def figures(paper: str) -> tuple[Figure, ...]:
     """All figures of the paper called `paper` (the name of its files, such as `ducisc`), in the paper's order."""
     text = (files("semiseg.papers") / f"{paper}.csv").read_text(encoding="utf-8")
-    return tuple(_figure(row) for row in csv.DictReader(text.splitlines()))
+    return tuple(_figure(paper, row) for row in csv.DictReader(text.splitlines()))
 
 
-def _figure(row: dict[str, str]) -> Figure:
+def _figure(paper: str, row: dict[str, str]) -> Figure:
     value, std = float(row.pop("value")), row.pop("std")
-    return Figure(**row, value=value, std=float(std) if std else None)  # type: ignore[arg-type]
+    return Figure(paper, **row, value=value, std=float(std) if std else None)

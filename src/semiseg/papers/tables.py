@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table (or plot) of a paper: what it varies, on which data, in which rows."""
+    """A table of a paper, or a plot: its `number` (or the name of a plot), what it varies, on which data, its rows."""
 
     __pydantic_config__ = _STRICT
     number: str
@@ -78,8 +78,9 @@ class Table:
 
     @property
     def title(self) -> str:
-        """`Table VI`, or `Fig. 7` as it is."""
-        return f"Table {self.number}" if re.fullmatch(r"[IVX]+|\d+", self.number) else self.number
+        """`Table VI`, `Fig. 7`, `Plot of beta`."""
+        kind = "Table" if re.fullmatch(r"[IVX]+|\d+", self.number) else "Plot of"
+        return self.number if self.number.startswith("Fig.") else f"{kind} {self.number}"
 
     def figure(self, row: Row, setup: Setup, metric: str = "Dice") -> Figure | None:
         """What the paper prints for `row` on `setup`; None where it prints nothing."""
