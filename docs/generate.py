@@ -239,7 +239,7 @@ def figure_rows(wanted: set[tuple[str, str, str]]) -> list[tuple[str, ...]]:
         for figure in paper.figures:
             if (paper.name, figure.table, figure.method) in wanted and figure.metric in METRICS:
                 found.setdefault((paper.name, figure.dataset, figure.labelled, figure.method), []).append(figure)
-    first = {}
+    first: dict[tuple[str, ...], int] = {}
     for name, dataset, *_ in found:
         first.setdefault((name, dataset), len(first))
     rows = []
