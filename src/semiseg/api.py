@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from semiseg.data.store import Store
     from semiseg.engine.run import Run
     from semiseg.evaluation.scores import Scores
+    from semiseg.papers import Table
 
 PathLike = str | Path
 
@@ -164,17 +165,23 @@ def evaluate(
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A method as `semiseg methods` shows it; `options` maps each option to type, default and description."""
+    """A method as `semiseg methods` shows it.
+
+    Attributes:
+        options: type, default and description of each option.
+        tables: ablations of its paper, each row with the settings that replay it.
+    """
 
     name: str
     title: str
     paper: str
     idea: str
     options: Mapping[str, tuple[str, Any, str]]
+    tables: Sequence[Table] = ()
 
 
 def list_methods() -> Sequence[MethodInfo]:
-    """All methods with papers, ideas and options."""
+    """All methods with papers, ideas, options, and the rows of their papers' ablations as settings."""
     from semiseg.methods.base import registry
     from semiseg.methods.describe import describe
 

@@ -138,6 +138,10 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], assignments: Se
     return config
 
 
+_WORDS = ("on", "off", "yes", "no")
+"""Words to this package, among them values of options, where YAML 1.1 reads true and false."""
+
+
 def _assign(values: dict[str, Any], assignment: str) -> None:
     name, equals, text = assignment.partition("=")
     if not equals or not name:
@@ -149,7 +153,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         values[part] = dict(values.get(part) or {})
         values = values[part]
     try:
-        values[last] = yaml.safe_load(text)
+        values[last] = text if text in _WORDS else yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set {assignment}: the value is neither a number, a word, nor a list like [1, 2]") from None
 

@@ -48,6 +48,9 @@ class CML(Method):
     Official settings on the left atrium: the defaults, with `pretraining: 0.118`; on ACDC: `pretraining: 0.25`,
     `mix_ratio: 0.5`, `unlabelled_weight: 0.5`, `discrepancy_weight: 0.1`, and in the released code
     `shared_subnets: true`.
+
+        L = w_l [Sup(A, y) + Sup(B, y)] + w_u [Sup(A, y_A) + Sup(B, y_B)] + w_d sum [Dis(f_A, f_B) + Dis(f_B, f_A)]
+        Dis(f, g) = 1 + mean cos(f, g), no gradient to g          y_A = B's label outside of the box, A's own inside
     """
 
     class Config(MethodConfig):

@@ -23,6 +23,9 @@ class CPS(Method):
 
     The defaults follow the medical form of HiLab-git/SSL4MIS. The form of xmed-lab/DHC has `loss: dhc` and
     `cross_on: all`; the original has `loss: ce`, `cross_on: all`, `weight: 1.5` and `ramp: none`.
+    Source: Chen et al., CVPR 2021.
+
+        L = L_sup(A) + L_sup(B) + w(t) [CE(p_A, argmax p_B) + CE(p_B, argmax p_A)]
     """
 
     class Config(MethodConfig):

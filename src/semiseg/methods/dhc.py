@@ -21,7 +21,10 @@ from semiseg.networks.base import Init
 class DHC(Method):
     """Two networks teach each other; class weights by difficulty in one and by rarity in the other keep them apart.
 
-    All losses of a network are weighted with its own class weights, which change at every step.
+    All losses of a network are weighted with its own class weights, which change at every step and are logged: u by
+    Dice on the labelled patches, v by how often a class is among the pseudo-labels. Source: Wang and Li, MICCAI 2023.
+
+        L = L_sup,u(A) + L_sup,v(B) + w(t) [CE_u(p_A, argmax p_B) + CE_v(p_B, argmax p_A)]
     """
 
     class Config(MethodConfig):

@@ -61,6 +61,11 @@ class DuCiSC(Method):
 
     The defaults are those of ShanghaiTech-IMPACT/DuCiSC: each term is divided by its own value, so that its weight is
     its share of the gradient of log losses, and the first 2/15 of the run are supervised. `ducisc-paper` is printed.
+
+        L = L_sup / |L_sup| + sum_i w_i L_i / |L_i|          |.|: the value, without gradient
+        L = L_sup + sum_i w_i L_i                            total: sum
+        i = cs_ulb, cs_mix:      CE + Dice where the teacher is surer than the threshold of class and level
+        i = proto_ulb, proto_mix: mean over levels and classes of (P_labelled - P_other)^2
     """
 
     class Config(SelectionOptions, MixingOptions, SnapshotOptions, MethodConfig):

@@ -37,6 +37,9 @@ class LeFeD(Method):
     Losses and sign of the feedback follow the paper, the network follows the code (maxwell0027/LeFeD). With more than
     two classes, which the code does not know, Dice is the mean over the foreground classes. Networks with other than
     five scales use the first side weights, the last one again where there are too few.
+
+        L   = Dice(p_A, y) + CE(p_B, y) + sum_k s_k Dice(side_k of A, y) + w mean (p_A - p_B)^2
+        x_k <- x_k + f (a_k - b_k)          encoder features, from the second presentation of a batch on
     """
 
     class Config(MethodConfig):

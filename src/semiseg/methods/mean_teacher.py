@@ -24,7 +24,10 @@ class MeanTeacher(Method):
     """The student gives the same probabilities as its moving average, which sees the image with noise.
 
     The segmentation form of HiLab-git/SSL4MIS: the student sees the clean image, and the squared difference is taken
-    over the unlabelled patches.
+    over the unlabelled patches. Source: Tarvainen and Valpola, NeurIPS 2017.
+
+        L = L_sup + w(t) mean (p_student - p_teacher)^2
+        teacher <- a teacher + (1 - a) student          after every step
     """
 
     class Config(MethodConfig):

@@ -65,6 +65,11 @@ class MICD(Method):
     that beat the supervised control in docs/results.md within hundreds of steps: labels from the clean image teach the
     masked view (the paper's introduction), plain Dice and cross-entropy without class weights, weight 1, and a
     hundredth of it for CFC, which otherwise outweighs the labels.
+
+        L      = L_sup(A) + L_sup(B) + w(t) (L_mcpc + c L_cfc + L_cmd)          c: cfc_weight
+        L_mcpc = CE(p_A of one view, argmax p_B of the other) + the same with A and B exchanged
+        L_cfc  = sum_k 0.2 k KL(softmax d_k(A), softmax d_k(B))                 d_k: decoder stage k, from coarse
+        L_cmd  = CE(p_A masked, argmax of A's teacher) + the same of B
     """
 
     class Config(MethodConfig):

@@ -25,7 +25,9 @@ class PiModel(Method):
     noise of their own (moved voxels would have to be moved back), and whatever dropout the network has. The squared
     difference is taken over all patches, as in the paper. The second pass is a constant target, the common form;
     `mutual` gives the gradient to both, as the paper does. Weight and ramp are those of `mean_teacher`, since the
-    paper's weight belongs to its classification data.
+    paper's weight belongs to its classification data. Source: Laine and Aila, ICLR 2017.
+
+        L = L_sup + w(t) mean (p - p')^2          p, p': the two passes
     """
 
     class Config(MethodConfig):

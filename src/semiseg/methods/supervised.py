@@ -15,7 +15,12 @@ from semiseg.networks.base import Init
 
 @register("supervised", paper="10.1109/3DV.2016.79", title="Supervised training on the labelled scans alone")
 class Supervised(Method):
-    """Cross-entropy plus Dice on the labelled scans; the unlabelled ones are not used."""
+    """Cross-entropy plus Dice on the labelled scans; the unlabelled ones are not used.
+
+    The control of every comparison and, with all labels, its upper bound. `loss` takes the forms of three code bases.
+
+        L = (CE(p, y) + Dice(p, y)) / 2          over the labelled patches; loss: ssl4mis
+    """
 
     uses_unlabelled = False
 

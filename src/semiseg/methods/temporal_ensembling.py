@@ -32,7 +32,9 @@ class TemporalEnsembling(Method):
     those that have one, of all patches as in the paper. A case comes once per epoch, so an update per visit is one
     per epoch. Weight and ramp are those of `mean_teacher`, since the paper's weight belongs to its classification
     data. The memory takes 2 C + 1 bytes per voxel of all scans and is part of checkpoints. Patches that come without
-    their places count as scans of their own.
+    their places count as scans of their own. Source: Laine and Aila, ICLR 2017.
+
+        L = L_sup + w(t) mean (p - Z / (1 - a^t))^2          over voxels with t > 0
     """
 
     class Config(MethodConfig):
