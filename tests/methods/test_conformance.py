@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from copy import deepcopy
 from dataclasses import fields
@@ -184,6 +185,12 @@ def test_options_are_bounded_and_documented(name):
     assert cls.__doc__
     assert entry(name).paper
     assert cls.__mro__[1] is Method, "a method is abstract or final: none inherits from another"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_one_short_file(name):
+    lines = inspect.getsource(inspect.getmodule(entry(name).cls)).splitlines()
+    assert len(lines) <= 160, "move what is general into an ingredient"
 
 
 @pytest.mark.parametrize("name", METHODS)

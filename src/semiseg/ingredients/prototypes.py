@@ -6,14 +6,27 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.levels import LevelOptions, Reduction, View
 from semiseg.ingredients.reduce import batch_sum
 
 Pairing = Literal["batch", "image"]
 Absent = Literal["level", "class"]
-Reduction = Literal["mean", "sum"]
+
+
+class PrototypeOptions(LevelOptions):
+    """Which prototypes are compared; a method's options may include these."""
+
+    proto_levels: int | None = Field(None, ge=1, description="coarsest levels with prototypes; null: all")
+    pairing: Pairing = Field(
+        "batch", description="`batch`: mean prototypes of the patches; `image`: patch against patch, as printed"
+    )
+    absent: Absent = Field(
+        "level", description="what a class that a patch lacks takes out of the prototypes: the level, or the class"
+    )
 
 
 class Prototypes(NamedTuple):
@@ -36,6 +49,11 @@ def prototypes(features: Tensor, masks: Tensor) -> Prototypes:
         present = weight > 0
         totals = masks @ features.transpose(1, 2)
     return Prototypes(totals / torch.where(present, weight, 1.0).unsqueeze(2), present)
+
+
+def level_prototypes(view: View, levels: int | None = None) -> list[Prototypes]:
+    """Prototypes of a view at each of its `levels` coarsest levels (default: all)."""
+    return [prototypes(f, m) for f, m in zip(view.features, view.masks, strict=True)][:levels]
 
 
 def prototype_loss(
