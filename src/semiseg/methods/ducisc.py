@@ -13,7 +13,7 @@ from semiseg.errors import InputError
 from semiseg.ingredients.confidence import SelectionOptions, Selector
 from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.features import feature_mse
-from semiseg.ingredients.levels import View, level_taps, one_hots, resize_linear, resize_nearest, run_levels
+from semiseg.ingredients.levels import View, level_taps, one_hot, one_hots, resize_linear, resize_nearest, run_levels
 from semiseg.ingredients.masked import SoftCE, dice_ce_parts, masked_levels, over_levels
 from semiseg.ingredients.mixtures import Mixer, MixingOptions, mix
 from semiseg.ingredients.prototypes import PrototypeOptions, level_prototypes, prototype_loss
@@ -126,10 +126,11 @@ class DuCiSC(Method):
     def _mixed(self, batch: Batch, labelled: View, seen: View, certain: list[Tensor]) -> dict[str, Tensor]:
         c, u = self.config, batch.unlabelled
         turn = torch.arange(len(u), device=u.device) % batch.n
-        share = self.mixer.draw(batch.labels[turn])
+        images, labels = self.mixer.resized(batch.labelled[turn], batch.labels[turn])
+        share = self.mixer.draw(labels)
         of_label = self.mixer.target_share(share)
-        target = mix(labelled.masks[-1][turn], seen.masks[-1], of_label)
-        mixed = self.mixer.images(batch.labelled[turn], u, share)
+        target = mix(one_hot(labels, self.classes), seen.masks[-1], of_label)
+        mixed = self.mixer.images(images, u, share)
         logits, features = run_levels(self.student, mixed, self.taps)
         view = View(mixed, logits, features, [resize_linear(target, z.shape[2:]) for z in logits])
         terms = {}
