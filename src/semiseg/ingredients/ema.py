@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from semiseg.ingredients.ramps import Counts
-from semiseg.networks.base import Network
+from semiseg.networks.base import Network, Tap
 
 Statistics = Literal["batch", "copied", "averaged"]
 STATISTICS_DOC = (
@@ -79,6 +79,11 @@ class Teacher(nn.Module):
         self.decay = decay
         self.statistics = statistics
         self.dropout = dropout
+
+    @property
+    def taps(self) -> dict[str, Tap]:
+        """Features of its network."""
+        return self.net.taps
 
     def train(self, mode: bool = True) -> Teacher:
         """Train mode only where batch statistics or dropout ask for it."""

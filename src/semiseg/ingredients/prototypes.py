@@ -29,6 +29,18 @@ class PrototypeOptions(LevelOptions):
     )
 
 
+class PrototypeSums(NamedTuple):
+    """What prototypes are quotients of: sums of features `totals` `[B, C, Z]` and of masks `weight` `[B, C]`."""
+
+    totals: Tensor
+    weight: Tensor
+
+    def quotient(self) -> Prototypes:
+        """Mean features; no epsilon and no normalisation (DuCiSC, arXiv:2507.21440, Eq. 3), 0 for an absent class."""
+        present = self.weight > 0
+        return Prototypes(self.totals / torch.where(present, self.weight, 1.0).unsqueeze(2), present)
+
+
 class Prototypes(NamedTuple):
     """Mean features `means` `[B, C, Z]` of the classes in each image, and which classes are `present` `[B, C]`."""
 
@@ -37,18 +49,17 @@ class Prototypes(NamedTuple):
 
 
 def prototypes(features: Tensor, masks: Tensor) -> Prototypes:
-    """Mean of `features` `[B, Z, *S]` weighted by `masks` `[B, C, *S]` (hard or soft), per image and class.
+    """Mean of `features` `[B, Z, *S]` weighted by `masks` `[B, C, *S]` (hard or soft), per image and class."""
+    return prototype_sums(features, masks).quotient()
 
-    No epsilon and no normalisation (DuCiSC, arXiv:2507.21440, Eq. 3); an absent class has prototype 0.
-    """
+
+def prototype_sums(features: Tensor, masks: Tensor) -> PrototypeSums:
+    """The sums of `prototypes`, in full precision."""
     # A matrix product would be taken in half precision under autocast.
     with torch.autocast(features.device.type, enabled=False):
         features = full_precision(features).flatten(2)
         masks = masks.to(features.dtype).flatten(2)
-        weight = masks.sum(2)
-        present = weight > 0
-        totals = masks @ features.transpose(1, 2)
-    return Prototypes(totals / torch.where(present, weight, 1.0).unsqueeze(2), present)
+        return PrototypeSums(masks @ features.transpose(1, 2), masks.sum(2))
 
 
 def level_prototypes(view: View, levels: int | None = None) -> list[Prototypes]:
@@ -91,6 +102,15 @@ def matching_score(a: Prototypes, b: Prototypes) -> Tensor:
     gap = (a.means.unsqueeze(1) - b.means.unsqueeze(0)).square().sum(3)
     both = a.present.unsqueeze(1) & b.present.unsqueeze(0)
     return (torch.exp(-gap) * both).sum() / both.sum()
+
+
+def matching_per_class(a: Prototypes, b: Prototypes) -> Tensor:
+    """`matching_score` of every class by itself, `[C]`."""
+
+    def of(p: Prototypes, label: int) -> Prototypes:
+        return Prototypes(p.means[:, [label]], p.present[:, [label]])
+
+    return torch.stack([matching_score(of(a, label), of(b, label)) for label in range(a.means.shape[1])])
 
 
 def _paired(a: Prototypes, b: Prototypes, pairing: Pairing, absent: Absent) -> tuple[Prototypes, Prototypes]:

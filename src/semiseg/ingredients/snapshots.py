@@ -14,7 +14,7 @@ from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.ema import StudentTeacherOptions, Teacher, ema_update, ema_update_buffers, make_teacher
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.ramps import Counts
-from semiseg.networks.base import Network
+from semiseg.networks.base import Network, Tap
 
 
 class SnapshotOptions(BaseModel):
@@ -46,6 +46,11 @@ class Snapshots(nn.Module):
         self.options = options
         self.nets = ModuleListOf(deepcopy(student).requires_grad_(False) for _ in range(options.snapshots))
         self.taken, self.period = 1, 0
+
+    @property
+    def taps(self) -> dict[str, Tap]:
+        """Features of the networks."""
+        return self.nets[0].taps
 
     def train(self, mode: bool = True) -> Snapshots:
         """Always evaluation."""

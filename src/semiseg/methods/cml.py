@@ -17,7 +17,7 @@ from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.sample_losses import SAMPLE_DICE_CE_DOC, SampleDiceCE, sample_dice_ce
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Stage, Task, register
-from semiseg.networks.base import Init
+from semiseg.networks.base import Init, Network
 from semiseg.networks.blocks import TwoDecoderOptions
 
 PAPER = "doi:10.1145/3664647.3680699"
@@ -106,9 +106,11 @@ class CML(Method):
         weights = c.labelled_weight, c.unlabelled_weight, c.discrepancy_weight
         yield Loss(terms, dict(zip(("supervised", "unlabelled", "discrepancy"), weights, strict=True)))
 
+    def predictors(self) -> list[Network]:
+        return of_pair(self.subnets, self.config.predict_with)
+
     def predict(self, images: Tensor) -> Tensor:
-        chosen = of_pair(self.subnets, self.config.predict_with)
-        return ensemble_probabilities(chosen, images, self.config.average)
+        return ensemble_probabilities(self.predictors(), images, self.config.average)
 
     def _paste(self, *values: Tensor) -> tuple[Tensor, ...]:
         """The second half of each batch pasted into the first, by one box for all; unchanged without CutMix."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from semiseg.ingredients.ensemble import PairOptions, ensemble_probabilities, of_pair
+from semiseg.ingredients.ensemble import PairOptions, of_pair
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss, dice_ce
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 
@@ -48,8 +48,8 @@ class CPS(Method):
         weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": a + b, "cross": cross}, {"cross": weight})
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities(of_pair(self.nets, self.config.predict_with), images)
+    def predictors(self) -> Sequence[Predicting]:
+        return of_pair(self.nets, self.config.predict_with)
 
     def _supervised(self, logits: Tensor, labels: Tensor) -> Tensor:
         form = self.config.loss

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 from torch import Tensor
 
 from semiseg.ingredients.class_weights import WEIGHTING_DOC, ClassWeightOptions, Weighting, make_both_weights
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import cross_pseudo_loss, dice_ce
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 
@@ -51,8 +50,8 @@ class DHC(Method):
         weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": a + b, "cross": cross}, {"cross": weight})
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([*self.nets], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return [*self.nets]
 
     def observations(self) -> dict[str, Tensor]:
         return {f"class_weight_{name}": w.weight for name, w in zip("ab", self.class_weights, strict=True)}

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from semiseg.errors import InputError
 from semiseg.ingredients.confidence import SelectionOptions, Selector
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.features import feature_mse
 from semiseg.ingredients.levels import View, level_taps, one_hot, one_hots, resize_linear, resize_nearest, run_levels
 from semiseg.ingredients.masked import SoftCE, dice_ce_parts, masked_levels, over_levels
@@ -21,7 +20,7 @@ from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import ramp_up
 from semiseg.ingredients.snapshots import EnsembleOptions, make_ensemble
 from semiseg.ingredients.totals import TotalOptions, self_normalised
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 UNSUPERVISED = ("cs_ulb", "cs_mix", "proto_ulb", "proto_mix")
@@ -94,8 +93,8 @@ class DuCiSC(Method):
         yield Loss(terms, weights if c.total == "sum" else self_normalised(terms, weights))
         self.teacher.follow(self.student, clock)
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.teacher if self.config.predict_with == "teacher" else self.student], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.teacher if self.config.predict_with == "teacher" else self.student,)
 
     def observations(self) -> dict[str, Tensor]:
         return self.selector.observations()

@@ -14,7 +14,7 @@ from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.feedback import ENCODING_DOC, Encoding, discrepancy
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.ingredients.ramps import RAMP_DOC, RampOptions, RampUnit
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 from semiseg.networks.lefed import Decoded, GatedDecoderOptions, LeFeDNet
 
@@ -84,6 +84,9 @@ class LeFeD(Method):
         for _ in range(c.passes):
             loss, feedback = self._pass(batch, feedback, weight)
             yield loss
+
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)
 
     def predict(self, images: Tensor) -> Tensor:
         if self.config.predict_with == "a":

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from semiseg.ingredients.consistency import ConsistencyOptions, noisy, probability_mse
 from semiseg.ingredients.ema import StudentTeacherOptions, make_teacher
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import dice_ce
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
 
 @register("mean_teacher", paper="arXiv:1703.01780", title="Mean teachers are better role models")
@@ -58,5 +56,5 @@ class MeanTeacher(Method):
         yield Loss({"supervised": supervised, "consistency": consistency}, {"consistency": weight})
         self.teacher.update(self.student, clock.step)
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.teacher if self.config.predict_with == "teacher" else self.student], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.teacher if self.config.predict_with == "teacher" else self.student,)

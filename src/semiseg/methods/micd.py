@@ -13,14 +13,13 @@ from torch import Tensor
 from semiseg.errors import InputError
 from semiseg.ingredients.class_weights import ClassWeightOptions, make_both_weights
 from semiseg.ingredients.ema import TeacherOptions, frozen_statistics, make_teacher
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.features import FeatureOptions, decoder_consistency
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss, dice_ce
 from semiseg.ingredients.masking import Masking, MaskingOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 PAPER = {
@@ -117,10 +116,9 @@ class MICD(Method):
         for teacher, student in zip(self.teachers, self.students, strict=False):  # no teachers without CMD
             teacher.update(student, clock.step)
 
-    def predict(self, images: Tensor) -> Tensor:
+    def predictors(self) -> Sequence[Predicting]:
         students, teachers = self.config.predict_with != "teachers", self.config.predict_with != "students"
-        nets = [*(self.students if students else ()), *(self.teachers if teachers else ())]
-        return ensemble_probabilities(nets, images)
+        return [*(self.students if students else ()), *(self.teachers if teachers else ())]
 
     def observations(self) -> dict[str, Tensor]:
         return {f"class_weight_{name}": w.weight for name, w in zip("ab", self.class_weights, strict=True)}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from semiseg.ingredients.consistency import ConsistencyOptions, noisy, probability_mse
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import dice_ce
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
 
 @register("pi_model", paper="arXiv:1610.02242", title="Temporal ensembling for semi-supervised learning (Pi-model)")
@@ -50,5 +48,5 @@ class PiModel(Method):
         weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": supervised, "consistency": consistency}, {"consistency": weight})
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.net], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)

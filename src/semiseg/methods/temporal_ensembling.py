@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -12,11 +12,10 @@ from torch import Tensor
 from semiseg.data.places import Place
 from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.consistency import ConsistencyOptions, noisy
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import dice_ce
 from semiseg.ingredients.reduce import batch_sum
 from semiseg.ingredients.volume_memory import VolumeMemory
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
 
 @register("temporal_ensembling", paper="arXiv:1610.02242", title="Temporal ensembling for semi-supervised learning")
@@ -62,8 +61,8 @@ class TemporalEnsembling(Method):
         if cases:
             self.memory.update(cases, places, p)
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.net], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)
 
 
 def _known_mse(p: Tensor, target: Tensor, known: Tensor) -> Tensor:
