@@ -17,6 +17,7 @@ PUBLIC = {
     "demo",
     "evaluate",
     "list_methods",
+    "matching",
     "predict",
     "prepare",
     "train",

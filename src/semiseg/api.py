@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from semiseg.data.checks import Report
     from semiseg.data.store import Store
     from semiseg.engine.run import Run
+    from semiseg.evaluation.matching import Matching
     from semiseg.evaluation.scores import Scores
     from semiseg.papers import Table
 
@@ -161,6 +162,31 @@ def evaluate(
     if labels is None:
         return evaluate_run(source, _path(output), empty=empty, workers=workers)
     return evaluate_folders(source, Path(labels), _path(output), empty=empty, workers=workers)
+
+
+def matching(
+    run: PathLike,
+    output: PathLike | None = None,
+    *,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    done: Any = lambda case: None,
+) -> Matching:
+    """How well the features of each class match between a run's labelled and unlabelled scans: Q of DuCiSC.
+
+    No label is read but those that the run was trained with; classes of unlabelled scans are predicted.
+
+    Args:
+        run: run folder of a finished training, of any method.
+        output: folder for `matching.csv` and `matching.json`; default: the run folder.
+        accelerator: device to use.
+        done: called with the case id after each scan.
+
+    Raises:
+        InputError: no run folder, the training has not ended, or the run has no unlabelled cases.
+    """
+    from semiseg.evaluation.matching import match_run
+
+    return match_run(Path(run), _path(output), accelerator=accelerator, done=done)
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,24 @@ def evaluate(
         str, typer.Option(help="Distances of empty masks: diagonal, nan, or official (0, as the papers' code)")
     ] = "diagonal",
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
+    matching: Annotated[
+        bool,
+        typer.Option(
+            "--matching",
+            help="Of a run folder, instead: how well features of classes match between labelled and unlabelled scans "
+            "(matching.csv, matching.json; no test label is read)",
+        ),
+    ] = False,
 ) -> None:
     """Dice, Jaccard, 95HD and ASD per class and case: table, scores.csv, scores.json."""
     import semiseg
+    from semiseg.errors import InputError
 
+    if matching:
+        if labels is not None:
+            raise InputError("--matching takes a run folder alone: leave the folder of reference labels out")
+        typer.echo(semiseg.matching(predictions, output).table())
+        return
     scores = semiseg.evaluate(predictions, labels, output, empty=empty, workers=workers)  # type: ignore[arg-type]
     from semiseg.evaluation.runs import heading
 
