@@ -138,7 +138,7 @@ def evaluate(
     labels: PathLike | None = None,
     output: PathLike | None = None,
     *,
-    empty: Literal["official", "nan", "diagonal"] = "diagonal",
+    empty: Literal["official", "nan", "diagonal", "dhc"] = "diagonal",
     workers: int = 0,
 ) -> Scores:
     """Score predicted label files against reference labels, per class and case.
@@ -148,7 +148,8 @@ def evaluate(
             opening of the test labels is counted in the run).
         labels: folder of reference label files; not needed for a run folder.
         output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
-        empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, or the volume `diagonal`.
+        empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
+            `dhc` (128 voxels, as DHC's code for AMOS and Synapse).
         workers: cases at a time; 0 takes one per core.
 
     Raises:

@@ -154,7 +154,8 @@ def evaluate(
     labels: Annotated[Path | None, typer.Argument(help="Folder of reference labels; not for a run folder")] = None,
     output: Output = None,
     empty: Annotated[
-        str, typer.Option(help="Distances of empty masks: diagonal, nan, or official (0, as the papers' code)")
+        str,
+        typer.Option(help="Distances of empty masks: diagonal, nan, official (0, as the papers' code) or dhc (128)"),
     ] = "diagonal",
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
 ) -> None:
