@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv3d
 
 from golden_files import golden
-from semiseg.data.importers.abdomen_arrays import WINDOW, halved, resize_image, resize_label, scale_window
+from semiseg.data.importers.abdomen import WINDOW, halved, resize_image, resize_label, scale_window
 from semiseg.evaluation.metrics import overlap_and_surface
 from semiseg.inference.windows import sliding_labels, sliding_windows
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from semiseg.data.importers.abdomen_arrays import WINDOW, halved, resize_image, resize_label, scale_window
+from semiseg.data.importers.abdomen import WINDOW, halved, resize_image, resize_label, scale_window
 
 sides = st.integers(2, 200)
 
