@@ -48,6 +48,13 @@ class Item:
     patient: str | None = None
 
     @property
+    def label_file(self) -> Path:
+        """File of the reference label, in layouts where every scan has one."""
+        if self.label is None:
+            raise ValueError(f"case {self.case!r} has no label file")
+        return self.label
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Everything that the case is made of."""
         return (*self.images, *([self.label] if self.label else []))

@@ -94,7 +94,10 @@ def shuffled(names: Iterable[str], seed: int) -> list[str]:
 
 
 def restrict(splits: Mapping[str, Split], items: Sequence[Item]) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """`splits` without the cases that were not found, and what was left out; none without labelled cases is kept."""
+    """`splits` without the cases that were not found, and notes on what was left out.
+
+    A split that has lost all of its labelled or all of its validation cases is left out.
+    """
     present = {item.case for item in items}
     kept: dict[str, Split] = {}
     missing: set[str] = set()
@@ -103,7 +106,7 @@ def restrict(splits: Mapping[str, Split], items: Sequence[Item]) -> tuple[dict[s
         gone = {case for cases in split.roles.values() for case in cases} - present
         missing |= gone
         roles = {role: tuple(case for case in split.roles[role] if case in present) for role in ROLES}
-        if not roles["labelled"]:
+        if not roles["labelled"] or (split.validation and not roles["validation"]):
             lost.append(name)
             continue
         counts = ", ".join(f"{len(roles[role])} of {len(split.roles[role])} {role}" for role in ROLES)
@@ -117,7 +120,7 @@ def _notes(missing: set[str], lost: Sequence[str], present: set[str], splits: Ma
         names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
         yield f"{len(missing)} case(s) of the published lists are not in the source ({names}): splits leave them out"
     if lost:
-        yield f"no labelled case of {', '.join(lost)} is in the source: these split files are not written"
+        yield f"not written for lack of their labelled or validation cases: {', '.join(lost)}"
     listed = {case for split in splits.values() for cases in split.roles.values() for case in cases}
     other = sorted(present - listed)
     if splits and other:
