@@ -58,10 +58,10 @@ class Predictor:
         """Class indices of one scan (one file per channel) on the scan's own grid `[X, Y, Z]`.
 
         Where the scan was resampled, probabilities are interpolated back, as long as they take less than
-        `MOST_PROBABILITIES`; otherwise labels are.
+        `MOST_PROBABILITIES`; otherwise, and where slices were brought to a fixed size, labels are.
         """
         image, geometry = preprocess(read_image(paths), self.plan)
-        resampled = geometry.stored != geometry.cropped
+        resampled = geometry.stored != geometry.cropped and not geometry.zoomed
         if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
             return restore(self._over_windows(sliding_windows, image), geometry)
         return restore_label(self._over_windows(sliding_labels, image), geometry)
