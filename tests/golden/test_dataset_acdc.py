@@ -7,14 +7,9 @@ import pytest
 import torch
 
 from golden_files import golden
-from semiseg.data.importers.acdc_arrays import (
-    ANGLES,
-    SliceChange,
-    change_slice,
-    draw_change,
-    resize_slices,
-    scale_volume,
-)
+from semiseg.data.importers.acdc import scale_volume
+from semiseg.data.importers.acdc_slices import ANGLES, SliceChange, change_slice, draw_change
+from semiseg.data.resample import zoom_nearest
 from semiseg.evaluation.metrics import overlap_and_surface
 
 DRAWS = 4000
@@ -50,10 +45,10 @@ def test_small_rotations(g):
 def test_resize_and_back(g):
     sides = g["slice/output_size"].tolist()
     for kind in ("image", "label"):
-        resized = resize_slices(g[f"slice/{kind}"], sides)
+        resized = zoom_nearest(g[f"slice/{kind}"], sides)
         np.testing.assert_array_equal(resized, g[f"resize/{kind}"])
         assert resized.dtype == g[f"resize/{kind}"].dtype
-    np.testing.assert_array_equal(resize_slices(g["resize/label"], g["slice/label"].shape), g["resize/back_label"])
+    np.testing.assert_array_equal(zoom_nearest(g["resize/label"], g["slice/label"].shape), g["resize/back_label"])
 
 
 @pytest.mark.parametrize(("name", "rule"), [("old", "bcp"), ("new", "ssl4mis")])
@@ -68,10 +63,10 @@ def test_shares_of_the_branches(g, name, rule):
 
 def predict(g, volume: np.ndarray, sides) -> np.ndarray:
     """Labels of a volume by the file's formula for a network, slice by slice on a grid of `sides`."""
-    x = torch.from_numpy(resize_slices(volume, sides))
+    x = torch.from_numpy(zoom_nearest(volume, (len(volume), *sides)))
     logits = torch.stack([-float(g["net/scale"]) * (x - index / 3) ** 2 for index in range(4)], dim=1)
     labels = logits.softmax(1).argmax(1).numpy().astype(np.uint8)
-    return resize_slices(labels, volume.shape[1:])
+    return zoom_nearest(labels, volume.shape)
 
 
 @pytest.mark.parametrize("name", ["vol", "vol_missing"])

@@ -74,8 +74,8 @@ def _find(source: Path, options: MSDOptions) -> Found:
 
 
 def _tasks(source: Path) -> list[Path]:
-    """`source`, or folders in it, that hold a dataset.json of the Decathlon."""
-    folders = [source, *(folder for folder in sorted(source.iterdir()) if folder.is_dir())]
+    """`source`, or the folders of tasks in it."""
+    folders = [source, *sorted(source.glob("Task*"))]
     return [folder for folder in folders if (folder / "dataset.json").is_file()]
 
 
