@@ -41,7 +41,7 @@ def clip_top(values: Array, share: float = _SHARE) -> Array:
         counts, edges = np.histogram(values, bins=_BINS)
         levels = (edges[:-1] + edges[1:]) / 2
     cumulative = np.cumsum(counts) / values.size
-    return np.minimum(values, levels[np.argmax(cumulative >= share)])
+    return np.asarray(np.minimum(values, levels[np.argmax(cumulative >= share)]))
 
 
 def scale_by_brain(values: Array) -> Array:
