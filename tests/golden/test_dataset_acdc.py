@@ -8,7 +8,7 @@ import torch
 
 from golden_files import golden
 from semiseg.data.importers.acdc import scale_volume
-from semiseg.data.importers.acdc_slices import ANGLES, SliceChange, change_slice, draw_change
+from semiseg.data.importers.slice_samples import ANGLES, SliceChange, change_slice, draw_change
 from semiseg.data.resample import zoom_nearest
 from semiseg.evaluation.metrics import overlap_and_surface
 
@@ -59,6 +59,10 @@ def test_shares_of_the_branches(g, name, rule):
     rotated = sum(change.angle is not None for change in drawn) / DRAWS
     assert flipped == pytest.approx(float(g[f"branch/{name}_rotflip_share"]), abs=SHARE)
     assert rotated == pytest.approx(float(g[f"branch/{name}_rotate_share"]), abs=SHARE)
+
+
+def test_a_slice_may_stay_as_it_is(g):
+    np.testing.assert_array_equal(change_slice(g["slice/image"], SliceChange()), g["slice/image"])
 
 
 def predict(g, volume: np.ndarray, sides) -> np.ndarray:

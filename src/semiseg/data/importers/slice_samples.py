@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
+from semiseg.data.importers.volume_samples import turn_and_flip
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Rule = Literal["bcp", "ssl4mis"]
 
@@ -20,7 +22,7 @@ ANGLES = (-20, 20)
 
 @dataclass(frozen=True)
 class SliceChange:
-    """What happens to a training slice: quarter turns and a flip along `flip`, or a small rotation, or nothing."""
+    """What happens to a training slice: quarter turns and then a flip along `flip`; or a rotation; or nothing."""
 
     quarters: int = 0
     flip: int | None = None
@@ -44,5 +46,4 @@ def change_slice(array: Array, change: SliceChange) -> Array:
     """`array` `[H, W]` changed; images and labels alike by nearest voxels, with 0 where a rotation looks outside."""
     if change.angle is not None:
         return np.asarray(ndimage.rotate(array, change.angle, order=0, reshape=False))
-    turned = np.rot90(array, change.quarters)
-    return np.array(turned if change.flip is None else np.flip(turned, change.flip))
+    return array if change.flip is None else turn_and_flip(array, change.quarters, change.flip)
