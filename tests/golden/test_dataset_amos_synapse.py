@@ -10,6 +10,7 @@ from torch.nn.functional import conv3d
 
 from golden_files import golden
 from semiseg.data.importers.abdomen import WINDOW, halved, resize_image, resize_label, scale_window
+from semiseg.data.importers.volume_samples import cut, cut_centre, paddings
 from semiseg.evaluation.metrics import overlap_and_surface
 from semiseg.inference.windows import sliding_labels, sliding_windows
 
@@ -45,17 +46,12 @@ def loaded(g, name: str) -> tuple[np.ndarray, np.ndarray]:
     return image, label
 
 
-def cut(array: np.ndarray, starts, patch) -> np.ndarray:
-    return array[tuple(slice(start, start + side) for start, side in zip(starts, patch, strict=True))]
-
-
 @pytest.mark.parametrize("name", ["amos", "synapse"])
 def test_centre_crop(g, name):
     image, label = loaded(g, name)
     patch = g[f"ld_{name}_center_label"].shape
-    starts = [round((size - side) / 2) for size, side in zip(image.shape, patch, strict=True)]
-    np.testing.assert_allclose(cut(image, starts, patch)[None], g[f"ld_{name}_center_image"], atol=1e-5)
-    np.testing.assert_array_equal(cut(label, starts, patch), g[f"ld_{name}_center_label"])
+    np.testing.assert_allclose(cut_centre(image, patch)[None], g[f"ld_{name}_center_image"], atol=1e-5)
+    np.testing.assert_array_equal(cut_centre(label, patch), g[f"ld_{name}_center_label"])
 
 
 @pytest.mark.parametrize("name", ["amos", "synapse"])
@@ -63,10 +59,11 @@ def test_random_crop_and_flips(g, name):
     image, label = loaded(g, name)
     patch = g[f"ld_{name}_random_label"].shape
     rng = np.random.RandomState(int(g["ld_numpy_seed"]))
-    starts = [int(rng.randint(0, size - side)) for size, side in zip(image.shape, patch, strict=True)]
+    padded = [side + 2 * pad for side, pad in zip(image.shape, paddings(image.shape, patch), strict=True)]
+    corner = [int(rng.randint(0, size - side)) for size, side in zip(padded, patch, strict=True)]
     (first, _), (_, second) = rng.uniform(size=2), rng.uniform(size=2)
     axes = [axis for axis, drawn in ((1, first), (2, second)) if drawn <= 0.5]
-    image, label = (np.flip(cut(array, starts, patch), axes) for array in (image, label))
+    image, label = (np.flip(cut(array, patch, corner), axes) for array in (image, label))
     np.testing.assert_allclose(image[None], g[f"ld_{name}_random_image"], atol=1e-5)
     np.testing.assert_array_equal(label, g[f"ld_{name}_random_label"])
 

@@ -81,9 +81,6 @@ def _tasks(source: Path) -> list[Path]:
 
 def _content_problems(task: Path, content: Mapping[str, Any]) -> Iterator[str]:
     path = task / "dataset.json"
-    if "channel_names" in content:
-        yield f"{path}: this is nnU-Net's layout already, which needs no import: semiseg check {task}"
-        return
     for key in ("modality", "labels"):
         value = content.get(key)
         if not isinstance(value, dict) or sorted(value) != sorted(map(str, range(len(value)))) or not value:
