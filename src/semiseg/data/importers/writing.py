@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,29 +66,35 @@ def import_case(task: CaseTask) -> tuple[str, ...]:
 
 
 def _problems(task: CaseTask, scan: Scan) -> tuple[str, ...]:
-    source, found = task.item.images[0], []
-    if scan.image.ndim != 4 or len(scan.image) != len(task.description.channels):
-        found.append(
-            f"{source}: expected {len(task.description.channels)} channel(s) of a 3D scan, came shape "
-            f"{list(scan.image.shape)}: check that this is the file of the original download"
+    source = task.item.images[0]
+    channels = len(task.description.channels)
+    if scan.image.ndim != 4 or len(scan.image) != channels:
+        return (
+            f"{source}: expected {channels} channel(s) of a 3D scan, came shape {list(scan.image.shape)}: check that "
+            "this is the file of the original download",
         )
-    if scan.label is not None and scan.label.shape != scan.image.shape[1:]:
-        found.append(
-            f"{task.item.label or source}: expected a label of shape {list(scan.image.shape[1:])} as its image, came "
-            f"{list(scan.label.shape)}: take both from the same download"
-        )
+    found = []
     if not np.isfinite(scan.image).all():
         found.append(f"{source}: expected finite intensities, came NaN or infinity: download the file again")
     if scan.label is not None:
-        values = np.unique(scan.label)
-        known = len(task.description.class_names)
-        odd = [f"{value:g}" for value in values if value not in range(known)]
-        if odd:
-            found.append(
-                f"{task.item.label or source}: expected the label values 0 to {known - 1}, came {', '.join(odd[:5])}: "
-                "check that this is the label file of the original download"
-            )
+        found.extend(_label_problems(task, scan.label, scan.image.shape[1:]))
     return tuple(found)
+
+
+def _label_problems(task: CaseTask, label: Array, shape: tuple[int, ...]) -> Iterator[str]:
+    source = task.item.label or task.item.images[0]
+    if label.shape != shape:
+        yield (
+            f"{source}: expected a label of shape {list(shape)} as its image, came {list(label.shape)}: take both from "
+            "the same download"
+        )
+    known = len(task.description.class_names)
+    odd = [f"{value:g}" for value in np.unique(label) if value not in range(known)]
+    if odd:
+        yield (
+            f"{source}: expected the label values 0 to {known - 1}, came {', '.join(odd[:5])}: check that this is the "
+            "label file of the original download"
+        )
 
 
 def _write(task: CaseTask, scan: Scan) -> None:
