@@ -128,7 +128,7 @@ def test_real_files_round_trip(real_data: Path, tmp_path: Path) -> None:
     ("change", "words"),
     [
         (lambda folder: (folder / "laendo.nrrd").unlink(), ["laendo.nrrd", "found none"]),
-        (lambda folder: (folder / "lgemri.nrrd").write_bytes(b"NRRD0004\n"), ["lgemri.nrrd", "cannot be read"]),
+        (lambda folder: (folder / "lgemri.nrrd").write_bytes(b"NRRD0004\n"), ["lgemri.nrrd", "damaged"]),
     ],
 )
 def test_wrong_files(tmp_path: Path, change, words) -> None:

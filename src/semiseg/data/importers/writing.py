@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from semiseg.data.dataset import IMAGES, LABELS
 from semiseg.data.importers.base import Description, Item, Layout, Scan
+from semiseg.data.readers import Volume, write_nifti
 from semiseg.data.splits import Split, save_split
 from semiseg.errors import InputError
-from semiseg.files import replacing, write_json
+from semiseg.files import write_json
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -101,31 +100,15 @@ def _write(task: CaseTask, scan: Scan) -> None:
     for path in task.images:
         path.unlink(missing_ok=True)  # an old image beside a new label would look whole
     if scan.label is not None:
-        write_volume(task.label, scan.label.astype(np.uint8), scan.affine)
+        write_nifti(task.label, Volume(scan.label.astype(np.uint8), scan.affine))
     else:
         task.label.unlink(missing_ok=True)
     for path, channel in zip(task.images, scan.image, strict=True):
-        write_volume(path, channel, scan.affine)
-
-
-def write_volume(path: Path, array: Array, affine: Array) -> None:
-    """Write `array` `[X, Y, Z]` as NIfTI in millimetres, atomically; equal arrays give equal files.
-
-    Integers that fit are stored as int16 (uint8 stays), everything else as float32.
-    """
-    image = nib.Nifti1Image(_stored(array), affine)  # type: ignore[no-untyped-call]
-    image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
-    with (
-        replacing(path) as temporary,
-        temporary.open("wb") as file,
-        gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=4, mtime=0) as packed,
-    ):
-        image.to_stream(packed)
+        write_nifti(path, Volume(_stored(channel), scan.affine))
 
 
 def _stored(array: Array) -> Array:
-    if array.dtype in (np.uint8, np.int16):
-        return array
+    """`array` as int16 where that holds it, else as float32."""
     if array.dtype.kind in "iub" and array.size and _INT16.min <= array.min() and array.max() <= _INT16.max:
         return array.astype(np.int16)
     return array.astype(np.float32)
