@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 PathLike = str | Path
 
 
-def check(data: PathLike) -> Report:
-    """Open every file of a dataset folder and report all problems at once, each with its remedy."""
+def check(data: PathLike, *, workers: int = 0) -> Report:
+    """Open every file of a dataset folder and report all problems at once, each with its remedy.
+
+    `workers` is the number of cases that are open at a time; 0 takes one per core, as far as memory allows.
+    """
     from semiseg.data.checks import check as run
 
-    return run(Path(data))
+    return run(Path(data), workers)
 
 
 def prepare(
@@ -147,6 +150,7 @@ def predict(
     *,
     overlap: float = 0.5,
     largest_component: bool = False,
+    spacing: tuple[float, float, float] | None = None,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     done: Any = lambda case: None,
 ) -> dict[str, Path]:
@@ -154,11 +158,12 @@ def predict(
 
     Args:
         run: run folder.
-        scans: folder of scans (`CASE_0000.nii.gz`, one file per channel) or one file; default: the test cases of
-            the run's split.
+        scans: folder of scans (`CASE_0000.nii.gz`, one file per channel, or one file with all channels; any format,
+            folders of DICOM series) or one scan; default: the test cases of the run's split.
         output: folder to write; default `predictions` in the run folder (needed when `scans` are given).
         overlap: share that neighbouring windows have in common.
         largest_component: keep only the largest connected component of each class.
+        spacing: mm along X, Y, Z for scans in formats that record none.
         accelerator: device to use.
         done: called with the case id after each written scan.
 
@@ -173,9 +178,12 @@ def predict(
     if scans is not None and output is None:
         raise InputError("predict needs a folder for the predictions of the given scans: add -o OUT")
     predictor = load_predictor(folder, accelerator=accelerator, overlap=overlap)
-    found = test_scans(folder) if scans is None else find_scans(Path(scans), len(predictor.plan.channels))
+    if scans is None:
+        found, own = test_scans(folder)
+    else:
+        found, own = find_scans(Path(scans), len(predictor.plan.channels)), None
     target = folder.predictions if output is None else Path(output)
-    return predict_scans(predictor, found, target, largest=largest_component, done=done)
+    return predict_scans(predictor, found, target, largest=largest_component, spacing=spacing or own, done=done)
 
 
 def evaluate(

@@ -39,11 +39,17 @@ def demo(
 
 
 @app.command()
-def check(data: Data) -> None:
+def check(
+    data: Data,
+    workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
+) -> None:
     """Find every problem of a dataset folder, each with its remedy."""
     import semiseg
 
-    report = semiseg.check(data)
+    _print_report(semiseg.check(data, workers=workers))
+
+
+def _print_report(report: Any) -> None:
     typer.echo(report.summary())
     for warning in report.warnings:
         typer.echo(f"warning: {warning}")
@@ -159,9 +165,12 @@ def predict(
     largest_component: Annotated[
         bool, typer.Option("--largest-component", help="Keep the largest component of each class")
     ] = False,
+    spacing: Annotated[
+        str | None, typer.Option(help="Voxel sides in mm, x,y,z, of scans whose format records none")
+    ] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu")] = "auto",
 ) -> None:
-    """Label scans; the files have the scans' own geometry."""
+    """Label scans of any format; the .nii.gz files have the scans' own geometry."""
     import semiseg
 
     written = semiseg.predict(
@@ -170,10 +179,25 @@ def predict(
         output,
         overlap=overlap,
         largest_component=largest_component,
+        spacing=_spacing(spacing),
         accelerator=accelerator,  # type: ignore[arg-type]
         done=lambda case: typer.echo(f"{case}: done"),
     )
     typer.echo(f"{len(written)} scans labelled in {next(iter(written.values())).parent}")
+
+
+def _spacing(value: str | None) -> tuple[float, float, float] | None:
+    from semiseg.errors import InputError
+
+    if value is None:
+        return None
+    try:
+        x, y, z = (float(part) for part in value.split(","))
+    except ValueError:
+        raise InputError(f"--spacing: expected three numbers such as 0.5,0.5,3, came {value!r}: correct it") from None
+    if not all(0 < side < float("inf") for side in (x, y, z)):
+        raise InputError(f"--spacing: expected positive numbers of mm, came {value!r}: correct it")
+    return x, y, z
 
 
 @app.command()

@@ -15,7 +15,6 @@ from semiseg.data.importers.matching import files_like
 from semiseg.data.importers.official import Lists, budgets, shuffled
 from semiseg.data.importers.reading import read_h5, read_npy
 from semiseg.data.splits import Split
-from semiseg.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -57,8 +56,6 @@ def canal(label: Array) -> Array:
 
 def _convert_download(item: Item, options: IANOptions) -> Scan:
     image = read_npy(item.images[0])
-    if image.ndim != 3:
-        raise InputError(f"{item.images[0]}: expected a 3D array, came shape {list(image.shape)}: download it again")
     return _scan(normalise(image, options.clip), canal(read_npy(item.label_file)), options.axes)
 
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import nibabel as nib
-import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from pydantic import Field
 
 from semiseg.data.description import inside, read_json
+from semiseg.data.formats import format_of
+from semiseg.data.formats.base import Request
 from semiseg.data.importers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
 from semiseg.data.importers.reading import read_volume
-from semiseg.data.nifti import ENDINGS, affine_mm
+from semiseg.data.readers import read_header
 from semiseg.data.splits import Split
-from semiseg.errors import InputError
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _MEANING = "dataset.json of a Decathlon task with modality, labels, training and test"
-_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+_ENDINGS = (".nii.gz", ".nii")
 
 
 class MSDOptions(Options):
@@ -31,30 +26,12 @@ class MSDOptions(Options):
     unlabelled: bool = Field(True, description="take the scans of imagesTs, whose labels are not public, as unlabelled")
 
 
-def read_channels(path: Path) -> tuple[Array, Array]:
-    """Image `[C, X, Y, Z]` of a 3D file, or of a 4D file with its channels last, and the affine (voxels -> RAS+ mm).
-
-    Raises:
-        InputError: the file is missing or damaged, or has another number of axes.
-    """
-    try:
-        image = nib.load(path)
-        values = np.asanyarray(cast(Any, image).dataobj)
-    except _BROKEN as error:
-        raise InputError(
-            f"{path}: expected a whole NIfTI file, came none ({error}): extract the archive again"
-        ) from None
-    if values.ndim not in (3, 4):
-        raise InputError(
-            f"{path}: expected a 3D or 4D scan, came shape {list(values.shape)}: extract the archive again"
-        )
-    channels = np.moveaxis(values, 3, 0) if values.ndim == 4 else values[None]
-    return channels, affine_mm(cast(nib.Nifti1Image, image))
-
-
 def _convert(item: Item, options: MSDOptions) -> Scan:
-    image, affine = read_channels(item.images[0])
-    return Scan(image, None if item.label is None else read_volume(item.label)[0], affine)
+    """A file that has several channels keeps them along its fourth axis."""
+    path = item.images[0]
+    count = read_header(path).channels
+    volume = format_of(path).read_volume(path, Request(channels=count))
+    return Scan(volume.array, None if item.label is None else read_volume(item.label)[0], volume.affine)
 
 
 def _find(source: Path, options: MSDOptions) -> Found:
@@ -88,7 +65,7 @@ def _content_problems(task: Path, content: Mapping[str, Any]) -> Iterator[str]:
     for key in ("training", "test"):
         for entry in content.get(key) or ():
             names = [entry.get("image"), entry.get("label")] if isinstance(entry, dict) else [entry]
-            if not all(isinstance(name, str) and inside(name) and name.endswith(ENDINGS) for name in names):
+            if not all(isinstance(name, str) and inside(name) and name.endswith(_ENDINGS) for name in names):
                 yield f"{path}: {key}: expected NIfTI files of the task's own folder, came {entry!r}: correct it"
 
 
@@ -115,7 +92,7 @@ def _listed(task: Path, content: Mapping[str, Any], options: MSDOptions) -> Foun
 
 
 def _case(image: Path) -> str:
-    return next(image.name.removesuffix(ending) for ending in ENDINGS if image.name.endswith(ending))
+    return next(image.name.removesuffix(ending) for ending in _ENDINGS if image.name.endswith(ending))
 
 
 def _few(names: Sequence[str]) -> str:

@@ -149,6 +149,8 @@ def _find_nifti(source: Path, options: PancreasOptions) -> Found:
 
 def _find_h5(source: Path, options: PancreasOptions, pattern: str, line: str) -> Found:
     items = tuple(Item(_case(match["n"]), (path,)) for match, path in files_like(source, pattern))
+    if not items:
+        return Found()
     problems = []
     if options.line != line:
         problems.append(f"{source}: expected files of the {options.line} line, came those of {line}: set line={line}")

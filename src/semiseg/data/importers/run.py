@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from semiseg.data.dataset import IMAGES
 from semiseg.data.importers.base import Found, Imported, Importer, Item, Layout, importer
 from semiseg.data.importers.official import restrict
 from semiseg.data.importers.writing import CaseTask, done, import_case, write_description, write_splits
@@ -122,19 +123,18 @@ def _doubled(items: Sequence[Item]) -> Iterator[str]:
 
 
 def _claim(root: Path, provenance: Mapping[str, Any]) -> None:
-    """Take possession of a new folder, or make sure that it is ours; options must be those of the first call."""
+    """Take possession of a new folder, or make sure that it is ours, with cases of the same settings if any."""
     settings = root / _SETTINGS
     if settings.is_file():
         held = json.loads(settings.read_text(encoding="utf-8"))
-        if held != provenance:
+        if held != provenance and (root / IMAGES).is_dir():
             raise InputError(
                 f"{settings}: expected the settings of this import, {json.dumps(provenance)}, came "
                 f"{json.dumps(held)}: choose another output folder, or remove this one"
             )
     elif root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root}: expected a new or empty folder, found other files: choose another folder")
-    else:
-        write_json(settings, provenance)
+    write_json(settings, provenance)
 
 
 def _convert(tasks: Sequence[CaseTask], workers: int, progress: Callable[[int, int], None]) -> list[str]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from semiseg.data.dataset import IMAGES, LABELS
 from semiseg.data.importers.base import Description, Item, Layout, Scan
+from semiseg.data.readers import Volume, write_nifti
 from semiseg.data.splits import Split, save_split
 from semiseg.errors import InputError
-from semiseg.files import replacing, write_json
+from semiseg.files import write_json
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -66,60 +65,50 @@ def import_case(task: CaseTask) -> tuple[str, ...]:
 
 
 def _problems(task: CaseTask, scan: Scan) -> tuple[str, ...]:
-    source, found = task.item.images[0], []
-    if scan.image.ndim != 4 or len(scan.image) != len(task.description.channels):
-        found.append(
-            f"{source}: expected {len(task.description.channels)} channel(s) of a 3D scan, came shape "
-            f"{list(scan.image.shape)}: check that this is the file of the original download"
+    source = task.item.images[0]
+    channels = len(task.description.channels)
+    if scan.image.ndim != 4 or len(scan.image) != channels:
+        return (
+            f"{source}: expected {channels} channel(s) of a 3D scan, came shape {list(scan.image.shape)}: check that "
+            "this is the file of the original download",
         )
-    if scan.label is not None and scan.label.shape != scan.image.shape[1:]:
-        found.append(
-            f"{task.item.label or source}: expected a label of shape {list(scan.image.shape[1:])} as its image, came "
-            f"{list(scan.label.shape)}: take both from the same download"
-        )
+    found = []
     if not np.isfinite(scan.image).all():
         found.append(f"{source}: expected finite intensities, came NaN or infinity: download the file again")
     if scan.label is not None:
-        values = np.unique(scan.label)
-        known = len(task.description.class_names)
-        odd = [f"{value:g}" for value in values if value not in range(known)]
-        if odd:
-            found.append(
-                f"{task.item.label or source}: expected the label values 0 to {known - 1}, came {', '.join(odd[:5])}: "
-                "check that this is the label file of the original download"
-            )
+        found.extend(_label_problems(task, scan.label, scan.image.shape[1:]))
     return tuple(found)
+
+
+def _label_problems(task: CaseTask, label: Array, shape: tuple[int, ...]) -> Iterator[str]:
+    source = task.item.label or task.item.images[0]
+    if label.shape != shape:
+        yield (
+            f"{source}: expected a label of shape {list(shape)} as its image, came {list(label.shape)}: take both from "
+            "the same download"
+        )
+    known = len(task.description.class_names)
+    odd = [f"{value:g}" for value in np.unique(label) if value not in range(known)]
+    if odd:
+        yield (
+            f"{source}: expected the label values 0 to {known - 1}, came {', '.join(odd[:5])}: check that this is the "
+            "label file of the original download"
+        )
 
 
 def _write(task: CaseTask, scan: Scan) -> None:
     for path in task.images:
         path.unlink(missing_ok=True)  # an old image beside a new label would look whole
     if scan.label is not None:
-        write_volume(task.label, scan.label.astype(np.uint8), scan.affine)
+        write_nifti(task.label, Volume(scan.label.astype(np.uint8), scan.affine))
     else:
         task.label.unlink(missing_ok=True)
     for path, channel in zip(task.images, scan.image, strict=True):
-        write_volume(path, channel, scan.affine)
-
-
-def write_volume(path: Path, array: Array, affine: Array) -> None:
-    """Write `array` `[X, Y, Z]` as NIfTI in millimetres, atomically; equal arrays give equal files.
-
-    Integers that fit are stored as int16 (uint8 stays), everything else as float32.
-    """
-    image = nib.Nifti1Image(_stored(array), affine)  # type: ignore[no-untyped-call]
-    image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
-    with (
-        replacing(path) as temporary,
-        temporary.open("wb") as file,
-        gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=4, mtime=0) as packed,
-    ):
-        image.to_stream(packed)
+        write_nifti(path, Volume(_stored(channel), scan.affine))
 
 
 def _stored(array: Array) -> Array:
-    if array.dtype in (np.uint8, np.int16):
-        return array
+    """`array` as int16 where that holds it, else as float32."""
     if array.dtype.kind in "iub" and array.size and _INT16.min <= array.min() and array.max() <= _INT16.max:
         return array.astype(np.int16)
     return array.astype(np.float32)
