@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import h5py
-import nibabel as nib
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import semiseg
+from downloads_organs import acdc_download, acdc_h5, heart, write_h5
 from semiseg.cli import app
 from semiseg.data.dataset import open_dataset
 from semiseg.data.importers.acdc import BUDGETS, scale_volume
@@ -23,64 +22,11 @@ from semiseg.data.splits import load_split
 from semiseg.errors import InputError
 
 SPACING = (1.5625, 1.5625, 10.0)
-FRAMES = {"patient099": (1, 9), "patient038": (1, 11), "patient028": (1, 9), "patient011": (1, 8)}
-"""Two training patients, the first of the list, and one each of validation and test."""
-
-
-def arrays(seed: int, shape=(42, 48, 5)) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    label = np.zeros(shape, np.uint8)
-    for value in (1, 2, 3):
-        label[6 * value : 6 * value + 5, 10:20, 1:4] = value
-    return (100 * label + rng.integers(0, 60, shape)).astype(np.int16), label
-
-
-def save_nifti(path: Path, array: np.ndarray) -> None:
-    affine = np.diag(
-        [-SPACING[0], -SPACING[1], SPACING[2], 1.0]
-    )  # as the challenge's files, towards left and posterior
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, affine), path)
-
-
-def download(root: Path) -> Path:
-    """The tree of the challenge's archive."""
-    for seed, (patient, frames) in enumerate(FRAMES.items()):
-        folder = root / "database" / "training" / patient
-        for frame in frames:
-            image, label = arrays(10 * seed + frame)
-            save_nifti(folder / f"{patient}_frame{frame:02d}.nii.gz", image)
-            save_nifti(folder / f"{patient}_frame{frame:02d}_gt.nii.gz", label)
-        save_nifti(folder / f"{patient}_4d.nii.gz", np.stack([image] * 3, axis=-1))
-        (folder / "Info.cfg").write_text("ED: 1\nES: 9\n")
-    return root
-
-
-def write_h5(path: Path, image: np.ndarray, label: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        file["image"], file["label"] = image, label
-        file["scribble"] = label.astype(np.uint16)
-
-
-def copies(root: Path) -> Path:
-    """The tree of SSL4MIS: slices of training cases, volumes of the others; frames are counted."""
-    for seed, (patient, frames) in enumerate(FRAMES.items()):
-        for number, frame in enumerate(frames, start=1):
-            image, label = arrays(10 * seed + frame)
-            image, label = scale_volume(image).T, label.T
-            case = f"{patient}_frame{number:02d}"
-            if patient in official_lists("acdc")["train"]:
-                for k in range(len(image)):
-                    write_h5(root / "data" / "slices" / f"{case}_slice_{k}.h5", image[k], label[k])
-            else:
-                write_h5(root / "data" / f"{case}.h5", image, label)
-    return root
 
 
 @pytest.mark.parametrize("layout", ["download", "HDF5"])
 def test_from_source_to_prepared_store(tmp_path, layout):
-    source = (download if layout == "download" else copies)(tmp_path / "source")
+    source = (acdc_download if layout == "download" else acdc_h5)(tmp_path / "source")
     done = semiseg.import_dataset("acdc", source, tmp_path / "data", workers=1)
     assert done.layout == layout
     assert len(done.cases) == 8
@@ -92,7 +38,7 @@ def test_from_source_to_prepared_store(tmp_path, layout):
     dataset = open_dataset(tmp_path / "data")
     frame = "09" if layout == "download" else "02"
     case = dataset.cases[f"patient099_frame{frame}"]
-    image, label = arrays(9)
+    image, label = heart(9)
     assert case.patient == "patient099"
     np.testing.assert_array_equal(read_image(case.images).array[0], scale_volume(image))
     np.testing.assert_array_equal(read_label(case.label).array, label)
@@ -124,7 +70,7 @@ def test_published_lists():
 
 
 def test_a_slice_that_is_missing_and_slices_that_do_not_fit(tmp_path):
-    source = copies(tmp_path / "source")
+    source = acdc_h5(tmp_path / "source")
     slices = source / "data" / "slices"
     (slices / "patient099_frame01_slice_2.h5").unlink()
     with pytest.raises(InputError, match=r"expected patient099_frame01_slice_2\.h5"):
@@ -139,7 +85,7 @@ def test_a_slice_that_is_missing_and_slices_that_do_not_fit(tmp_path):
 
 
 def test_a_frame_without_its_label_or_its_second_frame(tmp_path):
-    source = download(tmp_path / "source")
+    source = acdc_download(tmp_path / "source")
     folder = source / "database" / "training"
     (folder / "patient099" / "patient099_frame09_gt.nii.gz").unlink()
     with pytest.raises(InputError, match=r"expected patient099_frame09_gt\.nii\.gz"):
@@ -175,7 +121,7 @@ def test_scaling_takes_the_whole_volume():
 
 
 def test_a_killed_import_goes_on(tmp_path):
-    source = copies(tmp_path / "source")
+    source = acdc_h5(tmp_path / "source")
     semiseg.import_dataset("acdc", source, tmp_path / "whole", workers=1)
     shutil.copytree(tmp_path / "whole", tmp_path / "data")
     for path in (tmp_path / "data").glob("*/patient0*_frame02*"):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
 
 import semiseg
+from downloads_organs import abdomen_npy, amos_download, organs, synapse_download
 from semiseg.data.dataset import open_dataset
 from semiseg.data.importers import abdomen, amos, synapse
 from semiseg.data.importers.base import importer
@@ -18,8 +17,6 @@ from semiseg.data.splits import load_split
 from semiseg.errors import InputError
 
 SMALL = (16, 16, 8)
-SHAPE = (20, 24, 10)
-SPACING = (0.8, 0.8, 5.0)
 TRAINING = ("amos_0017", "amos_0077", "amos_0042", "amos_0507")
 VALIDATION, TEST = "amos_0027", "amos_0008"
 SCANS = ("0021", "0023", "0003", "0035", "0008")
@@ -31,61 +28,8 @@ def _small_grid(monkeypatch):
     monkeypatch.setattr(abdomen, "STATIC_GRID", SMALL)
 
 
-def arrays(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """CT in Hounsfield units: air, body, organs of two by two by two voxels that the small grid does not lose."""
-    rng = np.random.default_rng(seed)
-    label = np.zeros(SHAPE, np.uint8)
-    places = [(x, y, z) for z in (2, 6) for x in range(3, 17, 4) for y in (6, 14)]
-    for value, (x, y, z) in enumerate(places[: classes - 1], start=1):
-        label[x : x + 3, y : y + 4, z : z + 3] = value
-    image = np.full(SHAPE, -1000.0)
-    image[2:18, 3:21] = 40 + rng.normal(0, 10, (16, 18, SHAPE[2]))
-    image[label > 0] += 60
-    image[9:11, 4:6] = 1200
-    return np.rint(image).astype(np.int16), label
-
-
-def save_nifti(path: Path, array: np.ndarray, flips=(-1, 1, 1)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    affine = np.diag([*np.multiply(flips, SPACING), 1.0])
-    affine[:3, 3] = (160.0, -180.0, -700.0)
-    nib.save(nib.Nifti1Image(array, affine), path)
-
-
-def amos_download(root: Path) -> Path:
-    folder = root / "amos22"
-    for number, case in enumerate((*TRAINING, VALIDATION, TEST)):
-        image, label = arrays(number, 16)
-        part = "Va" if case == TEST else "Tr"
-        save_nifti(folder / f"images{part}" / f"{case}.nii.gz", image)
-        save_nifti(folder / f"labels{part}" / f"{case}.nii.gz", label)
-    save_nifti(folder / "imagesTs" / "amos_0003.nii.gz", arrays(9, 16)[0])
-    (folder / "imagesTr" / "._amos_0017.nii.gz").write_bytes(b"macOS")
-    (folder / "dataset.json").write_text("{}")
-    return root
-
-
-def synapse_download(root: Path, names=("RawData/Training/img", "RawData/Training/label")) -> Path:
-    for number, case in enumerate(SCANS):
-        image, label = arrays(number, 14)
-        save_nifti(root / names[0] / f"img{case}.nii.gz", image)
-        save_nifti(root / names[1] / f"label{case}.nii.gz", label)
-    save_nifti(root / "RawData" / "Testing" / "img" / "img0061.nii.gz", arrays(9, 14)[0])
-    return root
-
-
-def npy_copy(root: Path, cases, classes: int) -> Path:
-    """As DHC stores them: z, y, x; raw intensities as float32, labels int8."""
-    (root / "npy").mkdir(parents=True)
-    for number, case in enumerate(cases):
-        image, label = arrays(number, classes)
-        np.save(root / "npy" / f"{case}_image.npy", image.T.astype(np.float32))
-        np.save(root / "npy" / f"{case}_label.npy", label.T.astype(np.int8))
-    return root
-
-
 def expected_static(number: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    image, label = arrays(number, classes)
+    image, label = organs(number, classes)
     return abdomen.scale_window(abdomen.resize_image(image, SMALL)), abdomen.resize_label(label, SMALL)
 
 
@@ -93,7 +37,11 @@ def expected_static(number: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 def test_amos_from_source_to_prepared_store(tmp_path, layout):
     cases = (*TRAINING, VALIDATION, TEST)
     download = layout == "download"
-    source = amos_download(tmp_path / "source") if download else npy_copy(tmp_path / "source", cases, 16)
+    source = (
+        amos_download(tmp_path / "source", (*TRAINING, VALIDATION), (TEST,))
+        if download
+        else abdomen_npy(tmp_path / "source", cases, 16)
+    )
     data = tmp_path / "data"
     done = semiseg.import_dataset("amos", source, data, workers=1)
     assert (done.layout, done.cases) == (layout, tuple(sorted(cases)))
@@ -117,13 +65,13 @@ def test_amos_from_source_to_prepared_store(tmp_path, layout):
 
 
 def test_amos_without_mri_and_as_it_is(tmp_path):
-    source, data = amos_download(tmp_path / "source"), tmp_path / "data"
+    source, data = amos_download(tmp_path / "source", (*TRAINING, VALIDATION), (TEST,)), tmp_path / "data"
     options = {"modality": "ct", "grid": "native", "intensities": "raw"}
     done = semiseg.import_dataset("amos", source, data, options=options, workers=1)
     assert "amos_0507" not in done.cases
     dataset = open_dataset(data)
     assert dataset.channels == ("CT",)
-    image, label = arrays(0, 16)
+    image, label = organs(0, 16)
     volume = read_image(dataset.cases["amos_0017"].images)
     assert volume.array.dtype == np.int16
     np.testing.assert_array_equal(volume.array[0], image)
@@ -136,13 +84,14 @@ def test_amos_without_mri_and_as_it_is(tmp_path):
 @pytest.mark.parametrize("layout", ["download", "sheet", "npy files of DHC"])
 def test_synapse_from_source_to_prepared_store(tmp_path, layout):
     makers = {
-        "download": lambda: synapse_download(tmp_path / "source"),
-        "sheet": lambda: synapse_download(tmp_path / "source", ("imagesTr", "labelsTr")),
-        "npy files of DHC": lambda: npy_copy(tmp_path / "source", SCANS, 14),
+        "download": lambda: synapse_download(tmp_path / "source", SCANS),
+        "sheet": lambda: synapse_download(tmp_path / "source", SCANS, ("imagesTr", "labelsTr")),
+        "npy files of DHC": lambda: abdomen_npy(tmp_path / "source", SCANS, 14),
     }
     data = tmp_path / "data"
     done = semiseg.import_dataset("synapse", makers[layout](), data, workers=1)
     assert done.cases == tuple(sorted(SCANS))
+    assert any("voxels of 1 mm" in note for note in done.notes)
     assert semiseg.check(data).errors == ()
     assert semiseg.prepare(data, workers=1).plan.class_names == synapse.CLASSES
     dataset = open_dataset(data)
@@ -156,11 +105,11 @@ def test_synapse_from_source_to_prepared_store(tmp_path, layout):
 
 
 def test_synapse_halved_after_clipping(tmp_path):
-    source, data = synapse_download(tmp_path / "source"), tmp_path / "data"
+    source, data = synapse_download(tmp_path / "source", SCANS), tmp_path / "data"
     options = {"grid": "halved", "spacing": "scan", "lists": "synapse_a"}
     done = semiseg.import_dataset("synapse", source, data, options=options, workers=1)
     case = open_dataset(data).cases["0021"]
-    image, label = arrays(0, 14)
+    image, label = organs(0, 14)
     volume = read_image(case.images)
     half = abdomen.scale_window(image).reshape(10, 2, 12, 2, 10).mean((1, 3))
     np.testing.assert_allclose(volume.array[0], half, atol=1e-6)
@@ -168,6 +117,7 @@ def test_synapse_halved_after_clipping(tmp_path):
     assert volume.spacing == pytest.approx((1.6, 1.6, 5.0))
     np.testing.assert_allclose(volume.affine[:3, 3], [160 - 0.4, -180 + 0.4, -700], atol=1e-4)
     assert "l2" not in done.splits
+    assert not any("voxels of 1 mm" in note for note in done.notes)
     assert done.splits["l4"].labelled == ("0021",)
     assert done.splits["l4"].validation == ("0023",)
 
@@ -212,7 +162,7 @@ def test_published_lists():
 
 
 def test_an_image_without_its_label(tmp_path):
-    source = synapse_download(tmp_path / "source")
+    source = synapse_download(tmp_path / "source", SCANS)
     (source / "RawData" / "Training" / "label" / "label0003.nii.gz").unlink()
     with pytest.raises(InputError, match=r"expected label0003\.nii\.gz"):
         semiseg.import_dataset("synapse", source, tmp_path / "data", workers=1)

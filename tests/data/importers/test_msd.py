@@ -10,53 +10,11 @@ import numpy as np
 import pytest
 
 import semiseg
+from downloads_organs import describe_task, msd_task
 from semiseg.data.dataset import open_dataset
 from semiseg.data.readers import read_image, read_label
 from semiseg.errors import InputError
-from tiny import tiny_dataset, write_nifti
-
-AFFINE = np.array([[-0.6, 0, 0, 90], [0, 0.6, 0, -50], [0, 0, 3.6, -12], [0, 0, 0, 1.0]])
-
-
-def task(root: Path, channels: int, cases: int = 3, tests: int = 2, classes: int = 3) -> Path:
-    """A task folder as its archive has it, with channels along the fourth axis where there are several."""
-    made = tiny_dataset(root / "made", cases + tests, cases, shape=(20, 18, 16), classes=classes, channels=channels)
-    folder = root / "Task05_Tiny"
-    for name in ("imagesTr", "labelsTr", "imagesTs"):
-        (folder / name).mkdir(parents=True)
-    names = [f"tiny_{number:02d}" for number in range(cases + tests)]
-    for number, name in enumerate(names):
-        files = sorted((made / "imagesTr").glob(f"case_{number:03d}_*"))
-        image = np.stack([nib.load(file).get_fdata() for file in files], axis=-1).astype(np.float32)
-        part = "imagesTr" if number < cases else "imagesTs"
-        write_nifti(folder / part / f"{name}.nii.gz", image if channels > 1 else image[..., 0], AFFINE)
-        if number < cases:
-            label = np.asanyarray(nib.load(made / "labelsTr" / f"case_{number:03d}.nii.gz").dataobj)
-            write_nifti(folder / "labelsTr" / f"{name}.nii.gz", label, AFFINE)
-    (folder / "imagesTr" / "._tiny_00.nii.gz").write_bytes(b"macOS")
-    describe(
-        folder,
-        modality={str(c): f"T{c}" for c in range(channels)},
-        labels={str(k): ("background", "PZ", "TZ")[k] for k in range(classes)},
-        training=names[:cases],
-        test=names[cases:],
-    )
-    return folder
-
-
-def describe(folder: Path, modality, labels, training, test) -> None:
-    content = {
-        "name": "TINY",
-        "description": "made for a test",
-        "tensorImageSize": "4D",
-        "modality": modality,
-        "labels": labels,
-        "numTraining": len(training),
-        "numTest": len(test),
-        "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in training],
-        "test": [f"./imagesTs/{name}.nii.gz" for name in test],
-    }
-    (folder / "dataset.json").write_text(json.dumps(content))
+from tiny import write_nifti
 
 
 def edit(folder: Path, **changes) -> None:
@@ -66,7 +24,7 @@ def edit(folder: Path, **changes) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_from_source_to_prepared_store(tmp_path, channels):
-    folder = task(tmp_path, channels)
+    folder = msd_task(tmp_path, channels)
     data = tmp_path / "data"
     done = semiseg.import_dataset("msd", folder.parent if channels == 2 else folder, data, workers=1)
     assert len(done.cases) == 5
@@ -91,12 +49,14 @@ def test_from_source_to_prepared_store(tmp_path, channels):
 
 
 def test_without_the_unlabelled_scans(tmp_path):
-    done = semiseg.import_dataset("msd", task(tmp_path, 1), tmp_path / "data", options={"unlabelled": False}, workers=1)
+    done = semiseg.import_dataset(
+        "msd", msd_task(tmp_path, 1), tmp_path / "data", options={"unlabelled": False}, workers=1
+    )
     assert len(done.cases) == 3
 
 
 def test_part_of_a_task(tmp_path):
-    folder = task(tmp_path, 1)
+    folder = msd_task(tmp_path, 1)
     (folder / "imagesTr" / "tiny_02.nii.gz").unlink()
     with pytest.raises(InputError, match=r"tiny_02\.nii\.gz: expected this file beside"):
         semiseg.import_dataset("msd", folder, tmp_path / "data", workers=1)
@@ -117,14 +77,14 @@ def test_part_of_a_task(tmp_path):
     ],
 )
 def test_wrong_description(tmp_path, changes, message):
-    folder = task(tmp_path, 1)
+    folder = msd_task(tmp_path, 1)
     edit(folder, **changes)
     with pytest.raises(InputError, match=message):
         semiseg.import_dataset("msd", folder, tmp_path / "data", workers=1)
 
 
 def test_wrong_files(tmp_path):
-    folder = task(tmp_path, 2)
+    folder = msd_task(tmp_path, 2)
     write_nifti(folder / "imagesTr" / "tiny_00.nii.gz", np.zeros((20, 18, 16, 3), np.float32))
     whole = (folder / "imagesTr" / "tiny_01.nii.gz").read_bytes()
     (folder / "imagesTr" / "tiny_01.nii.gz").write_bytes(whole[: len(whole) // 2])
@@ -136,8 +96,8 @@ def test_wrong_files(tmp_path):
 
 
 def test_two_tasks_in_one_folder(tmp_path):
-    task(tmp_path / "a", 1)
-    task(tmp_path / "b", 1)
+    msd_task(tmp_path / "a", 1)
+    msd_task(tmp_path / "b", 1)
     both = tmp_path / "both"
     both.mkdir()
     (tmp_path / "a" / "Task05_Tiny").rename(both / "Task04_A")
@@ -159,7 +119,7 @@ def test_real_hippocampus_under_its_names_of_the_download(real_data, tmp_path):
         (folder / "labelsTr" / f"{case}.nii.gz").symlink_to(kept / "labelsTr" / f"{case}.nii.gz")
     (folder / "imagesTs" / f"{cases[3]}.nii.gz").symlink_to(kept / "imagesTr" / f"{cases[3]}_0000.nii.gz")
     labels = {"0": "background", "1": "Anterior", "2": "Posterior"}
-    describe(folder, {"0": "MRI"}, labels, cases[:3], cases[3:])
+    describe_task(folder, {"0": "MRI"}, labels, cases[:3], cases[3:])
     semiseg.import_dataset("msd", folder, tmp_path / "data", workers=1)
     assert semiseg.check(tmp_path / "data").errors == ()
     dataset, original = open_dataset(tmp_path / "data"), open_dataset(kept)

@@ -80,6 +80,13 @@ class AbdomenOptions(Options):
     )
 
 
+def grid_notes(options: Any) -> tuple[str, ...]:
+    """What the user should know of the spacing of resized scans."""
+    if options.grid == "native" or options.spacing == "scan":
+        return ()
+    return ("resized scans get voxels of 1 mm, so distances count voxels of the grid; spacing=scan keeps millimetres",)
+
+
 def to_grid(image: Array, label: Array, affine: Array, options: Any) -> Scan:
     """A scan `[X, Y, Z]` on the grid `static`, `halved` or `native` of `options`, intensities as they say.
 

@@ -9,7 +9,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from semiseg.data.importers.abdomen import AbdomenOptions, convert_nifti, convert_npy, find_npy, list_budgets
+from semiseg.data.importers.abdomen import (
+    AbdomenOptions,
+    convert_nifti,
+    convert_npy,
+    find_npy,
+    grid_notes,
+    list_budgets,
+)
 from semiseg.data.importers.base import Description, Found, Importer, Layout, register
 from semiseg.data.importers.matching import files_like, pairs
 from semiseg.data.importers.official import official_lists
@@ -66,6 +73,7 @@ def _find_npy(source: Path, options: AMOSOptions) -> Found:
 
 
 def _of_modality(found: Found, options: AMOSOptions) -> Found:
+    found = replace(found, notes=(*found.notes, *grid_notes(options)))
     if options.modality == "all":
         return found
     kept = tuple(item for item in found.items if int(item.case.removeprefix("amos_")) <= _LAST_CT)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from semiseg.data.importers.abdomen import AbdomenOptions, convert_nifti, convert_npy, find_npy, list_budgets
+from semiseg.data.importers.abdomen import (
+    AbdomenOptions,
+    convert_nifti,
+    convert_npy,
+    find_npy,
+    grid_notes,
+    list_budgets,
+)
 from semiseg.data.importers.base import Description, Found, Importer, Layout, register
 from semiseg.data.importers.matching import files_like, pairs
 from semiseg.data.importers.official import official_lists
@@ -56,14 +64,14 @@ def _find_download(source: Path, options: SynapseOptions) -> Found:
     unused = [case for case in images if int(case) >= _FIRST_TEST_SCAN and case not in labels]
     kept = {case: path for case, path in images.items() if case not in unused}
     found = pairs(kept, labels, "imgCASE.nii.gz", "labelCASE.nii.gz")
-    if not unused:
-        return found
-    note = f"{len(unused)} test scan(s) without labels are left out: the papers do not use them"
-    return Found(found.items, found.problems, (*found.notes, note))
+    notes = grid_notes(options)
+    if unused:
+        notes += (f"{len(unused)} test scan(s) without labels are left out: the papers do not use them",)
+    return replace(found, notes=notes)
 
 
 def _find_npy(source: Path, options: SynapseOptions) -> Found:
-    return find_npy(source, _CASE)
+    return replace(find_npy(source, _CASE), notes=grid_notes(options))
 
 
 def _describe(source: Path, layout: Layout, options: SynapseOptions) -> Description:
