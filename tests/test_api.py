@@ -16,6 +16,7 @@ PUBLIC = {
     "check",
     "demo",
     "evaluate",
+    "import_dataset",
     "list_methods",
     "matching",
     "predict",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from semiseg.data.checks import Report
+    from semiseg.data.importers.base import Imported
     from semiseg.data.store import Store
     from semiseg.engine.run import Run
     from semiseg.evaluation.matching import Matching
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 PathLike = str | Path
 
 
-def check(data: PathLike) -> Report:
-    """Open every file of a dataset folder and report all problems at once, each with its remedy."""
+def check(data: PathLike, *, workers: int = 0) -> Report:
+    """Open every file of a dataset folder and report all problems at once, each with its remedy.
+
+    `workers` is the number of cases that are open at a time; 0 takes one per core, as far as memory allows.
+    """
     from semiseg.data.checks import check as run
 
-    return run(Path(data))
+    return run(Path(data), workers)
 
 
 def prepare(
@@ -56,6 +60,50 @@ def prepare(
             _path(prepared),
             workers=workers,
             plan=_path(plan),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def import_dataset(
+    name: str,
+    source: PathLike,
+    output: PathLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    workers: int = 0,
+    show: bool = False,
+) -> Imported:
+    """Write a dataset of the papers, downloaded to `source`, as a dataset folder with the published splits.
+
+    Args:
+        name: of the dataset; `semiseg import` lists them.
+        source: folder of the download, or of the preprocessed files that are passed around.
+        output: folder to write; a killed import goes on where it was.
+        options: choices of the dataset's preprocessing; the defaults are the published ones.
+        assignments: options as the command line's `--set` takes them, `line=coranet`.
+        workers: processes; 0 takes all cores.
+        show: progress bar.
+
+    Raises:
+        InputError: unknown dataset or option, files that are missing or cannot be read; all problems are named.
+    """
+    from rich.progress import Progress
+
+    from semiseg.config import assign
+    from semiseg.data.importers.run import import_dataset as run
+
+    values = dict(options or {})
+    for assignment in assignments:
+        assign(values, assignment, "seed=1")
+    with Progress(disable=not show) as bar:
+        task = bar.add_task("importing", total=None)
+        return run(
+            name,
+            Path(source),
+            Path(output),
+            values,
+            workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
@@ -104,6 +152,7 @@ def predict(
     *,
     overlap: float = 0.5,
     largest_component: bool = False,
+    spacing: tuple[float, float, float] | None = None,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     done: Any = lambda case: None,
 ) -> dict[str, Path]:
@@ -111,11 +160,12 @@ def predict(
 
     Args:
         run: run folder.
-        scans: folder of scans (`CASE_0000.nii.gz`, one file per channel) or one file; default: the test cases of
-            the run's split.
+        scans: folder of scans (`CASE_0000.nii.gz`, one file per channel, or one file with all channels; any format,
+            folders of DICOM series) or one scan; default: the test cases of the run's split.
         output: folder to write; default `predictions` in the run folder (needed when `scans` are given).
         overlap: share that neighbouring windows have in common.
         largest_component: keep only the largest connected component of each class.
+        spacing: mm along X, Y, Z for scans in formats that record none.
         accelerator: device to use.
         done: called with the case id after each written scan.
 
@@ -130,9 +180,12 @@ def predict(
     if scans is not None and output is None:
         raise InputError("predict needs a folder for the predictions of the given scans: add -o OUT")
     predictor = load_predictor(folder, accelerator=accelerator, overlap=overlap)
-    found = test_scans(folder) if scans is None else find_scans(Path(scans), len(predictor.plan.channels))
+    if scans is None:
+        found, own = test_scans(folder)
+    else:
+        found, own = find_scans(Path(scans), len(predictor.plan.channels)), None
     target = folder.predictions if output is None else Path(output)
-    return predict_scans(predictor, found, target, largest=largest_component, done=done)
+    return predict_scans(predictor, found, target, largest=largest_component, spacing=spacing or own, done=done)
 
 
 def evaluate(
@@ -140,7 +193,7 @@ def evaluate(
     labels: PathLike | None = None,
     output: PathLike | None = None,
     *,
-    empty: Literal["official", "nan", "diagonal"] = "diagonal",
+    empty: Literal["official", "nan", "diagonal", "dhc"] = "diagonal",
     workers: int = 0,
 ) -> Scores:
     """Score predicted label files against reference labels, per class and case.
@@ -150,7 +203,8 @@ def evaluate(
             opening of the test labels is counted in the run).
         labels: folder of reference label files; not needed for a run folder.
         output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
-        empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, or the volume `diagonal`.
+        empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
+            `dhc` (128 voxels, as DHC's code for AMOS and Synapse).
         workers: cases at a time; 0 takes one per core.
 
     Raises:

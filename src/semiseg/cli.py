@@ -39,11 +39,17 @@ def demo(
 
 
 @app.command()
-def check(data: Data) -> None:
+def check(
+    data: Data,
+    workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
+) -> None:
     """Find every problem of a dataset folder, each with its remedy."""
     import semiseg
 
-    report = semiseg.check(data)
+    _print_report(semiseg.check(data, workers=workers))
+
+
+def _print_report(report: Any) -> None:
     typer.echo(report.summary())
     for warning in report.warnings:
         typer.echo(f"warning: {warning}")
@@ -65,6 +71,34 @@ def prepare(
     for decision, reason in store.plan.reasons.items():
         typer.echo(f"{decision}: {reason}")
     typer.echo(f"{len(store.cases)} cases are ready in {store.root}")
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str | None, typer.Argument(help="A dataset; without one, all are listed")] = None,
+    source: Annotated[Path | None, typer.Argument(help="Its folder; without one, tells where to get it")] = None,
+    output: Output = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="An option, such as line=coranet; may be repeated")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
+    list_: Annotated[bool, typer.Option("--list", help="List the datasets and where to get them")] = False,
+) -> None:
+    """Turn a download of one of the papers' datasets into a dataset folder with the published splits."""
+    import semiseg
+    from semiseg.data.importers.base import importer, importers
+    from semiseg.data.importers.describe import overview, page
+    from semiseg.errors import InputError
+
+    if list_ or name is None:
+        typer.echo(overview(importers().values()))
+    elif source is None:
+        typer.echo(page(importer(name)))
+    elif output is None:
+        raise InputError(f"import {name}: expected a folder to write, came none: add -o DATA")
+    else:
+        done = semiseg.import_dataset(name, source, output, assignments=set_ or (), workers=workers, show=True)
+        typer.echo(f"{done.summary()}\nNext: semiseg check {output}")
 
 
 @app.command()
@@ -131,9 +165,12 @@ def predict(
     largest_component: Annotated[
         bool, typer.Option("--largest-component", help="Keep the largest component of each class")
     ] = False,
+    spacing: Annotated[
+        str | None, typer.Option(help="Voxel sides in mm, x,y,z, of scans whose format records none")
+    ] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu")] = "auto",
 ) -> None:
-    """Label scans; the files have the scans' own geometry."""
+    """Label scans of any format; the .nii.gz files have the scans' own geometry."""
     import semiseg
 
     written = semiseg.predict(
@@ -142,10 +179,25 @@ def predict(
         output,
         overlap=overlap,
         largest_component=largest_component,
+        spacing=_spacing(spacing),
         accelerator=accelerator,  # type: ignore[arg-type]
         done=lambda case: typer.echo(f"{case}: done"),
     )
     typer.echo(f"{len(written)} scans labelled in {next(iter(written.values())).parent}")
+
+
+def _spacing(value: str | None) -> tuple[float, float, float] | None:
+    from semiseg.errors import InputError
+
+    if value is None:
+        return None
+    try:
+        x, y, z = (float(part) for part in value.split(","))
+    except ValueError:
+        raise InputError(f"--spacing: expected three numbers such as 0.5,0.5,3, came {value!r}: correct it") from None
+    if not all(0 < side < float("inf") for side in (x, y, z)):
+        raise InputError(f"--spacing: expected positive numbers of mm, came {value!r}: correct it")
+    return x, y, z
 
 
 @app.command()
@@ -154,7 +206,8 @@ def evaluate(
     labels: Annotated[Path | None, typer.Argument(help="Folder of reference labels; not for a run folder")] = None,
     output: Output = None,
     empty: Annotated[
-        str, typer.Option(help="Distances of empty masks: diagonal, nan, or official (0, as the papers' code)")
+        str,
+        typer.Option(help="Distances of empty masks: diagonal, nan, official (0, as the papers' code) or dhc (128)"),
     ] = "diagonal",
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
     matching: Annotated[

@@ -132,7 +132,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], assignments: Se
     values = read_mapping(path) if path else {}
     values |= {name: value for name, value in overrides.items() if value is not None}
     for assignment in assignments:
-        _assign(values, assignment)
+        assign(values, assignment)
     config = parse(RunConfig, values, str(path) if path else "settings")
     _check_method(config)
     return config
@@ -142,12 +142,17 @@ _WORDS = ("on", "off", "yes", "no")
 """Words to this package, among them values of options, where YAML 1.1 reads true and false."""
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
+def assign(
+    values: dict[str, Any], assignment: str, example: str = "optimiser.lr=0.02 or options.mask_ratio=0.3"
+) -> None:
+    """Set `a.b=value` in `values`; the value is read as YAML.
+
+    Raises:
+        InputError: it is no assignment; `example` shows one.
+    """
     name, equals, text = assignment.partition("=")
     if not equals or not name:
-        raise InputError(
-            f"--set {assignment}: expected NAME=VALUE, such as optimiser.lr=0.02 or options.mask_ratio=0.3"
-        )
+        raise InputError(f"--set {assignment}: expected NAME=VALUE, such as {example}")
     *parents, last = name.strip().split(".")
     for part in parents:
         values[part] = dict(values.get(part) or {})

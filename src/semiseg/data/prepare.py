@@ -53,7 +53,7 @@ def prepare(
     given = None if plan is None else Plan.load(plan)
     count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
     with _alone(output), processes(count) as run:
-        found = _fingerprint(dataset, output, run)
+        found = _fingerprint(dataset, output, run, count)
         chosen = _choose(output / "plan.json", given, found)
         tasks = [CaseTask(root, output / "store", case, chosen) for case in dataset.cases.values()]
         _clean(output / "store", dataset)
@@ -61,7 +61,7 @@ def prepare(
         return open_store(output)
 
 
-def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
+def _fingerprint(dataset: Dataset, output: Path, run: Map, workers: int) -> Fingerprint:
     """Check and measure the dataset, unless no file has changed since that was last done."""
     sources, target = output / "sources.json", output / "fingerprint.json"
     files = {name: list(pair) for name, pair in stamp(dataset.root, _all_files(dataset)).items()}
@@ -69,7 +69,7 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     with suppress(OSError, ValueError):
         if json.loads(sources.read_text(encoding="utf-8")) == state:
             return Fingerprint.model_validate_json(target.read_text(encoding="utf-8"))
-    check(dataset.root).raise_if_errors()
+    check(dataset.root, workers).raise_if_errors()
     found = fingerprint(dataset, run)
     with writing_to(output):
         sources.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ def _bytes_per_case(dataset: Dataset) -> int:
     """Memory that the largest of a few cases may need while it is prepared."""
     cases = list(dataset.cases.values())
     headers = [read_header(case.images[0]) for case in cases[:: -(-len(cases) // 20)]]
-    return _BYTES_PER_VOXEL * max((int(np.prod(header.shape)) for header in headers), default=0)
+    return _BYTES_PER_VOXEL * max((int(np.prod(header.shape)) * header.channels for header in headers), default=0)
 
 
 @contextmanager

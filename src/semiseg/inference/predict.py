@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from semiseg.data.dataset import open_dataset
+from semiseg.data.formats import ENDINGS
+from semiseg.data.found import scan_paths, stem_of
 from semiseg.data.geometry import restore, restore_label
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
-from semiseg.data.readers import read_image, write_label
+from semiseg.data.readers import read_header, read_image, write_label
 from semiseg.engine import checkpoint
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.resolve import network_builder, patch_of
@@ -30,6 +32,7 @@ from semiseg.methods.base import Method, Task, entry
 _log = logging.getLogger(__name__)
 
 Accelerator = Literal["auto", "cpu", "gpu"]
+Spacing = tuple[float, float, float]
 Image = np.ndarray[Any, np.dtype[Any]]
 Label = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -54,14 +57,16 @@ class Predictor:
     overlap: float = 0.5
     batch: int = 4
 
-    def label(self, paths: Sequence[Path]) -> Label:
-        """Class indices of one scan (one file per channel) on the scan's own grid `[X, Y, Z]`.
+    def label(self, paths: Sequence[Path], spacing: Spacing | None = None) -> Label:
+        """Class indices of one scan (one file per channel, or one with all) on the scan's own grid `[X, Y, Z]`.
 
         Where the scan was resampled, probabilities are interpolated back, as long as they take less than
-        `MOST_PROBABILITIES`; otherwise labels are.
+        `MOST_PROBABILITIES`; otherwise, and where slices were brought to a fixed size, labels are. `spacing` (mm) is
+        for formats that record none.
         """
-        image, geometry = preprocess(read_image(paths), self.plan)
-        resampled = geometry.stored != geometry.cropped
+        scan = read_image(paths, channels=len(self.plan.channels), spacing=spacing)
+        image, geometry = preprocess(scan, self.plan)
+        resampled = geometry.stored != geometry.cropped and not geometry.zoomed
         if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
             return restore(self._over_windows(sliding_windows, image), geometry)
         return restore_label(self._over_windows(sliding_labels, image), geometry)
@@ -120,45 +125,52 @@ def predict_scans(
     output: Path,
     *,
     largest: bool = False,
+    spacing: Spacing | None = None,
     done: Callable[[str], None] = lambda case: None,
 ) -> dict[str, Path]:
-    """Label every scan and write `output/CASE.nii.gz`; returns the written file of each case."""
+    """Label every scan and write `output/CASE.nii.gz` on the scan's grid; returns the written file of each case.
+
+    `spacing` (mm) is for formats that record none.
+    """
     written = {}
     for case, paths in scans.items():
-        label = predictor.label(paths)
+        label = predictor.label(paths, spacing)
         if largest:
             label = largest_component(label)
         written[case] = output / f"{case}.nii.gz"
-        write_label(written[case], label, reference=paths[0])
+        write_label(written[case], label, reference=paths[0], spacing=spacing)
         done(case)
     return written
 
 
 def find_scans(source: Path, channels: int) -> dict[str, tuple[Path, ...]]:
-    """Scans in a folder (or one file): `CASE_0000.nii.gz`, one per channel, or `CASE.nii.gz` for one channel.
+    """Scans in a folder (or one file): `CASE_0000.nii.gz`, one per channel, or `CASE.nii.gz` with all channels.
+
+    Any readable format will do; a DICOM series is a folder, or a folder in the given one.
 
     Raises:
         InputError: nothing is there, or a scan has another number of channels than the run was trained on.
     """
-    files = [source] if source.is_file() else sorted((*source.glob("*.nii.gz"), *source.glob("*.nii")))
+    files = scan_paths(source)
     if not files:
-        raise InputError(f"{source}: no .nii or .nii.gz files: give a folder of scans or one scan")
+        raise InputError(f"{source}: no scans ({', '.join(ENDINGS)}, DICOM): give a folder of scans or one scan")
     scans: dict[str, list[Path]] = {}
     for file in files:
-        stem = file.name.removesuffix(".gz").removesuffix(".nii")
+        stem = stem_of(file)
         head, _, tail = stem.rpartition("_")
         scans.setdefault(head if head and len(tail) == 4 and tail.isdigit() else stem, []).append(file)
-    wrong = [f"{case}: {len(paths)}" for case, paths in scans.items() if len(paths) != channels]
+    counts = {case: len(paths) if len(paths) > 1 else read_header(paths[0]).channels for case, paths in scans.items()}
+    wrong = [f"{case}: {count}" for case, count in counts.items() if count != channels]
     if wrong:
         raise InputError(
             f"{source}: the run was trained on {channels} channel(s) per scan (CASE_0000.nii.gz, CASE_0001.nii.gz, "
-            f"...); other numbers of files came for {', '.join(wrong)}"
+            f"...); other numbers came for {', '.join(wrong)}"
         )
     return {case: tuple(paths) for case, paths in scans.items()}
 
 
-def test_scans(run: Run) -> dict[str, tuple[Path, ...]]:
-    """Scans of the run's test cases.
+def test_scans(run: Run) -> tuple[dict[str, tuple[Path, ...]], Spacing | None]:
+    """Scans of the run's test cases, and the spacing that the dataset gives to files that record none.
 
     Raises:
         InputError: the run's split has no test cases.
@@ -169,4 +181,4 @@ def test_scans(run: Run) -> dict[str, tuple[Path, ...]]:
             f"{run.path}: its split has no test cases: name the scans, as in semiseg predict {run.path} SCANS -o OUT"
         )
     dataset = open_dataset(run.config().data)
-    return {case: dataset.cases[case].images for case in cases}
+    return {case: dataset.cases[case].images for case in cases}, dataset.cases[cases[0]].spacing
