@@ -5,6 +5,7 @@ import pytest
 from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.plan import Plan
 from semiseg.data.planning import make_plan
+from semiseg.engine.footprint import estimate
 from semiseg.errors import InputError
 
 MRI = Intensities(minimum=0, maximum=900, whole=True, lower=20, median=200, upper=700, mean=220, std=100)
@@ -45,6 +46,8 @@ def test_hippocampus():
         ((256, 216, 10), (1, 1, 1), (0, 1, 2)),  # placeholder spacing
         ((10, 256, 216), (10, 1.4, 1.4), (1, 2, 0)),
         ((256, 1, 216), (1, 0.5, 1), (0, 2, 1)),
+        ((256, 216, 5), (0.6, 0.6, 8), (0, 1, 2)),
+        ((256, 216, 5), (0.6, 0.6, 2.4), (0, 1, 2)),  # hardly any slices
     ],
 )
 def test_thick_slices_are_planned_in_2d(shape, spacing, transpose):
@@ -96,6 +99,50 @@ def test_median_spacing_but_fine_slices():
     assert "10th percentile" in plan.reasons["spacing"]
     nearly_isotropic = make_plan(dataset(*[((64, 64, 64), (1, 1, mm)) for mm in (1.0, 1.5, 2.0)]))
     assert nearly_isotropic.spacing == (1, 1, 1.5)
+
+
+def test_thick_slices_of_a_whole_organ_are_halved_later_than_their_plane():
+    plan = plan_of((512, 512, 60), (0.7, 0.7, 5.0), channels=("CT",), intensities=(CT,))
+    assert plan.spatial_dims == 3
+    assert plan.spacing == (0.7, 0.7, 5.0)
+    assert "10th percentile" not in plan.reasons["spacing"]  # all scans are alike, there is no finer one
+    assert plan.strides[1:3] == ((2, 2, 1), (2, 2, 1))
+    assert plan.patch[0] == plan.patch[1] > 4 * plan.patch[2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((190, 140, 88), (0.625,) * 3), ((35, 50, 35), (1.0,) * 3), ((240, 240, 155), (1.0,) * 3)]
+)
+def test_isotropic_scans_are_halved_along_all_axes_alike(shape, spacing):
+    plan = plan_of(shape, spacing)
+    assert plan.spatial_dims == 3
+    assert all(set(stage) == {2} for stage in plan.strides[1:])
+    total = [2 ** (len(plan.strides) - 1)] * 3
+    left = " x ".join(str(side // stride) for side, stride in zip(plan.patch, total, strict=True))
+    assert f"down to {left} voxels" in plan.reasons["strides"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((190, 140, 88), (0.625, 0.625, 0.625)),
+        ((512, 512, 300), (0.7, 0.7, 1.5)),
+        ((512, 512, 60), (0.7, 0.7, 5.0)),
+        ((320, 320, 5), (0.6, 0.6, 8.0)),
+        ((1024, 1024, 1), (1.0, 1.0, 1.0)),
+    ],
+)
+def test_a_step_of_the_default_plan_fits_in_six_gibibytes(shape, spacing):
+    gib, reason = estimate(plan_of(shape, spacing))
+    assert 0.2 < gib < 6
+    assert "bf16" in reason
+
+
+def test_the_estimate_is_no_decision():
+    plan = plan_of((64, 64, 64), (1, 1, 1))
+    with_estimate = plan.model_copy(update={"step_gib": 3.0, "reasons": plan.reasons | {"step_gib": "counted"}})
+    assert with_estimate.digest == plan.digest
+    assert not with_estimate.edited
 
 
 def test_budget_bounds_the_patch():

@@ -64,6 +64,8 @@ class Plan(BaseModel):
         strides: per U-Net stage and axis; the first stage has stride 1.
         filters: channels per U-Net stage.
         labelled_per_batch, unlabelled_per_batch: patches per training step.
+        step_gib: memory that one training step of one network takes on all patches of a batch in fp32, GiB; an
+            estimate that `prepare` makes anew after every edit, not a decision.
         reasons: why, per decision.
         automatic: digest of the plan as `prepare` wrote it; a plan that differs from it counts as edited and is kept.
     """
@@ -84,6 +86,7 @@ class Plan(BaseModel):
     filters: tuple[int, ...]
     labelled_per_batch: int = Field(ge=1)
     unlabelled_per_batch: int = Field(ge=0)
+    step_gib: float | None = None
     reasons: dict[str, str] = {}
     automatic: str = ""
 
@@ -107,8 +110,10 @@ class Plan(BaseModel):
     @property
     def digest(self) -> str:
         """Hash of all decisions; one that is not taken leaves it as it was before the field existed."""
-        unused = {"automatic"} if self.slice_size else {"automatic", "slice_size"}
-        return _digest(self.model_dump(mode="json", exclude=unused))
+        exclude = {"automatic", "step_gib"} if self.slice_size else {"automatic", "step_gib", "slice_size"}
+        values = self.model_dump(mode="json", exclude=exclude)
+        values["reasons"].pop("step_gib", None)
+        return _digest(values)
 
     @property
     def store_digest(self) -> str:
