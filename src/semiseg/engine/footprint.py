@@ -94,9 +94,9 @@ def estimate(plan: Plan) -> tuple[float, str]:
     full, half = (plan_footprint(plan, precision).total() / 2**30 for precision in ("fp32", "bf16"))
     patches = plan.labelled_per_batch + plan.unlabelled_per_batch
     reason = (
-        f"{full:.2g} GiB (bf16: {half:.2g}) for one network on all {patches} patches: the tensors of forward and backward, "
-        f"AdamW's moments, and {KEPT - 1:.0%} that the C library keeps; less for supervised training, which sees only "
-        "the labelled patches; with a teacher its weights more, with two trained networks twice as much"
+        f"{full:.2g} GiB (bf16: {half:.2g}) for one network on all {patches} patches: the tensors of forward and "
+        f"backward, AdamW's moments, and {KEPT - 1:.0%} that the C library keeps; less for supervised training, which "
+        "sees only the labelled patches; with a teacher its weights more, with two trained networks twice as much"
     )
     return round(full, 2), reason
 
