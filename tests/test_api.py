@@ -16,6 +16,7 @@ PUBLIC = {
     "check",
     "demo",
     "evaluate",
+    "init_dataset",
     "list_methods",
     "predict",
     "prepare",
