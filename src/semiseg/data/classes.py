@@ -22,8 +22,8 @@ class Classes:
 def choose_classes(asked: Sequence[str], found: Mapping[Path, Mapping[int, int]]) -> Classes:
     """Classes by the names (`liver`, or `4=tumour`) asked for and the values found.
 
-    Without names, classes are called after their values. Values without gaps stay; others are renumbered only where it
-    is said which class each is, or there is but one.
+    Without names, classes are called after their values (one class where there is no label). Values without gaps stay;
+    others are renumbered only where it is said which class each is, or there is but one.
 
     Args:
         asked: names of the classes 1, 2, ..., or all as VALUE=NAME.
@@ -35,7 +35,7 @@ def choose_classes(asked: Sequence[str], found: Mapping[Path, Mapping[int, int]]
     present = sorted({value for counts in found.values() for value in counts} - {0})
     named = _named(asked)
     if named is None:
-        wanted = list(range(1, max(len(asked), len(present)) + 1))
+        wanted = list(range(1, max(len(asked), len(present), 1) + 1))
         if len(asked) == len(present) == 1:
             named = {present[0]: asked[0]}
         elif any(value not in wanted for value in present):

@@ -146,11 +146,10 @@ def _describe(root: Path, sources: Sources, classes: Classes, options: InitOptio
     if options.patients is not None:
         cases = group_by_pattern([Case(case, (), None, case) for case in sources.images], options.patients, [])
         write_json(root / "patients.json", {case.id: case.patient for case in cases})
-    names = classes.names if len(classes.names) > 1 else ("background", "foreground")
     content = {
         "name": root.resolve().name,
         "channel_names": {str(number): name for number, name in enumerate(sources.channels)},
-        "labels": {name: value for value, name in enumerate(names)},
+        "labels": {name: value for value, name in enumerate(classes.names)},
         "numTraining": len(sources.labels),
         "file_ending": _ending(sources),
     }
