@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -45,6 +46,12 @@ def _converted(root: Path, ending: str, write: Callable[[Path, np.ndarray], None
     return root
 
 
+def _small(dims: int) -> dict[str, Any]:
+    """Settings of a training that takes no time."""
+    network, batch = {"options": {"filters": [4, 8]}}, {"patch": [16] * dims}
+    return {"method": "supervised", "steps": 1, "precision": "fp32", "network": network, "batch": batch}
+
+
 def _array(path: Path) -> np.ndarray:
     from semiseg.data.readers import read_stored
 
@@ -69,7 +76,7 @@ def test_from_check_to_scores(
     root = _converted(tiny_dataset(tmp_path / "data", cases=4, labelled=4, shape=shape), ending, write, spacing)
     report = semiseg.check(root, workers=1)
     assert (report.errors, report.warnings, report.labelled) == ((), (), 4)
-    run = semiseg.train(root, tmp_path / "run", method="supervised", labelled=2, test=1, steps=2, precision="fp32")
+    run = semiseg.train(root, tmp_path / "run", labelled=2, test=1, **_small(2 if ending == ".png" else 3))
     written = semiseg.predict(run.path, accelerator="cpu")
     (case,) = written
     scan = read_header(root / "imagesTr" / f"{case}_0000{ending}", spacing=tuple(spacing) if spacing else None)
@@ -98,7 +105,7 @@ def _labels_of(root: Path, case: str, ending: str, tmp_path: Path) -> Path:
 def test_one_model_labels_scans_of_any_format(tmp_path: Path) -> None:
     root = tiny_dataset(tmp_path / "data", cases=3, labelled=3, shape=(16, 14, 12))
     array = _array(root / "imagesTr/case_000_0000.nii.gz")
-    run = semiseg.train(root, tmp_path / "run", method="supervised", steps=1, precision="fp32")
+    run = semiseg.train(root, tmp_path / "run", **_small(3))
     scans = tmp_path / "scans"
     write_sitk(scans / "a.nrrd", array, AFFINE)
     write_dicom(scans / "series", array, affine_of(np.eye(3)))

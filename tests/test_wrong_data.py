@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -74,9 +75,8 @@ def test_scans_smaller_than_the_patch_fewer_than_the_batch_and_without_foregroun
     write_nifti(label, np.zeros((9, 8, 7), np.uint8))
     warnings = semiseg.check(data).warnings
     assert any("came background only" in warning for warning in warnings)
-    run = semiseg.train(
-        data, tmp_path / "run", method="mean_teacher", steps=2, precision="fp32", batch={"patch": [16, 16, 16]}
-    )
+    small: dict[str, Any] = {"network": {"options": {"filters": [4, 8]}}, "batch": {"patch": [16, 16, 16]}}
+    run = semiseg.train(data, tmp_path / "run", method="mean_teacher", steps=2, precision="fp32", **small)
     assert run.finished
     written = semiseg.predict(run.path, data / "imagesTr", tmp_path / "out", accelerator="cpu")
     assert all(nib.load(path).shape == (9, 8, 7) for path in written.values())
