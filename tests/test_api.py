@@ -17,6 +17,7 @@ PUBLIC = {
     "demo",
     "evaluate",
     "import_dataset",
+    "init_dataset",
     "list_methods",
     "matching",
     "predict",

@@ -42,6 +42,19 @@ def data(tmp_path: Path) -> Path:
     return tiny_dataset(tmp_path / "data", cases=5, labelled=4)
 
 
+def test_a_dataset_is_made_of_two_folders(data: Path, tmp_path: Path) -> None:
+    folders = (data / "imagesTr", "--labels", data / "labelsTr", "-o", tmp_path / "made", "--workers", 1)
+    assert "--spacing: expected three numbers" in refused("init", *folders, "--spacing", "1,2")[0]
+    assert "--spacing: expected positive numbers" in refused("init", *folders, "--spacing", "1,2,0")[0]
+    made = semiseg("init", *folders, "--classes", "left, right")
+    assert made.returncode == 0, made.stderr
+    for line in ("5 cases, 4 with a label", "classes: 0 background, 1 left, 2 right", "No errors.", "Next: semiseg"):
+        assert line in made.stdout
+    assert refused("init", *folders, "--classes", "one,two")[0].startswith(
+        f"{tmp_path / 'made'}: expected a new folder"
+    )
+
+
 @pytest.mark.slow
 def test_from_a_folder_to_scores(data: Path, tmp_path: Path) -> None:
     assert "No errors" in semiseg("check", data).stdout

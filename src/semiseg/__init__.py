@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         demo,
         evaluate,
         import_dataset,
+        init_dataset,
         list_methods,
         matching,
         predict,
@@ -27,7 +28,18 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(
-        ("check", "demo", "evaluate", "import_dataset", "list_methods", "matching", "predict", "prepare", "train"),
+        (
+            "check",
+            "demo",
+            "evaluate",
+            "import_dataset",
+            "init_dataset",
+            "list_methods",
+            "matching",
+            "predict",
+            "prepare",
+            "train",
+        ),
         "semiseg.api",
     ),
     "RunConfig": "semiseg.config",
@@ -42,6 +54,7 @@ __all__ = [
     "demo",
     "evaluate",
     "import_dataset",
+    "init_dataset",
     "list_methods",
     "matching",
     "predict",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from semiseg.data.checks import Report
     from semiseg.data.importers.base import Imported
+    from semiseg.data.init import Initialised
     from semiseg.data.store import Store
     from semiseg.engine.run import Run
     from semiseg.evaluation.matching import Matching
@@ -27,6 +28,50 @@ def check(data: PathLike, *, workers: int = 0) -> Report:
     from semiseg.data.checks import check as run
 
     return run(Path(data), workers)
+
+
+def init_dataset(
+    images: PathLike,
+    labels: PathLike | None,
+    output: PathLike,
+    *,
+    workers: int = 0,
+    show: bool = False,
+    **options: Any,
+) -> Initialised:
+    """Make a dataset folder of two folders of scans, in any readable format and under any names that match.
+
+    NIfTI files are linked, everything else is converted to `.nii.gz`; `dataset.json` is written last, and the same call
+    again continues one that was stopped.
+
+    Args:
+        images: folder, or pattern such as `SRC/*/t1.nrrd`.
+        labels: likewise; may be the folder of the images where names tell labels apart; None takes labels from files
+            that hold both, if there are such.
+        output: folder to make.
+        workers: processes; 0 takes all cores.
+        show: progress bar.
+        options: fields of `semiseg.data.sources.InitOptions`: `classes=("liver", "kidney")`, `channels=("t1", "t2")`,
+            `pattern`, `patients`, `spacing=(0.5, 0.5, 3.0)`, `copy`.
+
+    Raises:
+        InputError: files that cannot be assigned or read, or names that do not fit; all problems are named.
+    """
+    from rich.progress import Progress
+
+    from semiseg.data.init import init_dataset as run
+    from semiseg.data.sources import InitOptions
+
+    with Progress(disable=not show) as bar:
+        task = bar.add_task("bringing in", total=None)
+        return run(
+            images,
+            labels,
+            Path(output),
+            InitOptions(**options),
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
 
 def prepare(

@@ -39,6 +39,45 @@ def demo(
 
 
 @app.command()
+def init(
+    images: Annotated[str, typer.Argument(help="Folder of images (any format and names), or 'SRC/*/t1.nrrd'")],
+    labels: Annotated[str | None, typer.Option(help="Likewise; may be the folder of the images")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make")] = Path("dataset"),
+    classes: Annotated[str | None, typer.Option(help="liver,kidney for 1,2, or 500=heart,600=vessel")] = None,
+    channels: Annotated[str | None, typer.Option(help="CT; or t1,t2 to read CASE_t1 and CASE_t2 as channels")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Regular expression: its first group is the case")] = None,
+    patients: Annotated[str | None, typer.Option(help="Regular expression: patient in the case id")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Voxel sides in mm, x,y,z, where a format records none")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy NIfTI files instead of linking them")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
+) -> None:
+    """Make a dataset folder of images and labels, and check it; the same command continues one that was stopped."""
+    import semiseg
+
+    made = semiseg.init_dataset(
+        images,
+        labels,
+        output,
+        classes=_names(classes),
+        channels=_names(channels),
+        pattern=pattern,
+        patients=patients,
+        spacing=_spacing(spacing),
+        copy=copy,
+        workers=workers,
+        show=True,
+    )
+    for note in made.notes:
+        typer.echo(note)
+    _print_report(made.report)
+    typer.echo(f"Next: semiseg prepare {output}")
+
+
+def _names(value: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",")) if value else ()
+
+
+@app.command()
 def check(
     data: Data,
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,

@@ -213,7 +213,7 @@ def _listed_cases(root: Path, description: Description, problems: list[str]) -> 
 
 def _with_patients(root: Path, cases: list[Case], pattern: str | None, problems: list[str]) -> list[Case]:
     if pattern is not None:
-        return _by_pattern(cases, pattern, problems)
+        return group_by_pattern(cases, pattern, problems)
     path = root / "patients.json"
     if not path.exists():
         return cases
@@ -229,7 +229,8 @@ def _with_patients(root: Path, cases: list[Case], pattern: str | None, problems:
     return [replace(case, patient=str(patients.get(case.id, case.id))) for case in cases]
 
 
-def _by_pattern(cases: list[Case], pattern: str, problems: list[str]) -> list[Case]:
+def group_by_pattern(cases: list[Case], pattern: str, problems: list[str]) -> list[Case]:
+    """Cases with the patient that the first group of `pattern` finds in their ids; adds what is wrong to `problems`."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -16,24 +16,36 @@ from semiseg.data.grids import grid_problems
 from semiseg.errors import InputError, raise_all
 from semiseg.files import replacing
 
-__all__ = ["Header", "Volume", "read_channel", "read_header", "read_image", "read_label", "write_label", "write_nifti"]
+__all__ = [
+    "Header",
+    "Volume",
+    "read_channel",
+    "read_header",
+    "read_image",
+    "read_label",
+    "read_label_values",
+    "read_stored",
+    "write_label",
+    "write_nifti",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _WHOLE = 1e-5
 
 
-def read_header(path: Path, *, spacing: Triple | None = None) -> Header:
+def read_header(path: Path, part: Literal["image", "label"] = "image", *, spacing: Triple | None = None) -> Header:
     """Shape `[X, Y, Z]`, affine, stored type and number of channels; no voxel is read.
 
     Args:
         path: a file, or a folder with a DICOM series.
+        part: which array of files that hold image and label.
         spacing: mm along X, Y, Z for formats that record none.
 
     Raises:
         InputError: the file is missing, damaged, of an unknown format, or not one 2D or 3D scan.
     """
-    return format_of(path).read_header(path, Request(spacing=spacing))
+    return format_of(path).read_header(path, Request(part, spacing=spacing))
 
 
 def read_image(paths: Sequence[Path], *, channels: int | None = None, spacing: Triple | None = None) -> Volume:
@@ -98,6 +110,15 @@ def read_label(path: Path, *, spacing: Triple | None = None) -> Volume:
             "number the classes 0, 1, 2, ..."
         )
     return Volume(values.astype(np.uint8), volume.affine, volume.recorded)
+
+
+def read_stored(path: Path, *, channels: int | None = None, spacing: Triple | None = None) -> Volume:
+    """One file of a scan, `[C, X, Y, Z]`, in the type in which it is stored, and unchecked values; see `read_image`.
+
+    Raises:
+        InputError: the file cannot be read, or has other channels.
+    """
+    return format_of(path).read_volume(path, Request("image", channels, spacing))
 
 
 def read_label_values(path: Path, *, spacing: Triple | None = None) -> Volume:

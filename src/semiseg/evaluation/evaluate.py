@@ -163,7 +163,7 @@ def _check_grids(pairs: Sequence[_Pair]) -> int:
 
 
 def _grid(path: Path) -> Grid:
-    return read_header(path).grid
+    return read_header(path, "label").grid
 
 
 def _score(pair: _Pair, *, largest: bool, empty: EmptyRule) -> _Found:
