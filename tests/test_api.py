@@ -18,6 +18,7 @@ PUBLIC = {
     "evaluate",
     "import_dataset",
     "list_methods",
+    "matching",
     "predict",
     "prepare",
     "train",

@@ -54,6 +54,8 @@ def test_from_a_folder_to_scores(data: Path, tmp_path: Path) -> None:
     assert "label budget: 2 (training) + 0 (selection)" in first
     assert "test labels opened 1 time(s)" in first
     assert "test labels opened 2 time(s)" in semiseg("evaluate", run).stdout
+    assert "Q = " in semiseg("evaluate", run, "--matching").stdout
+    assert json.loads((run / "test_opened.json").read_text())["times"] == 2
     scores = json.loads((run / "scores.json").read_text())
     assert scores["cases"] == 2
     assert scores["provenance"]["protocol"] == "honest"
@@ -140,6 +142,8 @@ def test_folders_that_are_not_there(tmp_path: Path) -> None:
         assert str(tmp_path / "nothing") in refused(command, tmp_path / "nothing")[0]
     assert "no run folder" in refused("predict", tmp_path)[0]
     assert refused("evaluate", tmp_path / "a", tmp_path / "b")
+    assert "no run folder" in refused("evaluate", tmp_path, "--matching")[0]
+    assert "a run folder alone" in refused("evaluate", tmp_path, tmp_path, "--matching")[0]
     assert "--output" not in refused("train")[0]
 
 

@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from downloads import brats_download, ian_download, la_download, lung_download, pancreas_download
+from downloads_organs import FRAMES, acdc_download, amos_download, msd_task, synapse_download
 from semiseg.cli import app
 from semiseg.data.dataset import open_dataset
+from semiseg.data.importers import abdomen
 from semiseg.data.importers.base import importer, importers
 from semiseg.data.importers.official import official_lists
 from semiseg.data.splits import load_split
@@ -33,6 +35,10 @@ SOURCES: dict[str, Callable[[Path], object]] = {
     "pancreas": lambda root: pancreas_download(root, (57, 18, 50)),
     "ian": lambda root: ian_download(root, [f"P{number}" for number in range(13)]),
     "brats2019": lambda root: brats_download(root, _official("brats2019", 2)),
+    "acdc": acdc_download,
+    "amos": lambda root: amos_download(root, ("amos_0078", "amos_0042", "amos_0027"), ("amos_0008",)),
+    "synapse": lambda root: synapse_download(root, ("0021", "0003", "0035", "0008")),
+    "msd": lambda root: msd_task(root, channels=2),
     "lung_tumor": lambda root: lung_download(root, range(1, 15)),
 }
 """A small download for every section."""
@@ -52,6 +58,7 @@ def test_every_dataset_has_a_section() -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_commands(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SOURCES[name](tmp_path / "downloads" / name)
+    monkeypatch.setattr(abdomen, "STATIC_GRID", (16, 16, 8))
     monkeypatch.chdir(tmp_path)
     found = {arguments[0]: arguments for arguments in commands(name)}
     assert list(found) == ["import", "check", "prepare", "train"]
@@ -59,8 +66,11 @@ def test_commands(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         extra = ["--workers", "1"] if command != "check" else []
         answer = CliRunner().invoke(app, [*found[command], *extra], catch_exceptions=False)
         assert answer.exit_code == 0, answer.output
-    split = found["train"][found["train"].index("--split") + 1]
-    assert load_split(Path(split), open_dataset(Path(found["train"][1]))).labelled
+    dataset = open_dataset(Path(found["train"][1]))
+    if "--split" in found["train"]:
+        assert load_split(Path(found["train"][found["train"].index("--split") + 1]), dataset).labelled
+    else:
+        assert not Path(found["train"][1], "splits").exists()
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -69,6 +79,6 @@ def test_options_and_splits_are_told(name: str, tmp_path: Path) -> None:
     section = SECTIONS[name]
     for option in chosen.options.model_fields:
         assert re.search(rf"`{option}\b", section), option
-    cases = [f"P{number}" for number in range(153)]
+    cases = [f"P{number}" for number in range(153)] + [f"{patient}_frame01" for patient in FRAMES]
     for split in chosen.splits(cases, chosen.options()):
         assert split.endswith("_honest") or f"`{split}`" in section, split

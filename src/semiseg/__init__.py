@@ -9,7 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semiseg.api import check, demo, evaluate, import_dataset, list_methods, predict, prepare, train
+    from semiseg.api import (
+        check,
+        demo,
+        evaluate,
+        import_dataset,
+        list_methods,
+        matching,
+        predict,
+        prepare,
+        train,
+    )
     from semiseg.config import RunConfig
     from semiseg.errors import InputError
 
@@ -17,7 +27,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(
-        ("check", "demo", "evaluate", "import_dataset", "list_methods", "predict", "prepare", "train"), "semiseg.api"
+        ("check", "demo", "evaluate", "import_dataset", "list_methods", "matching", "predict", "prepare", "train"),
+        "semiseg.api",
     ),
     "RunConfig": "semiseg.config",
     "InputError": "semiseg.errors",
@@ -32,6 +43,7 @@ __all__ = [
     "evaluate",
     "import_dataset",
     "list_methods",
+    "matching",
     "predict",
     "prepare",
     "train",

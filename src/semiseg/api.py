@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from semiseg.data.importers.base import Imported
     from semiseg.data.store import Store
     from semiseg.engine.run import Run
+    from semiseg.evaluation.matching import Matching
     from semiseg.evaluation.scores import Scores
+    from semiseg.papers import Table
 
 PathLike = str | Path
 
@@ -191,7 +193,7 @@ def evaluate(
     labels: PathLike | None = None,
     output: PathLike | None = None,
     *,
-    empty: Literal["official", "nan", "diagonal"] = "diagonal",
+    empty: Literal["official", "nan", "diagonal", "dhc"] = "diagonal",
     workers: int = 0,
 ) -> Scores:
     """Score predicted label files against reference labels, per class and case.
@@ -201,7 +203,8 @@ def evaluate(
             opening of the test labels is counted in the run).
         labels: folder of reference label files; not needed for a run folder.
         output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
-        empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, or the volume `diagonal`.
+        empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
+            `dhc` (128 voxels, as DHC's code for AMOS and Synapse).
         workers: cases at a time; 0 takes one per core.
 
     Raises:
@@ -215,19 +218,50 @@ def evaluate(
     return evaluate_folders(source, Path(labels), _path(output), empty=empty, workers=workers)
 
 
+def matching(
+    run: PathLike,
+    output: PathLike | None = None,
+    *,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    done: Any = lambda case: None,
+) -> Matching:
+    """How well the features of each class match between a run's labelled and unlabelled scans: Q of DuCiSC.
+
+    No label is read but those that the run was trained with; classes of unlabelled scans are predicted.
+
+    Args:
+        run: run folder of a finished training, of any method.
+        output: folder for `matching.csv` and `matching.json`; default: the run folder.
+        accelerator: device to use.
+        done: called with the case id after each scan.
+
+    Raises:
+        InputError: no run folder, the training has not ended, or the run has no unlabelled cases.
+    """
+    from semiseg.evaluation.matching import match_run
+
+    return match_run(Path(run), _path(output), accelerator=accelerator, done=done)
+
+
 @dataclass(frozen=True)
 class MethodInfo:
-    """A method as `semiseg methods` shows it; `options` maps each option to type, default and description."""
+    """A method as `semiseg methods` shows it.
+
+    Attributes:
+        options: type, default and description of each option.
+        tables: ablations of its paper, each row with the settings that replay it.
+    """
 
     name: str
     title: str
     paper: str
     idea: str
     options: Mapping[str, tuple[str, Any, str]]
+    tables: Sequence[Table] = ()
 
 
 def list_methods() -> Sequence[MethodInfo]:
-    """All methods with papers, ideas and options."""
+    """All methods with papers, ideas, options, and the rows of their papers' ablations as settings."""
     from semiseg.methods.base import registry
     from semiseg.methods.describe import describe
 

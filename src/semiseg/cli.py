@@ -206,13 +206,28 @@ def evaluate(
     labels: Annotated[Path | None, typer.Argument(help="Folder of reference labels; not for a run folder")] = None,
     output: Output = None,
     empty: Annotated[
-        str, typer.Option(help="Distances of empty masks: diagonal, nan, or official (0, as the papers' code)")
+        str,
+        typer.Option(help="Distances of empty masks: diagonal, nan, official (0, as the papers' code) or dhc (128)"),
     ] = "diagonal",
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
+    matching: Annotated[
+        bool,
+        typer.Option(
+            "--matching",
+            help="Of a run folder, instead: how well features of classes match between labelled and unlabelled scans "
+            "(matching.csv, matching.json; no test label is read)",
+        ),
+    ] = False,
 ) -> None:
     """Dice, Jaccard, 95HD and ASD per class and case: table, scores.csv, scores.json."""
     import semiseg
+    from semiseg.errors import InputError
 
+    if matching:
+        if labels is not None:
+            raise InputError("--matching takes a run folder alone: leave the folder of reference labels out")
+        typer.echo(semiseg.matching(predictions, output).table())
+        return
     scores = semiseg.evaluate(predictions, labels, output, empty=empty, workers=workers)  # type: ignore[arg-type]
     from semiseg.evaluation.runs import heading
 
@@ -220,13 +235,25 @@ def evaluate(
 
 
 @app.command()
-def methods(name: Annotated[str | None, typer.Argument(help="A method, to see its options")] = None) -> None:
-    """List the methods, or the options of one."""
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method, to see its options and its paper's ablations")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="A table of its paper, such as VI: print the command of every row")
+    ] = None,
+) -> None:
+    """List the methods, the options of one, or the commands that replay a table of its paper."""
     import semiseg
+    from semiseg.errors import InputError
     from semiseg.methods.base import entry
     from semiseg.methods.describe import describe, overview, page
+    from semiseg.papers import replay
 
-    typer.echo(page(describe(entry(name))) if name else overview(semiseg.list_methods()))
+    if table and not name:
+        raise InputError("--table needs a method: semiseg methods ducisc --table VI")
+    if name and table:
+        typer.echo(replay(name, table))
+    else:
+        typer.echo(page(describe(entry(name))) if name else overview(semiseg.list_methods()))
 
 
 def main() -> None:

@@ -138,6 +138,10 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], assignments: Se
     return config
 
 
+_WORDS = ("on", "off", "yes", "no")
+"""Words to this package, among them values of options, where YAML 1.1 reads true and false."""
+
+
 def assign(
     values: dict[str, Any], assignment: str, example: str = "optimiser.lr=0.02 or options.mask_ratio=0.3"
 ) -> None:
@@ -154,7 +158,7 @@ def assign(
         values[part] = dict(values.get(part) or {})
         values = values[part]
     try:
-        values[last] = yaml.safe_load(text)
+        values[last] = text if text in _WORDS else yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set {assignment}: the value is neither a number, a word, nor a list like [1, 2]") from None
 

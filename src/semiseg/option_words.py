@@ -15,7 +15,14 @@ def option_words(field: FieldInfo, default: Any) -> tuple[str, Any, str]:
     return f"{kind}, {bounds}" if bounds else kind, default, field.description or ""
 
 
-_SIGNS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+_SIGNS = {
+    "ge": "at least",
+    "gt": "above",
+    "le": "at most",
+    "lt": "below",
+    "multiple_of": "a multiple of",
+    "min_length": "of length at least",
+}
 
 
 def _words(thing: Any) -> str:
@@ -26,6 +33,8 @@ def _words(thing: Any) -> str:
     if get_origin(thing) is Literal:
         return "one of " + ", ".join(map(str, get_args(thing)))
     if get_origin(thing) in (Union, UnionType):
+        if all(get_origin(part) is Literal for part in get_args(thing)):
+            return "one of " + ", ".join(str(value) for part in get_args(thing) for value in get_args(part))
         return " or ".join("null" if part is NoneType else _words(part) for part in get_args(thing))
     if get_origin(thing) is Annotated:
         return ", ".join(_words(part) for part in (get_args(thing)[0], *get_args(thing)[1].metadata))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from semiseg.data.checks import Report, check
+from semiseg.data.prepare import prepare
 from semiseg.errors import InputError
 from tiny import tiny_dataset, write_nifti
 
@@ -239,3 +240,26 @@ def test_real_scans_pass(real_data: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(real_data / name / "dataset.json", tmp_path)
     report = check(tmp_path)
     assert (report.errors, report.warnings, report.labelled) == ((), (), 4)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SAL"])
+def test_label_outside_of_the_foreground(tmp_path: Path, axes: str) -> None:
+    root = tiny_dataset(tmp_path / "data", cases=3, labelled=3, shape=(40, 20, 20))
+    image, label = np.zeros((40, 20, 20), np.int16), np.zeros((40, 20, 20), np.uint8)
+    image[4:20, 4:16, 4:16] = 500
+    label[6:10, 6:10, 6:10], label[10:12, 6:10, 6:10] = 1, 2
+    label[30:34, 6:10, 6:7] = 1
+    for folder, name, array in (("imagesTr", "case_000_0000", image), ("labelsTr", "case_000", label)):
+        scan = nib.Nifti1Image(array, np.eye(4))
+        turned = nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+        )
+        nib.save(scan.as_reoriented(turned), root / folder / f"{name}.nii.gz")
+    _one_warning(check(root), "case_000.nii.gz", "16 of 112 labelled voxels (14.3%) outside", "voxels ")
+
+
+def test_warnings_are_told_while_preparing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tiny_dataset(tmp_path / "data", cases=3, labelled=3)
+    _change(root / "labelsTr" / "case_000.nii.gz", np.zeros_like)
+    prepare(root, workers=1)
+    assert "background only" in caplog.text

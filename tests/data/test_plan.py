@@ -5,6 +5,7 @@ import pytest
 from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.plan import Plan
 from semiseg.data.planning import make_plan
+from semiseg.engine.footprint import estimate
 from semiseg.errors import InputError
 
 MRI = Intensities(minimum=0, maximum=900, whole=True, lower=20, median=200, upper=700, mean=220, std=100)
@@ -45,6 +46,8 @@ def test_hippocampus():
         ((256, 216, 10), (1, 1, 1), (0, 1, 2)),  # placeholder spacing
         ((10, 256, 216), (10, 1.4, 1.4), (1, 2, 0)),
         ((256, 1, 216), (1, 0.5, 1), (0, 2, 1)),
+        ((256, 216, 5), (0.6, 0.6, 8), (0, 1, 2)),
+        ((256, 216, 5), (0.6, 0.6, 2.4), (0, 1, 2)),  # hardly any slices
     ],
 )
 def test_thick_slices_are_planned_in_2d(shape, spacing, transpose):
@@ -98,6 +101,50 @@ def test_median_spacing_but_fine_slices():
     assert nearly_isotropic.spacing == (1, 1, 1.5)
 
 
+def test_thick_slices_of_a_whole_organ_are_halved_later_than_their_plane():
+    plan = plan_of((512, 512, 60), (0.7, 0.7, 5.0), channels=("CT",), intensities=(CT,))
+    assert plan.spatial_dims == 3
+    assert plan.spacing == (0.7, 0.7, 5.0)
+    assert "10th percentile" not in plan.reasons["spacing"]  # all scans are alike, there is no finer one
+    assert plan.strides[1:3] == ((2, 2, 1), (2, 2, 1))
+    assert plan.patch[0] == plan.patch[1] > 4 * plan.patch[2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((190, 140, 88), (0.625,) * 3), ((35, 50, 35), (1.0,) * 3), ((240, 240, 155), (1.0,) * 3)]
+)
+def test_isotropic_scans_are_halved_along_all_axes_alike(shape, spacing):
+    plan = plan_of(shape, spacing)
+    assert plan.spatial_dims == 3
+    assert all(set(stage) == {2} for stage in plan.strides[1:])
+    total = [2 ** (len(plan.strides) - 1)] * 3
+    left = " x ".join(str(side // stride) for side, stride in zip(plan.patch, total, strict=True))
+    assert f"down to {left} voxels" in plan.reasons["strides"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((190, 140, 88), (0.625, 0.625, 0.625)),
+        ((512, 512, 300), (0.7, 0.7, 1.5)),
+        ((512, 512, 60), (0.7, 0.7, 5.0)),
+        ((320, 320, 5), (0.6, 0.6, 8.0)),
+        ((1024, 1024, 1), (1.0, 1.0, 1.0)),
+    ],
+)
+def test_a_step_of_the_default_plan_fits_in_six_gibibytes(shape, spacing):
+    gib, reason = estimate(plan_of(shape, spacing))
+    assert 0.2 < gib < 6
+    assert "bf16" in reason
+
+
+def test_the_estimate_is_no_decision():
+    plan = plan_of((64, 64, 64), (1, 1, 1))
+    with_estimate = plan.model_copy(update={"step_gib": 3.0, "reasons": plan.reasons | {"step_gib": "counted"}})
+    assert with_estimate.digest == plan.digest
+    assert not with_estimate.edited
+
+
 def test_budget_bounds_the_patch():
     found = dataset(((300, 300, 300), (1, 1, 1)))
     assert make_plan(found, voxels=64**3).patch == (64, 64, 64)
@@ -124,6 +171,27 @@ def test_plan_file_round_trip_and_edits(tmp_path):
     assert Plan.load(path).store_digest != plan.store_digest
 
 
+def test_slice_size_goes_with_whole_slices_as_patches(tmp_path):
+    path = tmp_path / "plan.json"
+    plan = plan_of((256, 216, 10), (1.4, 1.4, 10))
+    plan.save(path)
+    values = json.loads(path.read_text())
+    assert values["slice_size"] is None
+    path.write_text(json.dumps(values | {"slice_size": [256, 256]}))
+    with pytest.raises(
+        InputError, match=r"patches are whole slices then: set patch to \[256, 256\] as well, came \[256, 224\]"
+    ):
+        Plan.load(path)
+    path.write_text(json.dumps(values | {"slice_size": [1, 256]}))
+    with pytest.raises(InputError, match="at least 2 voxels"):
+        Plan.load(path)
+    path.write_text(json.dumps(values | {"slice_size": [256, 256], "patch": [256, 256]}))
+    edited = Plan.load(path)
+    assert edited.edited
+    assert edited.store_digest != plan.store_digest
+    assert edited.slice_size == edited.patch == (256, 256)
+
+
 def test_lists_of_numbers_stay_on_one_line(tmp_path):
     plan_of((64, 64, 64), (1, 1, 1)).save(tmp_path / "plan.json")
     assert '"patch": [64, 64, 64],' in (tmp_path / "plan.json").read_text()
@@ -145,6 +213,7 @@ def test_lists_of_numbers_stay_on_one_line(tmp_path):
         ({"filters": [16]}, "filters: expected 5 positive numbers (one per stage), came [16]"),
         ({"labelled_per_batch": 0}, "labelled_per_batch"),
         ({"spatial_dims": 4}, "spatial_dims"),
+        ({"slice_size": [64, 64]}, "slice_size: expected null in a plan with spatial_dims 3, came [64, 64]"),
     ],
 )
 def test_bad_edits_are_explained(tmp_path, edit, expected):

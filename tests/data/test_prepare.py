@@ -143,6 +143,16 @@ def test_edited_plan_is_kept_and_applied(root):
     assert prepare(root, workers=1).plan.spacing == (1, 1, 1)
 
 
+def test_memory_of_a_step_is_estimated_anew_after_an_edit(root):
+    plan = prepare(root, workers=1).plan
+    assert plan.step_gib
+    assert plan.reasons["step_gib"]
+    edit_plan(root / "prepared", labelled_per_batch=20, unlabelled_per_batch=20)
+    edited = prepare(root, workers=1).plan
+    assert edited.edited
+    assert edited.step_gib > 4 * plan.step_gib
+
+
 def test_given_plan_is_kept_from_then_on(root, tmp_path):
     given = prepare(root, tmp_path / "other", workers=1).plan.model_copy(update={"spacing": (2.0, 1.0, 1.0)})
     given.save(tmp_path / "given.json")

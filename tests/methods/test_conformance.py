@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from copy import deepcopy
 from dataclasses import fields
@@ -168,6 +169,23 @@ def test_predictions_are_probabilities(name, dims, classes):
 
 
 @every_case
+def test_predicting_networks_are_named(name, dims, classes):
+    method = make(name, dims, classes).eval()
+    images, networks = make_batch(dims, classes).images, method.predictors()
+    assert networks
+    taps = tuple(tap for tap in networks[0].taps if tap.startswith("dec"))
+    assert taps
+    with torch.no_grad():
+        found = [network.tapped(images, taps) for network in networks]
+        mean = torch.stack([logits for logits, _ in found]).mean(0).softmax(1)
+        torch.testing.assert_close(method.predict(images), mean)
+    for network, (_, features) in zip(networks, found, strict=True):
+        assert {tap: (len(f[0]), images.shape[2] // f.shape[2]) for tap, f in features.items()} == {
+            tap: (network.taps[tap].channels, network.taps[tap].stride[0]) for tap in taps
+        }
+
+
+@every_case
 def test_supervised_loss_falls(name, dims, classes):
     method, batch = make(name, dims, classes), make_batch(dims, classes)
     optimiser = optimisers(method)
@@ -184,6 +202,12 @@ def test_options_are_bounded_and_documented(name):
     assert cls.__doc__
     assert entry(name).paper
     assert cls.__mro__[1] is Method, "a method is abstract or final: none inherits from another"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_one_short_file(name):
+    lines = inspect.getsource(inspect.getmodule(entry(name).cls)).splitlines()
+    assert len(lines) <= 160, "move what is general into an ingredient"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, holds_several, survey_dataset
+from semiseg.data.foreground import Box, foreground_box, foreground_threshold
+from semiseg.data.geometry import crop, orient, orientation
 from semiseg.data.grids import Grid, grid_problems, spacing_of
 from semiseg.data.parallel import worker_count
 from semiseg.data.readers import Volume, read_header, read_image, read_label
@@ -71,8 +73,8 @@ def check(root: Path, workers: int = 0) -> Report:
 
     Errors: files that are missing, damaged or of another format; channels or labels on another grid; NaN or infinite
     voxels; label values that are no whole numbers or not in dataset.json; no labelled case; a class without a voxel.
-    Warnings: constant images; labels without image or without foreground; classes seen in one case only; the same
-    voxels under two ids; files that record no spacing.
+    Warnings: constant images; labels without image or without foreground, or with foreground where the image has none;
+    classes seen in one case only; the same voxels under two ids; files that record no spacing.
     """
     try:
         survey = survey_dataset(root)
@@ -98,6 +100,7 @@ class _Findings:
     grid: Grid | None = None
     content: str | None = None
     voxels: tuple[int, ...] | None = None
+    box: Box | None = None
 
 
 def _bytes_per_case(dataset: Dataset) -> int:
@@ -134,16 +137,32 @@ def _examine_channels(case: Case, channels: int, found: _Findings) -> Path | Non
             continue
         if reference is None or found.grid is None:
             reference, found.grid = path, volume.grid
-        found.errors.extend(grid_problems(path, volume.grid, reference, found.grid))
+        other_grid = grid_problems(path, volume.grid, reference, found.grid)
+        found.errors.extend(other_grid)
         for channel in volume.array:
             if channel.min() == channel.max():
                 found.warnings.append(
                     f"{path}: expected an image, came the constant {channel.flat[0]:g} in every voxel: "
                     "export the scan again, or remove the case"
                 )
+            if case.label is not None and not other_grid:
+                found.box = _hull(found.box, _foreground_box(channel, volume.affine))
             _add_content(digest, channel)
     found.content = digest.hexdigest() if whole else None
     return reference
+
+
+def _foreground_box(channel: Array, affine: Array) -> Box:
+    image = orient(channel, *orientation(affine))
+    return foreground_box(image[None], [foreground_threshold(image)])
+
+
+def _hull(box: Box | None, other: Box) -> Box:
+    if box is None:
+        return other
+    starts, stops = zip(box[0], other[0], strict=True), zip(box[1], other[1], strict=True)
+    (x, y, z), (u, v, w) = (min(pair) for pair in starts), (max(pair) for pair in stops)
+    return (x, y, z), (u, v, w)
 
 
 def _add_content(digest: Any, array: Array) -> None:
@@ -161,8 +180,10 @@ def _examine_label(dataset: Dataset, case: Case, reference: Path | None, found: 
     except InputError as error:
         found.errors.extend(error.problems)
         return
+    other_grid: list[str] = []
     if reference is not None and found.grid is not None:
-        found.errors.extend(grid_problems(path, label.grid, reference, found.grid))
+        other_grid = grid_problems(path, label.grid, reference, found.grid)
+        found.errors.extend(other_grid)
     counts = np.bincount(label.array.ravel(order="K"), minlength=len(dataset.class_names))
     found.errors.extend(_unknown_values(dataset, path, label, counts))
     found.voxels = tuple(counts[: len(dataset.class_names)].tolist())
@@ -170,6 +191,22 @@ def _examine_label(dataset: Dataset, case: Case, reference: Path | None, found: 
         found.warnings.append(
             f"{path}: expected a label of {_foreground(dataset)}, came background only: remove the file if the scan "
             "was never labelled, for then it counts as unlabelled"
+        )
+    elif found.box is not None and not other_grid:
+        found.warnings.extend(_outside(path, label, found.box))
+
+
+def _outside(path: Path, label: Volume, box: Box) -> Iterator[str]:
+    """Labelled voxels that preparing the scan crops away."""
+    labelled = orient(label.array, *orientation(label.affine)) > 0
+    total = int(np.count_nonzero(labelled))
+    lost = total - int(np.count_nonzero(crop(labelled, box)))
+    if lost:
+        kept = ", ".join(f"{start} to {stop - 1}" for start, stop in zip(*box, strict=True))
+        yield (
+            f"{path}: expected labels within the foreground of the image (voxels {kept} towards right, anterior, "
+            f"superior), came {lost} of {total} labelled voxels ({lost / total:.1%}) outside, where the image is as "
+            "dark as air: they are cropped away and never predicted; see whether image and label belong together"
         )
 
 

@@ -57,11 +57,15 @@ class Plan(BaseModel):
         transpose: canonical axis (0 towards right, 1 anterior, 2 superior) that is stored axis 0, 1, 2. Slices are
             along the last stored axis.
         spacing: mm between stored voxels, per stored axis. Slices of a 2D plan are never resampled.
+        slice_size: 2D plans: sides that every slice is brought to, whole and by nearest voxels, whatever its spacing;
+            `patch` is the same then. None: slices are cropped to the foreground and brought to `spacing`.
         normalisation: one per channel.
         patch: `spatial_dims` sides in stored voxels, multiples of the product of the strides.
         strides: per U-Net stage and axis; the first stage has stride 1.
         filters: channels per U-Net stage.
         labelled_per_batch, unlabelled_per_batch: patches per training step.
+        step_gib: memory that one training step of one network takes on all patches of a batch in fp32, GiB; an
+            estimate that `prepare` makes anew after every edit, not a decision.
         reasons: why, per decision.
         automatic: digest of the plan as `prepare` wrote it; a plan that differs from it counts as edited and is kept.
     """
@@ -75,12 +79,14 @@ class Plan(BaseModel):
     spatial_dims: Literal[2, 3]
     transpose: tuple[int, int, int]
     spacing: tuple[float, float, float]
+    slice_size: tuple[int, int] | None = None
     normalisation: tuple[Normalisation, ...]
     patch: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     filters: tuple[int, ...]
     labelled_per_batch: int = Field(ge=1)
     unlabelled_per_batch: int = Field(ge=0)
+    step_gib: float | None = None
     reasons: dict[str, str] = {}
     automatic: str = ""
 
@@ -103,13 +109,18 @@ class Plan(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Hash of all decisions."""
-        return _digest(self.model_dump(mode="json", exclude={"automatic"}))
+        """Hash of all decisions; one that is not taken leaves it as it was before the field existed."""
+        exclude = {"automatic", "step_gib"} if self.slice_size else {"automatic", "step_gib", "slice_size"}
+        values = self.model_dump(mode="json", exclude=exclude)
+        values["reasons"].pop("step_gib", None)
+        return _digest(values)
 
     @property
     def store_digest(self) -> str:
         """Hash of those decisions that the prepared store depends on."""
         fields = {"version", "spatial_dims", "channels", "class_names", "transpose", "spacing", "normalisation"}
+        if self.slice_size:
+            fields |= {"slice_size"}
         return _digest(self.model_dump(mode="json", include=fields))
 
     def save(self, path: Path) -> None:
@@ -138,11 +149,27 @@ def _grid_problems(plan: Plan) -> list[str]:
         problems.append(f"transpose: expected each of 0, 1, 2 once, came {list(plan.transpose)}")
     if not all(0 < mm < math.inf for mm in plan.spacing):
         problems.append(f"spacing: expected three positive numbers (mm), came {list(plan.spacing)}")
+    problems += _slice_problems(plan)
     if len(plan.normalisation) != len(plan.channels):
         problems.append(
             f"normalisation: expected {len(plan.channels)} (one per channel), came {len(plan.normalisation)}"
         )
     return problems
+
+
+def _slice_problems(plan: Plan) -> list[str]:
+    size = plan.slice_size
+    if size is None:
+        return []
+    if plan.spatial_dims != 2:
+        return [f"slice_size: expected null in a plan with spatial_dims 3, came {list(size)}: set one or the other"]
+    if min(size) < 2:
+        return [f"slice_size: expected two sides of at least 2 voxels, came {list(size)}"]
+    if plan.patch != size:
+        return [
+            f"slice_size: patches are whole slices then: set patch to {list(size)} as well, came {list(plan.patch)}"
+        ]
+    return []
 
 
 def _network_problems(plan: Plan) -> list[str]:

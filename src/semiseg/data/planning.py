@@ -19,6 +19,7 @@ PATCH_VOXELS = {2: 320**2, 3: 96**3}
 _BATCH = {2: 8, 3: 2}
 
 _FEW_SLICES = 16
+_HARDLY_ANY_SLICES = 8
 _THICK_SLICES = 5.0
 _CT_NAME = re.compile(r"(?<![a-z0-9])[a-z]{0,2}cta?(?![a-z])|computed tomography|hounsfield", re.IGNORECASE)
 
@@ -35,8 +36,9 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None) -> Plan:
 
     Args:
         fingerprint: of the dataset's images.
-        voxels: most voxels of a patch. The defaults (96 x 96 x 96, or 320 x 320 in 2D) let one training step of a
-            U-Net with 16 filters and a batch of 2 + 2 (2D: 8 + 8) patches stay below 6 GB.
+        voxels: most voxels of a patch. With the defaults (96 x 96 x 96, or 320 x 320 in 2D) and two classes, a
+            training step of the planned U-Net on its 2 + 2 (2D: 8 + 8) patches stays below 6 GiB in fp32, as
+            `engine.footprint` counts and `benchmarks/plan_memory.py` measures it.
     """
     cases = list(fingerprint.cases.values())
     grid = _grid(cases)
@@ -65,9 +67,8 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None) -> Plan:
             "spacing": spacing_reason,
             "normalisation": "; ".join(reason for _, reason in scales),
             "patch": _patch_reason(shape, spacing, network, grid, budget),
-            "strides": f"{len(network.strides)} stages: a side is halved while 4 voxels remain of it, and an axis "
-            "waits until its spacing is less than twice the finest",
-            "filters": "16, doubled at every stage",
+            "strides": _strides_reason(network),
+            "filters": f"{network.filters[0]}, doubled at every stage up to {network.filters[-1]}",
             "batch": f"{batch} labelled and {batch} unlabelled patches, the usual numbers in {grid.dims}D",
         },
     )
@@ -84,12 +85,13 @@ def _grid(cases: Sequence[CaseFingerprint]) -> _Grid:
     unrecorded = all(np.allclose(case.spacing, 1.0) for case in cases)
     if shape[thin] < 4:
         return _Grid(2, _last(thin), f"2D: the median scan has {shape[thin]:g} slice(s), fewer than 4")
-    if ratio >= _THICK_SLICES and shape[coarse] < _FEW_SLICES:
-        reason = (
-            f"2D: the median scan has {shape[coarse]:g} slices (fewer than {_FEW_SLICES}), {spacing[coarse]:.3g} mm "
-            f"apart, {ratio:.1f} times the spacing within a slice (at least {_THICK_SLICES:g})"
-        )
-        return _Grid(2, _last(coarse), reason)
+    for most, thick in ((_FEW_SLICES, _THICK_SLICES), (_HARDLY_ANY_SLICES, STRONGLY_ANISOTROPIC)):
+        if ratio >= thick and shape[coarse] < most:
+            reason = (
+                f"2D: the median scan has {shape[coarse]:g} slices (fewer than {most}), {spacing[coarse]:.3g} mm "
+                f"apart, {ratio:.1f} times the spacing within a slice (at least {thick:g})"
+            )
+            return _Grid(2, _last(coarse), reason)
     if unrecorded and shape[thin] < _FEW_SLICES and in_plane >= 8 * shape[thin]:
         reason = (
             f"2D: no scan records a spacing (1 mm everywhere), and the median scan has {shape[thin]:g} slices "
@@ -126,11 +128,12 @@ def _spacing(cases: Sequence[CaseFingerprint], grid: _Grid) -> tuple[tuple[float
         reason += "; slices are not resampled"
     elif target[2] > STRONGLY_ANISOTROPIC * finest:
         low = max(float(np.percentile(measured[:, 2], 10)), finest)
-        reason += (
-            f"; between slices the 10th percentile {low:.3g} mm instead of the median {target[2]:.3g} mm, because that "
-            f"is {target[2] / finest:.1f} times the spacing within a slice and detail would be lost"
-        )
-        target[2] = low
+        if low < 0.99 * target[2]:
+            reason += (
+                f"; between slices the 10th percentile {low:.3g} mm instead of the median {target[2]:.3g} mm, because "
+                f"that is {target[2] / finest:.1f} times the spacing within a slice and detail would be lost"
+            )
+            target[2] = low
     if np.allclose(measured, 1.0):
         reason += "; 1 mm everywhere may mean that none was recorded: distances in mm are then in voxels"
     first, second, third = (round(float(mm), 6) for mm in target)
@@ -156,6 +159,16 @@ def _patch_reason(shape: Sequence[int], spacing: Sequence[float], network: Topol
     covers = all(side >= 0.95 * whole for side, whole in zip(network.patch, shape, strict=False))
     why = "it covers the scan" if covers else f"as cubic in mm as {budget:,} voxels (memory) allow"
     return f"the median prepared scan is {median} voxels; {why}: {millimetres} mm, in multiples of the total stride"
+
+
+def _strides_reason(network: Topology) -> str:
+    axes = list(zip(*network.strides, strict=True))
+    halvings = " x ".join(str(sum(stride > 1 for stride in axis)) for axis in axes)
+    left = " x ".join(str(side // math.prod(axis)) for side, axis in zip(network.patch, axes, strict=True))
+    return (
+        f"{len(network.strides)} stages: sides are halved {halvings} times, down to {left} voxels, while at least 4 "
+        "remain; an axis waits until its spacing is less than twice the finest"
+    )
 
 
 def _normalisation(channel: str, found: Intensities) -> tuple[Normalisation, str]:

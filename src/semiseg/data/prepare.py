@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from semiseg.data.readers import read_header
 from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
 from semiseg.errors import InputError
 from semiseg.files import write_json
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -69,7 +72,10 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map, workers: int) -> Fing
     with suppress(OSError, ValueError):
         if json.loads(sources.read_text(encoding="utf-8")) == state:
             return Fingerprint.model_validate_json(target.read_text(encoding="utf-8"))
-    check(dataset.root, workers).raise_if_errors()
+    report = check(dataset.root, workers)
+    report.raise_if_errors()
+    for warning in report.warnings:
+        _log.warning("warning: %s", warning)
     found = fingerprint(dataset, run)
     with writing_to(output):
         sources.unlink(missing_ok=True)
@@ -101,10 +107,21 @@ def _choose(path: Path, given: Plan | None, found: Fingerprint) -> Plan:
                 for name in differing
             )
         )
+    if chosen.digest != automatic.digest or old is None or old.digest != chosen.digest or old.step_gib is None:
+        chosen = _with_estimate(chosen)
+    else:
+        chosen = old
     if chosen != old:
         with writing_to(path.parent):
             chosen.save(path)
     return chosen
+
+
+def _with_estimate(plan: Plan) -> Plan:
+    from semiseg.engine.footprint import estimate  # PyTorch takes seconds to import, and most calls need no estimate
+
+    gib, reason = estimate(plan)
+    return plan.model_copy(update={"step_gib": gib, "reasons": plan.reasons | {"step_gib": reason}})
 
 
 def _clean(folder: Path, dataset: Dataset) -> None:

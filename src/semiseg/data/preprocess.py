@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.foreground import foreground_box, foreground_threshold
+from semiseg.data.foreground import Box, foreground_box, foreground_threshold
 from semiseg.data.geometry import Geometry, crop, image_orders, orient, orientation, stored_shape
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.data.readers import Volume
-from semiseg.data.resample import resample
+from semiseg.data.resample import resample, zoom_nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -19,7 +19,7 @@ _SMALLEST_STD = 1e-8
 
 
 def preprocess(volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.float32) -> tuple[Array, Geometry]:
-    """Reorient, crop to the image's foreground, normalise and resample.
+    """Reorient, crop to the image's foreground, normalise and resample; with `plan.slice_size`, nothing is cropped.
 
     Args:
         volume: image `[C, X, Y, Z]` with its affine.
@@ -32,19 +32,36 @@ def preprocess(volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.fl
     axes, flips = orientation(volume.affine, plan.transpose)
     image = orient(volume.array, axes, flips)
     thresholds = [foreground_threshold(channel) for channel in image]
-    box = foreground_box(image, thresholds)
+    box = _whole(image) if plan.slice_size else foreground_box(image, thresholds)
     image = crop(image, box)
     first, second, third = (volume.spacing[axis] for axis in axes)
     spacing = (first, second, third)
-    stored = stored_shape(image.shape[1:], spacing, plan.spacing, plan.spatial_dims)
+    if plan.slice_size:
+        stored = (*plan.slice_size, image.shape[3])
+    else:
+        stored = stored_shape(image.shape[1:], spacing, plan.spacing, plan.spatial_dims)
     x, y, z = volume.array.shape[1:]
-    geometry = Geometry(shape=(x, y, z), axes=axes, flips=flips, start=box[0], stop=box[1], stored=stored)
+    geometry = Geometry(
+        shape=(x, y, z),
+        axes=axes,
+        flips=flips,
+        start=box[0],
+        stop=box[1],
+        stored=stored,
+        zoomed=plan.slice_size is not None,
+    )
     orders = image_orders(spacing, plan.spacing)
     result: Array = np.empty((len(image), *stored), dtype=dtype)
     for index, (channel, threshold) in enumerate(zip(image, thresholds, strict=True)):
-        values = resample(normalise(channel, plan.normalisation[index], threshold), stored, orders)
+        values = normalise(channel, plan.normalisation[index], threshold)
+        values = zoom_nearest(values, stored) if geometry.zoomed else resample(values, stored, orders)
         result[index] = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX, out=values)
     return result, geometry
+
+
+def _whole(image: Array) -> Box:
+    x, y, z = image.shape[1:]
+    return (0, 0, 0), (x, y, z)
 
 
 def normalise(channel: Array, how: Normalisation, threshold: float = -np.inf) -> Array:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from semiseg.engine.logging import Bar, JsonLines, Logger, Meter, Stopwatch, TensorBoard
+from semiseg.engine.memory import step_bytes
 from semiseg.engine.session import Session
 from semiseg.errors import InputError
 from semiseg.files import write_json
@@ -33,6 +34,8 @@ class Journal:
     def _open(self, show: bool) -> None:
         run, config, step = self._session.run, self._session.config, self._session.progress.step
         self._bar = Bar(config.method, config.steps, step, shown=show)
+        if show:
+            self._bar.note(f"a step takes about {step_bytes(self._session) / 2**30:.2g} GiB of memory")
         self._loggers = [JsonLines(run.log, step), TensorBoard(run.path / "tensorboard", step), self._bar]
 
     def __enter__(self) -> Journal:

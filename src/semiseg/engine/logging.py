@@ -120,6 +120,10 @@ class Bar:
         self._task = self._progress.add_task(title, total=steps, completed=start, terms="")
         self._progress.start()
 
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        self._progress.console.print(text, highlight=False)
+
     def advance(self) -> None:
         """One step further."""
         self._progress.advance(self._task)

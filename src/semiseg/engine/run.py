@@ -114,7 +114,7 @@ def start(run: Run, config: RunConfig, plan: Plan, split: Split, facts: dict[str
 def _check_same(run: Run, config: RunConfig, plan: Plan, split: Split) -> None:
     was, now = run.config().model_dump(mode="json"), config.model_dump(mode="json")
     changed = [f"{name}: was {was[name]!r}, now {now[name]!r}" for name in now if was[name] != now[name]]
-    if run.plan() != plan:
+    if run.plan().digest != plan.digest:
         changed.append("plan.json differs: the dataset was prepared anew")
     if run.split().digest != split.digest:
         changed.append("the split differs")

@@ -61,20 +61,29 @@ class Predictor:
         """Class indices of one scan (one file per channel, or one with all) on the scan's own grid `[X, Y, Z]`.
 
         Where the scan was resampled, probabilities are interpolated back, as long as they take less than
-        `MOST_PROBABILITIES`; otherwise labels are. `spacing` (mm) is for formats that record none.
+        `MOST_PROBABILITIES`; otherwise, and where slices were brought to a fixed size, labels are. `spacing` (mm) is
+        for formats that record none.
         """
         scan = read_image(paths, channels=len(self.plan.channels), spacing=spacing)
         image, geometry = preprocess(scan, self.plan)
-        resampled = geometry.stored != geometry.cropped
+        resampled = geometry.stored != geometry.cropped and not geometry.zoomed
         if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
             return restore(self._over_windows(sliding_windows, image), geometry)
         return restore_label(self._over_windows(sliding_labels, image), geometry)
 
+    def label_stored(self, image: Image) -> Label:
+        """Class indices `[X, Y, Z]` of a preprocessed image `[C, X, Y, Z]`, on its own grid."""
+        return self._over_windows(sliding_labels, image)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Steps between windows per axis, in voxels."""
+        return tuple(max(round(side * (1 - self.overlap)), 1) for side in self.patch)
+
     def _over_windows(self, slide: Callable[..., Tensor], image: Image) -> Image:
-        stride = tuple(max(round(side * (1 - self.overlap)), 1) for side in self.patch)
         scan = torch.from_numpy(image).to(self.device)
         with torch.inference_mode():
-            found = slide(self._forward, scan, self.patch, stride, batch=self.batch, weights="gaussian")
+            found = slide(self._forward, scan, self.patch, self.stride, batch=self.batch, weights="gaussian")
         array: Image = found.cpu().numpy()
         return array
 

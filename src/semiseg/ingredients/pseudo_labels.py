@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.class_sums import probabilities
 
 
 def hard_labels(logits: Tensor) -> Tensor:
@@ -18,4 +17,4 @@ def threshold_labels(logits: Tensor) -> Tensor:
     """`hard_labels`, but of two classes the foreground wins a tie (softmax of at least 1/2), as in BCP and CML."""
     if logits.shape[1] != 2:
         return hard_labels(logits)
-    return (torch.softmax(full_precision(logits.detach()), 1)[:, 1] >= 0.5).long()
+    return (probabilities(logits.detach())[:, 1] >= 0.5).long()

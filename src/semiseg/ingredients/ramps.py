@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 from typing import Literal, Protocol
 
+from pydantic import BaseModel, Field
+
 RampUnit = Literal["run", "epochs", "units150", "none"]
 RAMP_DOC = (
     "what the ramp-up of the unsupervised weight counts: `run`, shares of the whole training; `epochs`, with the lag "
     "of one epoch of xmed-lab/DHC; `units150`, whole blocks of 150 steps as in UA-MT and SSL4MIS; `none`, full weight "
     "at once"
 )
-LENGTH_DOC = (
-    "length of the ramp-up in its unit; null: the whole training (`run`: 1, `epochs`: up to the last one), or 200 "
-    "units of 150 steps"
-)
-
 
 UNIT = 150
 """Steps in a unit of `units150`."""
 
 
 class Counts(Protocol):
-    """What a ramp reads of the clock."""
+    """What ingredients read of the clock."""
 
     @property
     def step(self) -> int: ...
@@ -78,3 +75,19 @@ def ramp_up(clock: Counts, unit: RampUnit, length: float | None = None) -> float
             return sigmoid_ramp(clock.step // UNIT, 200.0 if length is None else length)
         case "none":
             return 1.0
+
+
+class RampOptions(BaseModel):
+    """How the weight of unsupervised terms rises; a method's options may include these."""
+
+    ramp: RampUnit = Field("run", description=RAMP_DOC)
+    ramp_length: float | None = Field(
+        None,
+        ge=0,
+        description="length of the ramp-up in its unit; null: the whole training (`run`: 1, `epochs`: up to the last "
+        "one), or 200 units of 150 steps",
+    )
+
+    def ramp_up(self, clock: Counts) -> float:
+        """Factor of the weight at `clock`, 0 to 1."""
+        return ramp_up(clock, self.ramp, self.ramp_length)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import shlex
+import textwrap
 from collections.abc import Iterable
 
 from semiseg.api import MethodInfo
 from semiseg.methods.base import Entry
 from semiseg.option_words import option_words
+from semiseg.papers import Row, Table, paper_of
 
 
 def describe(entry: Entry) -> MethodInfo:
-    """Name, paper, idea and options of a registered method."""
+    """Name, paper, idea, options and ablations of a registered method."""
     options = {
         name: option_words(field, entry.options.get(name, field.get_default(call_default_factory=True)))
         for name, field in entry.cls.Config.model_fields.items()
@@ -20,7 +23,8 @@ def describe(entry: Entry) -> MethodInfo:
     if entry.options:
         changed = ", ".join(f"{name}={value}" for name, value in entry.options.items())
         idea = f"Variant with {changed}.\n\n{idea}"
-    return MethodInfo(entry.name, entry.title, entry.paper, idea, options)
+    paper = paper_of(entry)
+    return MethodInfo(entry.name, entry.title, entry.paper, idea, options, paper.tables if paper else ())
 
 
 def overview(infos: Iterable[MethodInfo]) -> str:
@@ -36,4 +40,27 @@ def page(info: MethodInfo) -> str:
     lines = [f"{info.name}: {info.title} ({info.paper})", "", info.idea, "", "Options (--set options.NAME=VALUE):"]
     for name, (kind, default, text) in info.options.items():
         lines += [f"  {name} = {default!r}   [{kind}]", f"      {text}"]
+    if info.tables:
+        lines += ["", "Tables of the paper (with Dice in %), each row with the settings that replay it:"]
+        lines += [line for table in info.tables for line in _table(table, info.name)]
+        number = info.tables[0].number
+        command = f"semiseg methods {info.name} --table {shlex.quote(number)}"
+        lines += ["", f"The commands of a table, with the paper's network: {command}"]
     return "\n".join(lines)
+
+
+def _table(table: Table, method: str) -> list[str]:
+    where = ", ".join(map(str, table.setups))
+    lines = ["", f"  {table.title}: {table.varies} ({where})"]
+    for row in table.rows:
+        found = [table.figure(row, setup) for setup in table.setups]
+        dice = ", ".join("-" if figure is None else str(figure) for figure in found)
+        lines += [f"    {row.name}: {dice}" if any(found) else f"    {row.name}", f"        {arguments(row, method)}"]
+    return [*lines, *textwrap.wrap(table.note, 114, initial_indent="    ", subsequent_indent="    ")]
+
+
+def arguments(row: Row, method: str) -> str:
+    """What `row` adds to `semiseg train DATA --method METHOD`."""
+    other = [] if row.method == method else ["--method", row.method]
+    words = [*other, *(word for assignment in row.assignments() for word in ("--set", assignment))]
+    return shlex.join(words) if words else "the defaults"

@@ -73,6 +73,10 @@ class Network(nn.Module, ABC):
         """
         return super().__call__(*args, **kwargs)
 
+    def tapped(self, images: Tensor, taps: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits and the features called `taps` (at least one), as teachers answer too."""
+        return self(images, taps)
+
     @abstractmethod
     def forward(
         self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +18,17 @@ Upsampling = Literal["transposed", "linear", "nearest"]
 GROUPS = 16
 """Groups of group normalisation."""
 
+SLOPE = 0.01
+"""Of the leaky ReLU below zero."""
+
 Maker = Callable[..., nn.Module]
+
+
+class TwoDecoderOptions(BaseModel):
+    """How two decoders are made unlike; options of a method or of a network may include these."""
+
+    upsampling_a: Upsampling = Field("transposed", description="how the first decoder enlarges")
+    upsampling_b: Upsampling = Field("linear", description="how the second decoder does")
 
 
 class Conv3d(nn.Conv3d):
@@ -116,6 +127,25 @@ class NearestUpsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=self.factor, mode="nearest")
+
+
+def upsample(kind: Upsampling, inputs: int, channels: int, stride: Sequence[int]) -> nn.Module:
+    """Up-sampling of a U-Net: a transposed convolution, or one with kernel 1 *before* the interpolation."""
+    dims, sides = len(stride), tuple(stride)
+    if kind == "transposed":
+        return TRANSPOSED[dims](inputs, channels, sides, stride=sides)
+    resample = LinearUpsample(dims, stride) if kind == "linear" else NearestUpsample(stride)
+    return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
+
+
+def side_heads(widths: Sequence[int], classes: int, dims: int) -> nn.ModuleList:
+    """Heads of deep supervision: kernel 1, on all decoder stages but the last; `widths` are those of all stages."""
+    return nn.ModuleList(CONVOLUTION[dims](width, classes, 1) for width in widths[-2:0:-1])
+
+
+def leaky() -> nn.LeakyReLU:
+    """The activation of the U-Nets."""
+    return nn.LeakyReLU(SLOPE, inplace=True)
 
 
 def _factors(factor: Sequence[int] | None) -> float | list[float]:

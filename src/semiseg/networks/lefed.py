@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from semiseg.networks.base import Network, NetworkOptions, Recorder, Tap
-from semiseg.networks.blocks import CONVOLUTION, LinearUpsample, Upsampling, drop_channels
+from semiseg.networks.blocks import CONVOLUTION, LinearUpsample, TwoDecoderOptions, drop_channels
 from semiseg.networks.import_weights import import_official
 from semiseg.networks.unet import UNet
 from semiseg.networks.unet2d import UNet2D
@@ -35,15 +35,18 @@ class Decoded(NamedTuple):
     sides: list[Tensor]
 
 
-class LeFeDOptions(NetworkOptions):
+class GatedDecoderOptions(TwoDecoderOptions):
+    """Two decoders of which the second is gated by the first; a method's options may include these."""
+
+    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
+    encoder_dropout: float = Field(0.3, ge=0, lt=1, description="dropout of whole channels after the bottleneck")
+    decoder_dropout: float = Field(0.5, ge=0, lt=1, description="the same before the heads of both decoders")
+
+
+class LeFeDOptions(GatedDecoderOptions, NetworkOptions):
     """Options of the two-decoder form, beside those of the architecture that it is made of."""
 
-    upsampling_a: Upsampling = Field("transposed", description="up-sampling of decoder A")
-    upsampling_b: Upsampling = Field("linear", description="up-sampling of decoder B")
-    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
     side_heads: bool = Field(True, description="heads on decoder A's features, for deep supervision")
-    encoder_dropout: float = Field(0.3, ge=0, lt=1, description="of whole channels, after the bottleneck")
-    decoder_dropout: float = Field(0.5, ge=0, lt=1, description="of whole channels, before both heads")
 
 
 class LeFeDNet(Network):

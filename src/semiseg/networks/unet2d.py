@@ -13,17 +13,14 @@ from semiseg.errors import raise_all
 from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, stage_taps
 from semiseg.networks.blocks import (
     CONVOLUTION,
-    TRANSPOSED,
     ConvUnit,
-    LinearUpsample,
-    NearestUpsample,
     Upsampling,
     initialise,
+    leaky,
     normalisation,
+    side_heads,
+    upsample,
 )
-
-SLOPE = 0.01
-"""Of the leaky ReLU below zero."""
 
 
 class UNet2DOptions(NetworkOptions):
@@ -66,12 +63,11 @@ class UNet2D(Network):
             for (inputs, width), rate in zip(pairwise((channels, *filters)), rates, strict=True)
         )
         self.up = nn.ModuleList(
-            _upsample(options.upsampling, coarse, fine, spatial_dims) for coarse, fine in pairwise(filters[::-1])
+            upsample(options.upsampling, coarse, fine, (2,) * spatial_dims) for coarse, fine in pairwise(filters[::-1])
         )
         self.decoder = nn.ModuleList(_Block(2 * width, width, 0.0, spatial_dims) for width in filters[-2::-1])
-        conv = CONVOLUTION[spatial_dims]
-        self.head = conv(filters[0], classes, 3, padding=1)
-        self.heads = nn.ModuleList(conv(width, classes, 1) for width in filters[-2:0:-1] if options.deep_supervision)
+        self.head = CONVOLUTION[spatial_dims](filters[0], classes, 3, padding=1)
+        self.heads = side_heads(filters if options.deep_supervision else (), classes, spatial_dims)
         initialise(self, options.init)
 
     def forward(
@@ -102,7 +98,7 @@ class _Block(nn.Module):
             ConvUnit(
                 CONVOLUTION[dims](width, channels, 3, padding=1),
                 normalisation("batch", channels, dims, affine_instance=True),
-                nn.LeakyReLU(SLOPE, inplace=True),
+                leaky(),
             )
             for width in (inputs, channels)
         )
@@ -111,13 +107,6 @@ class _Block(nn.Module):
         first, second = self.units
         y: Tensor = second(F.dropout(first(x), self.p, active and self.p > 0))
         return y
-
-
-def _upsample(kind: Upsampling, inputs: int, channels: int, dims: int) -> nn.Module:
-    if kind == "transposed":
-        return TRANSPOSED[dims](inputs, channels, 2, stride=2)
-    resample = LinearUpsample(dims) if kind == "linear" else NearestUpsample()
-    return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
 
 
 def _rates(options: UNet2DOptions) -> tuple[float, ...]:

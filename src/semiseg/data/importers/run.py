@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def detect(chosen: Importer, source: Path, options: Any) -> tuple[Layout, Found]
     if not source.is_dir():
         hint = "extract the archive and name its folder" if source.suffix in _ARCHIVES else "check the path"
         raise InputError(f"{source}: expected the folder of {chosen.title}, found none: {hint}")
+    if _is_dataset(source):
+        raise InputError(
+            f"{source}: expected the files of {chosen.title} as they are passed around, found a dataset folder in "
+            f"nnU-Net's layout, which needs no import: semiseg check {source}"
+        )
     empty: list[Found] = []
     for layout in chosen.layouts:
         found = layout.find(source, options)
@@ -93,6 +99,13 @@ def detect(chosen: Importer, source: Path, options: Any) -> tuple[Layout, Found]
         f"{source}: expected the files of {chosen.title} ({expected}), found {_contents(source)}: name the folder in "
         f"which they lie; to get them: {chosen.where}"
     )
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether dataset.json is nnU-Net's: the Decathlon and AMOS bring a file of that name without `channel_names`."""
+    with suppress(OSError, ValueError):
+        return "channel_names" in json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    return False
 
 
 def _contents(folder: Path) -> str:
