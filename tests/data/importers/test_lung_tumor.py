@@ -41,6 +41,16 @@ def test_crops() -> None:
     assert shapes == {"all": (146, 40, 144), "in_plane": (146, 40, 160), "none": (150, 40, 160)}
 
 
+def test_a_tumour_that_resampling_loses_leaves_the_scan_whole() -> None:
+    image, label = abdomen(2)
+    label[:] = 0
+    label[1, 1, 1] = 1
+    found = lefed_scan(image, label, np.diag([0.4, 0.4, 0.4, 1.0]))
+    assert found.label is not None
+    assert not found.label.any()
+    assert found.image.shape == (1, 17, 16, 6)
+
+
 def test_lists_of_all_63(tmp_path: Path) -> None:
     chosen = importer("lung_tumor")
     cases = [f"lung_{number:03d}" for number in range(1, 64)]

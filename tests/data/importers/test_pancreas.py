@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 import semiseg
 from downloads import abdomen, pancreas_download, pancreas_h5, save_nifti
 from semiseg.data.importers.official import official_lists
 from semiseg.data.importers.pancreas import coranet_line, mcnet_line, turned
-from semiseg.data.importers.resampling import by_affine, by_simpleitk
+from semiseg.data.importers.resampling import by_affine, by_bspline
 from semiseg.data.readers import read_image, read_label
 from semiseg.errors import InputError
 
@@ -138,15 +139,34 @@ def test_turned_permutes_and_flips() -> None:
 
 def test_resampling_keeps_a_ramp() -> None:
     ramp = np.broadcast_to(np.arange(30.0)[:, None, None], (30, 8, 8)).astype(np.float32)
-    for resample in (by_simpleitk, by_affine):
+    for resample in (by_bspline, by_affine):
         found = resample(ramp, (1.6, 1.0, 1.0), label=False)
         assert found.shape == (48, 8, 8)
         np.testing.assert_allclose(found[5:40, 4, 4], np.arange(5, 40) / 1.6, atol=0.01)
         mask = resample(ramp > 10, (1.6, 1.0, 1.0), label=True)
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(np.unique(mask), [0, 1])
-    assert by_simpleitk(ramp, (0.99, 1, 1), label=False).shape[0] == 29
+    assert by_bspline(ramp, (0.99, 1, 1), label=False).shape[0] == 29
     assert by_affine(ramp, (0.99, 1, 1), label=False).shape[0] == 30
+
+
+@pytest.mark.parametrize("spacing", [(0.9, 0.78, 2.0), (1.6, 1.0, 2.5), (0.5, 3.0, 0.7)])
+def test_bsplines_are_those_of_simpleitk(spacing: tuple[float, float, float]) -> None:
+    image, label = abdomen(5, (31, 24, 13))
+    for values, interpolator in ((image.astype(np.float32), sitk.sitkBSpline), (label, sitk.sitkNearestNeighbor)):
+        source = sitk.GetImageFromArray(values.transpose(2, 1, 0))
+        source.SetSpacing(spacing)
+        resampler = sitk.ResampleImageFilter()
+        resampler.SetSize([int(side * mm) for side, mm in zip(values.shape, spacing, strict=True)])
+        resampler.SetOutputSpacing((1.0, 1.0, 1.0))
+        resampler.SetInterpolator(interpolator)
+        wanted = sitk.GetArrayFromImage(resampler.Execute(source)).transpose(2, 1, 0)
+        found = by_bspline(values, spacing, label=interpolator == sitk.sitkNearestNeighbor)
+        assert found.dtype == wanted.dtype
+        np.testing.assert_allclose(found, wanted, atol=0.02)
+        keep = (slice(2, 9), slice(0, 5), slice(3, None))
+        part = by_bspline(values, spacing, label=interpolator == sitk.sitkNearestNeighbor, keep=keep)
+        np.testing.assert_array_equal(part, found[keep])
 
 
 def test_wrong_files(tmp_path: Path) -> None:

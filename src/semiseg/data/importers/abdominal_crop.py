@@ -16,7 +16,12 @@ SIDE = 96
 
 
 def mcnet_box(mask: Array, axes: Sequence[int] = (0, 1)) -> Spans:
-    """The box of the MC-Net line: at least 96 voxels and a margin of 25 along `axes`, everything along the others."""
+    """The box of the MC-Net line: at least 96 voxels and a margin of 25 along `axes`, everything along the others.
+
+    An object that resampling has lost leaves the scan whole.
+    """
+    if not axes or not mask.any():
+        return tuple(slice(0, length) for length in mask.shape)
     box = padded_box(mask, [SIDE] * 3, [(MARGIN, MARGIN)] * 3)
     return tuple(box[axis] if axis in axes else slice(0, length) for axis, length in enumerate(mask.shape))
 

@@ -16,7 +16,7 @@ from semiseg.data.importers.base import Description, Found, Importer, Item, Layo
 from semiseg.data.importers.matching import files_like, pairs
 from semiseg.data.importers.official import Lists, budgets, shuffled
 from semiseg.data.importers.reading import read_volume
-from semiseg.data.importers.resampling import by_simpleitk
+from semiseg.data.importers.resampling import by_bspline
 from semiseg.data.splits import Split
 from semiseg.errors import InputError
 
@@ -48,11 +48,11 @@ def lefed_scan(image: Array, label: Array, affine: Array, crop: str = "all") -> 
         crop: see `LungOptions`.
     """
     spacing = spacing_of(affine)
-    scaled = window(by_simpleitk(image, spacing, label=False), *WINDOW)
-    mask = by_simpleitk(label > 0, spacing, label=True) > 0
+    mask = by_bspline(label > 0, spacing, label=True) > 0
     spans = mcnet_box(mask, axes={"all": (0, 1, 2), "in_plane": (0, 1), "none": ()}[crop])
+    scaled = window(by_bspline(image, spacing, label=False, keep=spans), *WINDOW)
     moved = crop_affine(scale_affine(affine, [1 / mm for mm in spacing]), spans)
-    return Scan(zscore(scaled[spans])[None], mask[spans], moved)
+    return Scan(zscore(scaled)[None], mask[spans], moved)
 
 
 def _convert(item: Item, options: LungOptions) -> Scan:
@@ -97,6 +97,6 @@ IMPORTER = register(
         describe=_describe,
         splits=_splits,
         options=LungOptions,
-        memory=6 << 30,
+        memory=4 << 30,
     )
 )

@@ -17,7 +17,7 @@ from semiseg.data.importers.base import Description, Found, Importer, Item, Layo
 from semiseg.data.importers.matching import files_like, pairs
 from semiseg.data.importers.official import Lists, budgets, official_lists
 from semiseg.data.importers.reading import read_h5, read_volume
-from semiseg.data.importers.resampling import by_affine, by_simpleitk
+from semiseg.data.importers.resampling import by_affine, by_bspline
 from semiseg.data.splits import Split
 from semiseg.errors import InputError
 
@@ -60,11 +60,11 @@ def mcnet_line(image: Array, label: Array, affine: Array, *, crop: bool = True) 
         crop: around the label.
     """
     spacing = spacing_of(affine)
-    scaled = window(by_simpleitk(image, spacing, label=False), *WINDOW)
-    mask = by_simpleitk(label > 0, spacing, label=True) > 0
+    mask = by_bspline(label > 0, spacing, label=True) > 0
     spans = mcnet_box(mask) if crop else mcnet_box(mask, axes=())
+    scaled = window(by_bspline(image, spacing, label=False, keep=spans), *WINDOW)
     moved = crop_affine(scale_affine(affine, [1 / mm for mm in spacing]), spans)
-    return Scan(zscore(scaled[spans])[None], mask[spans], moved)
+    return Scan(zscore(scaled)[None], mask[spans], moved)
 
 
 def coranet_line(image: Array, label: Array, affine: Array, zoom: Sequence[float], *, crop: bool = True) -> Scan:
@@ -81,7 +81,7 @@ def coranet_line(image: Array, label: Array, affine: Array, zoom: Sequence[float
     low, high = float(clipped.min()), float(clipped.max())
     scaled = (clipped - low) / ((high - low) or 1.0)
     mask = by_affine(label > 0, zoom, label=True) > 0
-    spans = coranet_box(mask) if crop else mcnet_box(mask, axes=())
+    spans = coranet_box(mask) if crop and mask.any() else mcnet_box(mask, axes=())
     moved = crop_affine(scale_affine(affine, [1 / mm for mm in zoom]), spans)
     return Scan(pad_to(scaled[spans])[None], pad_to(mask[spans]), moved)
 
@@ -195,6 +195,6 @@ IMPORTER = register(
         describe=_describe,
         splits=_splits,
         options=PancreasOptions,
-        memory=4 << 30,
+        memory=2 << 30,
     )
 )
