@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semiseg.api import check, demo, evaluate, list_methods, predict, prepare, train
+    from semiseg.api import check, demo, evaluate, list_methods, list_presets, predict, prepare, train
     from semiseg.config import RunConfig
     from semiseg.errors import InputError
 
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("check", "demo", "evaluate", "list_methods", "predict", "prepare", "train"), "semiseg.api"),
+    **dict.fromkeys(("check", "demo", "evaluate", "list_methods", "list_presets", "predict", "prepare", "train"), "semiseg.api"),
     "RunConfig": "semiseg.config",
     "InputError": "semiseg.errors",
 }
@@ -29,6 +29,7 @@ __all__ = [
     "demo",
     "evaluate",
     "list_methods",
+    "list_presets",
     "predict",
     "prepare",
     "train",

@@ -85,8 +85,9 @@ def _contents(sources: dict[str, Source]) -> dict[str, str]:
 
 
 def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> None:
-    image, geometry = preprocess(read_image(task.case.images), task.plan, np.float16)
-    label = label_to_stored(read_label(task.case.label).array, geometry) if task.case.label else None
+    truth = read_label(task.case.label).array if task.case.label else None
+    image, geometry = preprocess(read_image(task.case.images), task.plan, np.float16, truth)
+    label = None if truth is None else label_to_stored(truth, geometry)
     with writing_to(task.folder):
         files.meta.unlink(missing_ok=True)  # first: with it gone, no mixture of old and new files looks whole
         meta = CaseMeta(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from semiseg.data.crop import LabelCrop
 from semiseg.errors import InputError
 from semiseg.files import write_text
 from semiseg.validation import parse, read_mapping
@@ -50,6 +51,10 @@ class Normalisation(BaseModel):
         return self
 
 
+_LATER: dict[str, Any] = {"resampled": True, "crop": "foreground"}
+"""Fields that plans did not always have; at these values a plan counts as before they came."""
+
+
 class Plan(BaseModel):
     """Every decision about a dataset; edit the file and prepare again.
 
@@ -57,6 +62,8 @@ class Plan(BaseModel):
         transpose: canonical axis (0 towards right, 1 anterior, 2 superior) that is stored axis 0, 1, 2. Slices are
             along the last stored axis.
         spacing: mm between stored voxels, per stored axis. Slices of a 2D plan are never resampled.
+        resampled: whether scans are resampled to `spacing`; otherwise each keeps its own grid.
+        crop: part of a scan that is kept: its `foreground`, all of it (`none`), or a box around the label.
         normalisation: one per channel.
         patch: `spatial_dims` sides in stored voxels, multiples of the product of the strides.
         strides: per U-Net stage and axis; the first stage has stride 1.
@@ -75,6 +82,8 @@ class Plan(BaseModel):
     spatial_dims: Literal[2, 3]
     transpose: tuple[int, int, int]
     spacing: tuple[float, float, float]
+    resampled: bool = True
+    crop: Literal["foreground", "none"] | LabelCrop = "foreground"
     normalisation: tuple[Normalisation, ...]
     patch: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
@@ -104,13 +113,13 @@ class Plan(BaseModel):
     @property
     def digest(self) -> str:
         """Hash of all decisions."""
-        return _digest(self.model_dump(mode="json", exclude={"automatic"}))
+        return _digest(_as_ever(self.model_dump(mode="json", exclude={"automatic"})))
 
     @property
     def store_digest(self) -> str:
         """Hash of those decisions that the prepared store depends on."""
         fields = {"version", "spatial_dims", "channels", "class_names", "transpose", "spacing", "normalisation"}
-        return _digest(self.model_dump(mode="json", include=fields))
+        return _digest(_as_ever(self.model_dump(mode="json", include=fields | _LATER.keys())))
 
     def save(self, path: Path) -> None:
         """Write the plan to `path` atomically, short lists on one line."""
@@ -162,6 +171,10 @@ def _network_problems(plan: Plan) -> list[str]:
             f"filters: expected {len(plan.strides)} positive numbers (one per stage), came {list(plan.filters)}"
         )
     return problems
+
+
+def _as_ever(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
 
 def _on_one_line(items: re.Match[str]) -> str:

@@ -14,6 +14,7 @@ from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.geometry import STRONGLY_ANISOTROPIC, stored_shape
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.data.topology import Topology, topology
+from semiseg.data.wishes import PlanWishes
 
 PATCH_VOXELS = {2: 320**2, 3: 96**3}
 _BATCH = {2: 8, 3: 2}
@@ -30,16 +31,17 @@ class _Grid:
     reason: str
 
 
-def make_plan(fingerprint: Fingerprint, voxels: int | None = None) -> Plan:
+def make_plan(fingerprint: Fingerprint, voxels: int | None = None, wishes: PlanWishes = PlanWishes()) -> Plan:
     """Decide everything about a dataset from its fingerprint.
 
     Args:
         fingerprint: of the dataset's images.
         voxels: most voxels of a patch. The defaults (96 x 96 x 96, or 320 x 320 in 2D) let one training step of a
             U-Net with 16 filters and a batch of 2 + 2 (2D: 8 + 8) patches stay below 6 GB.
+        wishes: decisions that are taken as they are asked for; the others follow from them.
     """
     cases = list(fingerprint.cases.values())
-    grid = _grid(cases)
+    grid = _wished(_grid(cases), wishes)
     spacing, spacing_reason = _spacing(cases, grid)
     shape = _median_stored(cases, grid, spacing)
     budget = voxels or PATCH_VOXELS[grid.dims]
@@ -71,6 +73,7 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None) -> Plan:
             "batch": f"{batch} labelled and {batch} unlabelled patches, the usual numbers in {grid.dims}D",
         },
     )
+    plan = wishes.follow(plan)
     return plan.model_copy(update={"automatic": plan.digest})
 
 
@@ -103,6 +106,10 @@ def _grid(cases: Sequence[CaseFingerprint]) -> _Grid:
         return _Grid(3, _last(coarse), reason)
     sides = " x ".join(f"{side:g}" for side in shape)
     return _Grid(3, (0, 1, 2), f"3D: the median scan has {sides} voxels, and no axis is more than 3 times coarser")
+
+
+def _wished(grid: _Grid, wishes: PlanWishes) -> _Grid:
+    return _Grid(wishes.spatial_dims or grid.dims, wishes.transpose or grid.transpose, grid.reason)
 
 
 def _last(axis: int) -> tuple[int, int, int]:

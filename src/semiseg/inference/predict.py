@@ -7,22 +7,26 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from semiseg.config import WindowConfig
+from semiseg.data.crop import LabelCrop
 from semiseg.data.dataset import open_dataset
 from semiseg.data.geometry import restore, restore_label
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
-from semiseg.data.readers import read_image, write_label
+from semiseg.data.readers import read_image, read_label, write_label
 from semiseg.engine import checkpoint
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.resolve import network_builder, patch_of
-from semiseg.engine.run import Run
+from semiseg.engine.run import INFERENCE, Run
 from semiseg.errors import InputError
+from semiseg.files import write_json
 from semiseg.inference.components import largest_component
 from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.methods.base import Method, Task, entry
@@ -42,7 +46,7 @@ class Predictor:
     """A trained method, ready to label scans.
 
     Attributes:
-        overlap: share of the patch that neighbouring windows have in common.
+        window: stride and weights of the windows.
         batch: windows per call of the network.
     """
 
@@ -51,26 +55,35 @@ class Predictor:
     patch: tuple[int, ...]
     device: torch.device
     precision: str
-    overlap: float = 0.5
+    window: WindowConfig = WindowConfig()
     batch: int = 4
 
-    def label(self, paths: Sequence[Path]) -> Label:
+    def label(self, paths: Sequence[Path], truth: Path | None = None) -> Label:
         """Class indices of one scan (one file per channel) on the scan's own grid `[X, Y, Z]`.
+
+        A plan that crops around the label takes it from `truth`, and keeps a scan without it whole.
 
         Where the scan was resampled, probabilities are interpolated back, as long as they take less than
         `MOST_PROBABILITIES`; otherwise labels are.
         """
-        image, geometry = preprocess(read_image(paths), self.plan)
+        label = read_label(truth).array if truth is not None and isinstance(self.plan.crop, LabelCrop) else None
+        image, geometry = preprocess(read_image(paths), self.plan, label=label)
         resampled = geometry.stored != geometry.cropped
         if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
             return restore(self._over_windows(sliding_windows, image), geometry)
         return restore_label(self._over_windows(sliding_labels, image), geometry)
 
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Voxels between windows, per axis."""
+        if self.window.stride is not None:
+            return self.window.stride
+        return tuple(max(round(side * (1 - self.window.overlap)), 1) for side in self.patch)
+
     def _over_windows(self, slide: Callable[..., Tensor], image: Image) -> Image:
-        stride = tuple(max(round(side * (1 - self.overlap)), 1) for side in self.patch)
         scan = torch.from_numpy(image).to(self.device)
         with torch.inference_mode():
-            found = slide(self._forward, scan, self.patch, stride, batch=self.batch, weights="gaussian")
+            found = slide(self._forward, scan, self.patch, self.stride, batch=self.batch, weights=self.window.weights)
         array: Image = found.cpu().numpy()
         return array
 
@@ -79,8 +92,8 @@ class Predictor:
             return self.method.predict(windows).float()
 
 
-def load_predictor(run: Run, *, accelerator: Accelerator = "auto", overlap: float = 0.5) -> Predictor:
-    """The method of a finished run with its selected weights, in eval mode.
+def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: WindowConfig | None = None) -> Predictor:
+    """The method of a finished run with its selected weights, in eval mode; `window` goes before that of the run.
 
     Raises:
         InputError: no run folder, training has not ended, or the weights are damaged.
@@ -103,7 +116,7 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", overlap: floa
         patch = patch_of(config, plan, build())
     precision = resolve_precision(config.precision, accelerator)
     set_memory_format(method, memory_format(device, plan.spatial_dims))
-    return Predictor(method.to(device).eval(), plan, patch, device, precision, overlap)
+    return Predictor(method.to(device).eval(), plan, patch, device, precision, window or config.window)
 
 
 def predict_scans(
@@ -112,12 +125,25 @@ def predict_scans(
     output: Path,
     *,
     largest: bool = False,
+    truths: Mapping[str, Path] = MappingProxyType({}),
     done: Callable[[str], None] = lambda case: None,
 ) -> dict[str, Path]:
-    """Label every scan and write `output/CASE.nii.gz`; returns the written file of each case."""
+    """Label every scan and write `output/CASE.nii.gz`; returns the written file of each case.
+
+    `output/inference.json` says how. `truths` are label files by case, for plans that crop around them.
+    """
     written = {}
+    write_json(
+        output / INFERENCE,
+        {
+            "patch": predictor.patch,
+            "stride": predictor.stride,
+            "weights": predictor.window.weights,
+            "largest_component": largest,
+        },
+    )
     for case, paths in scans.items():
-        label = predictor.label(paths)
+        label = predictor.label(paths, truths.get(case))
         if largest:
             label = largest_component(label)
         written[case] = output / f"{case}.nii.gz"
@@ -149,8 +175,8 @@ def find_scans(source: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     return {case: tuple(paths) for case, paths in scans.items()}
 
 
-def test_scans(run: Run) -> dict[str, tuple[Path, ...]]:
-    """Scans of the run's test cases.
+def test_scans(run: Run) -> tuple[dict[str, tuple[Path, ...]], dict[str, Path]]:
+    """Scans of the run's test cases, and their label files where the run's plan crops around labels, else none.
 
     Raises:
         InputError: the run's split has no test cases.
@@ -161,4 +187,7 @@ def test_scans(run: Run) -> dict[str, tuple[Path, ...]]:
             f"{run.path}: its split has no test cases: name the scans, as in semiseg predict {run.path} SCANS -o OUT"
         )
     dataset = open_dataset(run.config().data)
-    return {case: dataset.cases[case].images for case in cases}
+    scans = {case: dataset.cases[case].images for case in cases}
+    if not isinstance(run.plan().crop, LabelCrop):
+        return scans, {}
+    return scans, {case: label for case in cases if (label := dataset.cases[case].label) is not None}
