@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("check", "demo", "evaluate", "list_methods", "list_presets", "predict", "prepare", "train"), "semiseg.api"),
+    **dict.fromkeys(
+        ("check", "demo", "evaluate", "list_methods", "list_presets", "predict", "prepare", "train"), "semiseg.api"
+    ),
     "RunConfig": "semiseg.config",
     "InputError": "semiseg.errors",
 }

@@ -190,8 +190,9 @@ class RunConfig(_Settings):
 def _only_on_paper(config: RunConfig) -> Iterator[tuple[str, bool]]:
     """What uses labels of test cases, and whether the configuration does."""
     yield "select_on: test chooses weights by test labels: that takes protocol: paper", config.select_on == "test"
-    yield "plan.crop around the label uses test labels: that takes protocol: paper", isinstance(
-        config.plan.crop, LabelCrop
+    yield (
+        "plan.crop around the label uses test labels: that takes protocol: paper",
+        isinstance(config.plan.crop, LabelCrop),
     )
 
 

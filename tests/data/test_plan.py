@@ -124,6 +124,27 @@ def test_plan_file_round_trip_and_edits(tmp_path):
     assert Plan.load(path).store_digest != plan.store_digest
 
 
+def test_slice_size_goes_with_whole_slices_as_patches(tmp_path):
+    path = tmp_path / "plan.json"
+    plan = plan_of((256, 216, 10), (1.4, 1.4, 10))
+    plan.save(path)
+    values = json.loads(path.read_text())
+    assert values["slice_size"] is None
+    path.write_text(json.dumps(values | {"slice_size": [256, 256]}))
+    with pytest.raises(
+        InputError, match=r"patches are whole slices then: set patch to \[256, 256\] as well, came \[256, 224\]"
+    ):
+        Plan.load(path)
+    path.write_text(json.dumps(values | {"slice_size": [1, 256]}))
+    with pytest.raises(InputError, match="at least 2 voxels"):
+        Plan.load(path)
+    path.write_text(json.dumps(values | {"slice_size": [256, 256], "patch": [256, 256]}))
+    edited = Plan.load(path)
+    assert edited.edited
+    assert edited.store_digest != plan.store_digest
+    assert edited.slice_size == edited.patch == (256, 256)
+
+
 def test_lists_of_numbers_stay_on_one_line(tmp_path):
     plan_of((64, 64, 64), (1, 1, 1)).save(tmp_path / "plan.json")
     assert '"patch": [64, 64, 64],' in (tmp_path / "plan.json").read_text()
@@ -145,6 +166,7 @@ def test_lists_of_numbers_stay_on_one_line(tmp_path):
         ({"filters": [16]}, "filters: expected 5 positive numbers (one per stage), came [16]"),
         ({"labelled_per_batch": 0}, "labelled_per_batch"),
         ({"spatial_dims": 4}, "spatial_dims"),
+        ({"slice_size": [64, 64]}, "slice_size: expected null in a plan with spatial_dims 3, came [64, 64]"),
     ],
 )
 def test_bad_edits_are_explained(tmp_path, edit, expected):

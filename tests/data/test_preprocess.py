@@ -120,3 +120,25 @@ def test_channels_have_their_own_normalisation_and_one_box():
     assert result.shape[0] == 2
     assert (result[1].min(), result[1].max()) == (0, 1)
     assert abs(result[0]).max() > 2
+
+
+def test_whole_slices_of_a_fixed_size():
+    """Nothing is cropped, the range is that of the whole volume, and every voxel is one of the scan's."""
+    image, label = scan((30, 28, 6))
+    plan = plan_of(
+        spatial_dims=2,
+        slice_size=(32, 48),
+        patch=(32, 48),
+        strides=((1, 1), (2, 2)),
+        normalisation=(Normalisation(scheme="minmax"),),
+    )
+    affine = np.diag([1.5, 1.5, 8.0, 1.0])
+    stored, geometry = preprocess(Volume(image[None], affine), plan)
+    assert stored.shape == (1, 32, 48, 6)
+    assert geometry.cropped == geometry.shape == (30, 28, 6)
+    assert (stored.min(), stored.max()) == (0, 1)
+    scaled = (image - image.min()) / (image.max() - image.min())
+    assert np.isin(stored, scaled.astype(np.float32)).all()
+    for z in range(6):
+        assert stored[0, 0, 0, z] == scaled[0, 0, z]
+    np.testing.assert_array_equal(restore_label(label_to_stored(label, geometry), geometry), label)

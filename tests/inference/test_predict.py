@@ -111,3 +111,21 @@ def test_a_real_scan_keeps_its_shape_and_affine(real_data: Path, tmp_path: Path)
     assert found.shape == scan.shape
     np.testing.assert_array_equal(found.affine, scan.affine)
     assert found.header.get_zooms() == pytest.approx(scan.header.get_zooms())
+
+
+def test_slices_of_a_fixed_size(tmp_path: Path) -> None:
+    """Trained on whole slices of one size, predicted and scored on the grid of each scan."""
+    data = tiny_dataset(tmp_path / "data", cases=4, labelled=4, shape=(30, 27, 5), affine=np.diag([1.0, 1.0, 8.0, 1.0]))
+    plan = semiseg.prepare(data, tmp_path / "prepared", workers=1).plan
+    assert plan.spatial_dims == 2
+    edited = plan.model_copy(update={"slice_size": (32, 32), "patch": (32, 32)})
+    edited.save(tmp_path / "edited.json")
+    store = semiseg.prepare(data, tmp_path / "prepared", workers=1, plan=tmp_path / "edited.json")
+    assert {store.image(case).shape for case in store.cases} == {(1, 32, 32, 5)}
+    run = _trained(data, tmp_path / "run", labelled=3, test=1, steps=200, optimiser={"lr": 0.02})
+    written = semiseg.predict(run)
+    for case, path in written.items():
+        found, scan = nib.load(path), nib.load(data / "imagesTr" / f"{case}_0000.nii.gz")
+        assert found.shape == scan.shape == (30, 27, 5)
+        np.testing.assert_array_equal(found.affine, scan.affine)
+    assert semiseg.evaluate(run).mean("dice") > 0.7

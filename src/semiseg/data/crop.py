@@ -47,7 +47,9 @@ def label_box(label: Array, how: LabelCrop) -> Box:
     return widened(lowest, highest, draws, label.shape, how)
 
 
-def widened(lowest: list[int], highest: list[int], draws: list[tuple[int, ...]], shape: tuple[int, ...], how: LabelCrop) -> Box:
+def widened(
+    lowest: list[int], highest: list[int], draws: list[tuple[int, ...]], shape: tuple[int, ...], how: LabelCrop
+) -> Box:
     """The box from `lowest` to `highest` voxel (inclusive) with drawn margins `(before, after)` per axis."""
     start, stop = [0, 0, 0], list(shape)
     for axis in how.axes:

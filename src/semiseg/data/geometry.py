@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from semiseg.data.foreground import Box
-from semiseg.data.resample import classes_by_vote, nearest, resample, resample_label
+from semiseg.data.resample import classes_by_vote, nearest, resample, resample_label, zoom_nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Triple = tuple[int, int, int]
@@ -31,6 +31,7 @@ class Geometry(BaseModel):
         flips: whether that axis was reversed.
         start, stop: the kept box, in voxels of the scan along stored axes.
         stored: voxels of the stored grid.
+        zoomed: whether slices were brought to a fixed size (`zoom_nearest`) instead of to a spacing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +42,7 @@ class Geometry(BaseModel):
     start: Triple
     stop: Triple
     stored: Triple
+    zoomed: bool = False
 
     @property
     def cropped(self) -> Triple:
@@ -101,12 +103,13 @@ def image_orders(spacing: Sequence[float], target: Sequence[float]) -> Triple:
 def label_to_stored(label: Array, geometry: Geometry) -> Array:
     """`label` `[X, Y, Z]` of the scan on the stored grid, dtype kept."""
     kept = crop(orient(label, geometry.axes, geometry.flips), (geometry.start, geometry.stop))
-    return np.ascontiguousarray(resample_label(kept, geometry.stored))
+    resized = (zoom_nearest if geometry.zoomed else resample_label)(kept, geometry.stored)
+    return np.ascontiguousarray(resized)
 
 
 def restore_label(label: Array, geometry: Geometry) -> Array:
     """`label` `[X, Y, Z]` of the stored grid on the scan's grid by its nearest voxels; 0 outside of the kept box."""
-    return _uncrop(nearest(label, geometry.cropped), geometry)
+    return _uncrop((zoom_nearest if geometry.zoomed else nearest)(label, geometry.cropped), geometry)
 
 
 def restore(probabilities: Array, geometry: Geometry) -> Array:

@@ -51,7 +51,7 @@ class Normalisation(BaseModel):
         return self
 
 
-_LATER: dict[str, Any] = {"resampled": True, "crop": "foreground"}
+_LATER: dict[str, Any] = {"resampled": True, "crop": "foreground", "slice_size": None}
 """Fields that plans did not always have; at these values a plan counts as before they came."""
 
 
@@ -64,6 +64,8 @@ class Plan(BaseModel):
         spacing: mm between stored voxels, per stored axis. Slices of a 2D plan are never resampled.
         resampled: whether scans are resampled to `spacing`; otherwise each keeps its own grid.
         crop: part of a scan that is kept: its `foreground`, all of it (`none`), or a box around the label.
+        slice_size: 2D plans: sides that every slice is brought to, whole and by nearest voxels, whatever its spacing;
+            `patch` is the same then. None: slices are cropped to the foreground and brought to `spacing`.
         normalisation: one per channel.
         patch: `spatial_dims` sides in stored voxels, multiples of the product of the strides.
         strides: per U-Net stage and axis; the first stage has stride 1.
@@ -84,6 +86,7 @@ class Plan(BaseModel):
     spacing: tuple[float, float, float]
     resampled: bool = True
     crop: Literal["foreground", "none"] | LabelCrop = "foreground"
+    slice_size: tuple[int, int] | None = None
     normalisation: tuple[Normalisation, ...]
     patch: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
@@ -112,7 +115,7 @@ class Plan(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Hash of all decisions."""
+        """Hash of all decisions; one that is not taken leaves it as it was before the field existed."""
         return _digest(_as_ever(self.model_dump(mode="json", exclude={"automatic"})))
 
     @property
@@ -147,11 +150,27 @@ def _grid_problems(plan: Plan) -> list[str]:
         problems.append(f"transpose: expected each of 0, 1, 2 once, came {list(plan.transpose)}")
     if not all(0 < mm < math.inf for mm in plan.spacing):
         problems.append(f"spacing: expected three positive numbers (mm), came {list(plan.spacing)}")
+    problems += _slice_problems(plan)
     if len(plan.normalisation) != len(plan.channels):
         problems.append(
             f"normalisation: expected {len(plan.channels)} (one per channel), came {len(plan.normalisation)}"
         )
     return problems
+
+
+def _slice_problems(plan: Plan) -> list[str]:
+    size = plan.slice_size
+    if size is None:
+        return []
+    if plan.spatial_dims != 2:
+        return [f"slice_size: expected null in a plan with spatial_dims 3, came {list(size)}: set one or the other"]
+    if min(size) < 2:
+        return [f"slice_size: expected two sides of at least 2 voxels, came {list(size)}"]
+    if plan.patch != size:
+        return [
+            f"slice_size: patches are whole slices then: set patch to {list(size)} as well, came {list(plan.patch)}"
+        ]
+    return []
 
 
 def _network_problems(plan: Plan) -> list[str]:

@@ -44,7 +44,9 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None, wishes: PlanW
     grid = _wished(_grid(cases), wishes)
     spacing, spacing_reason = _spacing(cases, grid)
     shape = _median_stored(cases, grid, spacing)
-    budget = voxels or PATCH_VOXELS[grid.dims]
+    if wishes.slice_size:
+        shape = [*wishes.slice_size, shape[2]]
+    budget = voxels or (math.prod(wishes.slice_size) if wishes.slice_size else PATCH_VOXELS[grid.dims])
     network = topology(shape[: grid.dims], spacing[: grid.dims], budget)
     scales = [_normalisation(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
     batch = _BATCH[grid.dims]

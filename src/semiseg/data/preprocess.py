@@ -12,7 +12,7 @@ from semiseg.data.foreground import Box, foreground_box, foreground_threshold
 from semiseg.data.geometry import Geometry, crop, image_orders, orient, orientation, stored_shape
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.data.readers import Volume
-from semiseg.data.resample import resample
+from semiseg.data.resample import resample, zoom_nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -24,6 +24,8 @@ def preprocess(
     volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.float32, label: Array | None = None
 ) -> tuple[Array, Geometry]:
     """Reorient, crop to the image's foreground (or as the plan says), normalise and resample.
+
+    With `plan.slice_size`, nothing is cropped, and every slice is brought to that size.
 
     Args:
         volume: image `[C, X, Y, Z]` with its affine.
@@ -42,22 +44,34 @@ def preprocess(
     first, second, third = (volume.spacing[axis] for axis in axes)
     spacing = (first, second, third)
     target = plan.spacing if plan.resampled else spacing
-    stored = stored_shape(image.shape[1:], spacing, target, plan.spatial_dims)
+    if plan.slice_size:
+        stored = (*plan.slice_size, image.shape[3])
+    else:
+        stored = stored_shape(image.shape[1:], spacing, target, plan.spatial_dims)
     x, y, z = volume.array.shape[1:]
-    geometry = Geometry(shape=(x, y, z), axes=axes, flips=flips, start=box[0], stop=box[1], stored=stored)
+    geometry = Geometry(
+        shape=(x, y, z),
+        axes=axes,
+        flips=flips,
+        start=box[0],
+        stop=box[1],
+        stored=stored,
+        zoomed=plan.slice_size is not None,
+    )
     orders = image_orders(spacing, target)
     result: Array = np.empty((len(image), *stored), dtype=dtype)
     for index, (channel, threshold) in enumerate(zip(image, thresholds, strict=True)):
-        values = resample(normalise(channel, plan.normalisation[index], threshold), stored, orders)
+        values = normalise(channel, plan.normalisation[index], threshold)
+        values = zoom_nearest(values, stored) if geometry.zoomed else resample(values, stored, orders)
         result[index] = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX, out=values)
     return result, geometry
 
 
 def _box(image: Array, thresholds: Sequence[float], plan: Plan, label: Array | None) -> Box:
     """The part of `image` `[C, *S]` along stored axes that the plan keeps."""
-    if plan.crop == "foreground":
+    if plan.crop == "foreground" and not plan.slice_size:
         return foreground_box(image, thresholds)
-    if isinstance(plan.crop, LabelCrop) and label is not None:
+    if isinstance(plan.crop, LabelCrop) and label is not None and not plan.slice_size:
         return label_box(label, plan.crop)
     x, y, z = image.shape[1:]
     return (0, 0, 0), (x, y, z)

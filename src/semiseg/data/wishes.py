@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from semiseg.data.crop import LabelCrop
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.errors import InputError
+from semiseg.validation import parse
 
 
 def _scheme(value: Any) -> Any:
@@ -31,6 +32,7 @@ class PlanWishes(BaseModel):
     spacing: tuple[float, float, float] | Literal["kept"] | None = Field(
         None, description="mm per stored axis; kept: every scan keeps its own grid"
     )
+    slice_size: tuple[int, int] | None = Field(None, description="sides that whole slices of a 2D plan are brought to")
     normalisation: Scaling | tuple[Scaling, ...] | None = Field(None, description="for all channels, or one for each")
     crop: Literal["foreground", "none"] | LabelCrop | None = Field(None, description="part of the scan that is kept")
 
@@ -44,9 +46,11 @@ class PlanWishes(BaseModel):
     def decided(self, channels: int) -> dict[str, Any]:
         """Fields of the plan that are asked for, for a dataset with so many channels."""
         found: dict[str, Any] = {}
-        for name in ("spatial_dims", "transpose", "crop"):
+        for name in ("spatial_dims", "transpose", "crop", "slice_size"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value
+        if self.slice_size is not None:
+            found["patch"] = self.slice_size
         if self.spacing == "kept":
             found["resampled"] = False
         elif self.spacing is not None:
@@ -57,11 +61,17 @@ class PlanWishes(BaseModel):
         return found
 
     def follow(self, plan: Plan) -> Plan:
-        """`plan` with the decisions that are asked for, and the reason that they were."""
+        """`plan` with the decisions that are asked for, and the reason that they were.
+
+        Raises:
+            InputError: what is asked for does not go together.
+        """
         decided = self.decided(len(plan.channels))
-        reasons = {name: _reason(name, value) for name, value in decided.items()}
+        if not decided:
+            return plan
+        reasons = {name: f"asked for by the settings: {_words(value)}" for name, value in decided.items()}
         values = {name: getattr(plan, name) for name in Plan.model_fields} | decided
-        return Plan(**values | {"reasons": {**plan.reasons, **reasons}})
+        return parse(Plan, {**values, "reasons": {**plan.reasons, **reasons}}, "plan that the settings ask for")
 
     def check(self, plan: Plan, path: object) -> None:
         """Refuse a plan that a person made and that decides otherwise.
@@ -78,10 +88,6 @@ class PlanWishes(BaseModel):
         ]
         if problems:
             raise InputError(*problems)
-
-
-def _reason(name: str, value: Any) -> str:
-    return f"asked for by the settings: {_words(value)}"
 
 
 def _words(value: Any) -> str:

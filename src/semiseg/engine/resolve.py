@@ -46,7 +46,9 @@ def _check_selection(config: RunConfig, split: Split, voxels: Collection[str]) -
     chosen = selection_cases(config, split)
     without = [case for case in chosen if case not in voxels]
     if config.select == "best" and not chosen:
-        raise InputError(f"select: best needs {config.selects_on} cases, the split has none: add some, or take the last")
+        raise InputError(
+            f"select: best needs {config.selects_on} cases, the split has none: add some, or take the last"
+        )
     if without:
         raise InputError(
             f"select: best needs labels of the {config.selects_on} cases, {len(without)} have none "

@@ -64,11 +64,11 @@ class Predictor:
         A plan that crops around the label takes it from `truth`, and keeps a scan without it whole.
 
         Where the scan was resampled, probabilities are interpolated back, as long as they take less than
-        `MOST_PROBABILITIES`; otherwise labels are.
+        `MOST_PROBABILITIES`; otherwise, and where slices were brought to a fixed size, labels are.
         """
         label = read_label(truth).array if truth is not None and isinstance(self.plan.crop, LabelCrop) else None
         image, geometry = preprocess(read_image(paths), self.plan, label=label)
-        resampled = geometry.stored != geometry.cropped
+        resampled = geometry.stored != geometry.cropped and not geometry.zoomed
         if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
             return restore(self._over_windows(sliding_windows, image), geometry)
         return restore_label(self._over_windows(sliding_labels, image), geometry)

@@ -243,9 +243,8 @@ def _split_deviations(found: Preset, budget: Budget | None, config: RunConfig) -
 def _implied(name: str, paper: RunConfig, config: RunConfig) -> bool:
     """Whether a difference follows from another one that is told."""
     length = name == "steps" and paper.epochs is not None and paper.epochs == config.epochs
-    chosen = paper.select != config.select and (name in _SELECTION or name == "window.validation_stride")
-    cut = name.startswith("plan.crop.")
-    return length or chosen or cut
+    chosen = config.select == "last" and (name in _SELECTION or name == "window.validation_stride")
+    return length or chosen
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:
@@ -253,6 +252,8 @@ def _flat(config: RunConfig) -> dict[str, Any]:
 
     options = entry(config.method).configure(config.options).model_dump(mode="json")
     values = config.model_dump(mode="json", exclude={*_FREE, "options", "protocol"}) | {"options": options}
+    if config.select == "best":
+        values["select"] = f"best on the {config.selects_on} cases"
     if isinstance(values["plan"]["crop"], dict):
         values["plan"]["crop"] = "around the label"
     return dict(_leaves(values, ""))

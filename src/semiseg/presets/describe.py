@@ -18,7 +18,9 @@ def overview(presets: Iterable[Preset]) -> str:
     for item in found:
         lines.append(f"{item.name:<{width}}  {item.title}")
         lines.append(f"{'':<{width}}  methods: {', '.join(item.methods)}; labelled: {', '.join(item.budgets)}")
-    return "\n".join([*lines, "", "semiseg presets NAME shows all settings; semiseg train DATA --preset NAME uses them."])
+    return "\n".join(
+        [*lines, "", "semiseg presets NAME shows all settings; semiseg train DATA --preset NAME uses them."]
+    )
 
 
 def page(name: str) -> str:
