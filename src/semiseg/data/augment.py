@@ -54,8 +54,8 @@ class AugmentConfig(BaseModel):
     rot90: Probability = Field(0.0, description="probability of a quarter turn in a plane with equal sides")
     rotflip: Probability = Field(
         0.0,
-        description="probability of what the papers call RandomRotFlip: none to three quarter turns in the plane of the "
-        "first two axes, then always a flip along one of them",
+        description="probability of what the papers call RandomRotFlip: none to three quarter turns in the plane of "
+        "the first two axes, then always a flip along one of them",
     )
     one_of: bool = Field(False, description="a patch that rotflip changed is not rotated or scaled as well")
     spatial: Probability = Field(0.2, description="probability of a rotation with scaling")

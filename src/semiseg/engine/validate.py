@@ -65,4 +65,6 @@ def centre_patch(array: Array, patch: Sequence[int]) -> Array:
     sides = array.shape[array.ndim - 3 :]
     starts = [max(round((side - want) / 2), 0) for side, want in zip(sides, patch, strict=False)]
     spans = tuple(slice(start, start + want) for start, want in zip(starts, patch, strict=False))
-    return array[(..., *spans, *(slice(None),) * (3 - len(patch)))]
+    chosen: Any = (..., *spans, *(slice(None),) * (3 - len(patch)))
+    found: Array = array[chosen]
+    return found

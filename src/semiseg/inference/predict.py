@@ -55,7 +55,7 @@ class Predictor:
     patch: tuple[int, ...]
     device: torch.device
     precision: str
-    window: WindowConfig = WindowConfig()
+    window: WindowConfig
     batch: int = 4
 
     def label(self, paths: Sequence[Path], truth: Path | None = None) -> Label:
