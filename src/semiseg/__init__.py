@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semiseg.api import check, demo, evaluate, list_methods, list_presets, predict, prepare, train
+    from semiseg.api import check, demo, evaluate, import_dataset, list_methods, list_presets, predict, prepare, train
     from semiseg.config import RunConfig
     from semiseg.errors import InputError
 
@@ -17,7 +17,11 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(
-        ("check", "demo", "evaluate", "list_methods", "list_presets", "predict", "prepare", "train"), "semiseg.api"
+        (
+            *("check", "demo", "evaluate", "import_dataset", "list_methods", "list_presets", "predict", "prepare"),
+            "train",
+        ),
+        "semiseg.api",
     ),
     "RunConfig": "semiseg.config",
     "InputError": "semiseg.errors",
@@ -30,6 +34,7 @@ __all__ = [
     "check",
     "demo",
     "evaluate",
+    "import_dataset",
     "list_methods",
     "list_presets",
     "predict",

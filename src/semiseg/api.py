@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from semiseg.data.checks import Report
+    from semiseg.data.importers.base import Imported
     from semiseg.data.store import Store
     from semiseg.engine.run import Run
     from semiseg.evaluation.scores import Scores
@@ -59,6 +60,50 @@ def prepare(
             workers=workers,
             plan=_path(plan),
             wishes=wishes(preset),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def import_dataset(
+    name: str,
+    source: PathLike,
+    output: PathLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    workers: int = 0,
+    show: bool = False,
+) -> Imported:
+    """Write a dataset of the papers, downloaded to `source`, as a dataset folder with the published splits.
+
+    Args:
+        name: of the dataset; `semiseg import` lists them.
+        source: folder of the download, or of the preprocessed files that are passed around.
+        output: folder to write; a killed import goes on where it was.
+        options: choices of the dataset's preprocessing; the defaults are the published ones.
+        assignments: options as the command line's `--set` takes them, `line=coranet`.
+        workers: processes; 0 takes all cores.
+        show: progress bar.
+
+    Raises:
+        InputError: unknown dataset or option, files that are missing or cannot be read; all problems are named.
+    """
+    from rich.progress import Progress
+
+    from semiseg.config import assign
+    from semiseg.data.importers.run import import_dataset as run
+
+    values = dict(options or {})
+    for assignment in assignments:
+        assign(values, assignment, "seed=1")
+    with Progress(disable=not show) as bar:
+        task = bar.add_task("importing", total=None)
+        return run(
+            name,
+            Path(source),
+            Path(output),
+            values,
+            workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
@@ -163,7 +208,8 @@ def evaluate(
         labels: folder of reference label files; not needed for a run folder.
         output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
         empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
-            `dhc`; default: as the run's settings say, `diagonal` for folders.
+            `dhc` (128 voxels, as DHC's code for AMOS and Synapse); default: as the run's settings say, `diagonal` for
+            folders.
         workers: cases at a time; 0 takes one per core.
 
     Raises:

@@ -68,6 +68,34 @@ def prepare(
     typer.echo(f"{len(store.cases)} cases are ready in {store.root}")
 
 
+@app.command("import")
+def import_(
+    name: Annotated[str | None, typer.Argument(help="A dataset; without one, all are listed")] = None,
+    source: Annotated[Path | None, typer.Argument(help="Its folder; without one, tells where to get it")] = None,
+    output: Output = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="An option, such as line=coranet; may be repeated")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
+    list_: Annotated[bool, typer.Option("--list", help="List the datasets and where to get them")] = False,
+) -> None:
+    """Turn a download of one of the papers' datasets into a dataset folder with the published splits."""
+    import semiseg
+    from semiseg.data.importers.base import importer, importers
+    from semiseg.data.importers.describe import overview, page
+    from semiseg.errors import InputError
+
+    if list_ or name is None:
+        typer.echo(overview(importers().values()))
+    elif source is None:
+        typer.echo(page(importer(name)))
+    elif output is None:
+        raise InputError(f"import {name}: expected a folder to write, came none: add -o DATA")
+    else:
+        done = semiseg.import_dataset(name, source, output, assignments=set_ or (), workers=workers, show=True)
+        typer.echo(f"{done.summary()}\nNext: semiseg check {output}")
+
+
 @app.command()
 def train(
     data: Annotated[Path | None, typer.Argument(help="Dataset folder; not needed with --config")] = None,
@@ -171,8 +199,8 @@ def evaluate(
     empty: Annotated[
         str | None,
         typer.Option(
-            help="Distances of empty masks: diagonal, nan, official (0, as the papers' code), or dhc; default: as the "
-            "run says, diagonal for folders"
+            help="Distances of empty masks: diagonal, nan, official (0, as the papers' code) or dhc (128); default: as "
+            "the run says, diagonal for folders"
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,

@@ -207,7 +207,10 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], assignments: Se
     """
     file = read_mapping(path) if path else {}
     given = {name: value for name, value in overrides.items() if value is not None}
-    values = merge(merge(file, given), assigned(assignments))
+    assigned: dict[str, Any] = {}
+    for assignment in assignments:
+        assign(assigned, assignment)
+    values = merge(merge(file, given), assigned)
     name = values.pop("preset", None)
     if name is not None:
         from semiseg.presets import apply
@@ -218,24 +221,17 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], assignments: Se
     return config
 
 
-def assigned(assignments: Sequence[str]) -> dict[str, Any]:
-    """Settings from `a.b=value` assignments.
+def assign(
+    values: dict[str, Any], assignment: str, example: str = "optimiser.lr=0.02 or options.mask_ratio=0.3"
+) -> None:
+    """Set `a.b=value` in `values`; the value is read as YAML.
 
     Raises:
-        InputError: one of them has no name or no value.
+        InputError: it is no assignment; `example` shows one.
     """
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        _assign(values, assignment)
-    return values
-
-
-def _assign(values: dict[str, Any], assignment: str) -> None:
     name, equals, text = assignment.partition("=")
     if not equals or not name:
-        raise InputError(
-            f"--set {assignment}: expected NAME=VALUE, such as optimiser.lr=0.02 or options.mask_ratio=0.3"
-        )
+        raise InputError(f"--set {assignment}: expected NAME=VALUE, such as {example}")
     *parents, last = name.strip().split(".")
     for part in parents:
         values[part] = dict(values.get(part) or {})
