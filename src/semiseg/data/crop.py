@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from semiseg.data.foreground import Box
+from semiseg.data.importers.arrays import bounds, padded_box
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Margin = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
@@ -40,26 +42,14 @@ def label_box(label: Array, how: LabelCrop) -> Box:
     """
     if not label.any():
         return (0, 0, 0), _triple(label.shape)
-    filled = [np.flatnonzero(label.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    lowest, highest = [int(f[0]) for f in filled], [int(f[-1]) for f in filled]
-    rng = np.random.default_rng((*lowest, *highest))
-    draws = [tuple(int(value) for value in rng.integers(low, high + 1, 2)) for low, high in how.margin]
-    return widened(lowest, highest, draws, label.shape, how)
+    first, last = bounds(label)
+    rng = np.random.default_rng((*first, *last))
+    margins = [(int(rng.integers(low, high + 1)), int(rng.integers(low, high + 1))) for low, high in how.margin]
+    spans = padded_box(label, how.smallest, margins)
+    kept = [span if axis in how.axes else slice(0, label.shape[axis]) for axis, span in enumerate(spans)]
+    return _triple([span.start for span in kept]), _triple([span.stop for span in kept])
 
 
-def widened(
-    lowest: list[int], highest: list[int], draws: list[tuple[int, ...]], shape: tuple[int, ...], how: LabelCrop
-) -> Box:
-    """The box from `lowest` to `highest` voxel (inclusive) with drawn margins `(before, after)` per axis."""
-    start, stop = [0, 0, 0], list(shape)
-    for axis in how.axes:
-        low, high, (before, after) = lowest[axis], highest[axis], draws[axis]
-        padding = max(how.smallest[axis] - (high - low), 0) // 2
-        start[axis] = max(low - before - padding, 0)
-        stop[axis] = min(high + after + padding, shape[axis])
-    return _triple(start), _triple(stop)
-
-
-def _triple(values: Any) -> tuple[int, int, int]:
-    first, second, third = (int(value) for value in values)
+def _triple(values: Sequence[int]) -> tuple[int, int, int]:
+    first, second, third = values
     return first, second, third

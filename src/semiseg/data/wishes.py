@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from semiseg.data.crop import LabelCrop
 from semiseg.data.plan import Normalisation, Plan
@@ -16,6 +16,12 @@ from semiseg.validation import parse
 
 def _scheme(value: Any) -> Any:
     return {"scheme": value} if isinstance(value, str) else value
+
+
+def _permutation(value: tuple[int, int, int]) -> tuple[int, int, int]:
+    if sorted(value) != [0, 1, 2]:
+        raise ValueError(f"expected each of 0, 1, 2 once, came {list(value)}")
+    return value
 
 
 Scaling = Annotated[Normalisation, BeforeValidator(_scheme)]
@@ -28,7 +34,9 @@ class PlanWishes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spatial_dims: Literal[2, 3] | None = None
-    transpose: tuple[int, int, int] | None = Field(None, description="canonical axes in the order of storage")
+    transpose: Annotated[tuple[int, int, int], AfterValidator(_permutation)] | None = Field(
+        None, description="canonical axes in the order of storage"
+    )
     spacing: tuple[float, float, float] | Literal["kept"] | None = Field(
         None, description="mm per stored axis; kept: every scan keeps its own grid"
     )
