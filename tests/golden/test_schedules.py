@@ -44,9 +44,7 @@ def test_steps_with_a_lag() -> None:
     """SSL4MIS sets after step i the rate of step i + 1, by the number i."""
     g = golden("mean_teacher")
     steps = int(g["sched_max_iterations"])
-    config = OptimiserConfig(
-        name="sgd", lr=float(g["sched_base_lr"]), lag=True, schedule="poly", power=0.9
-    )
+    config = OptimiserConfig(name="sgd", lr=float(g["sched_base_lr"]), lag=True, schedule="poly", power=0.9)
     assert learning_rate(config, 0, steps) == config.lr
     followers = [learning_rate(config, int(i) + 1, steps) for i in g["sched_iter"]]
     shown_after = g["sched_lr"]

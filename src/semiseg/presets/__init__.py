@@ -254,8 +254,10 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     values = config.model_dump(mode="json", exclude={*_FREE, "options", "protocol"}) | {"options": options}
     if config.select == "best":
         values["select"] = f"best on the {config.selects_on} cases"
-    if isinstance(values["plan"]["crop"], dict):
-        values["plan"]["crop"] = "around the label"
+    crop = values["plan"]["crop"]
+    if isinstance(crop, dict):
+        details = ", ".join(f"{name} {value}" for name, value in crop.items())
+        values["plan"]["crop"] = f"around the label ({details})"
     return dict(_leaves(values, ""))
 
 
