@@ -65,7 +65,7 @@ def test_unknown_names_are_refused() -> None:
         _run("acdcc")
     with pytest.raises(InputError, match="did you mean 'budgets'"):
         parse(Preset, {"name": "a", "title": "b", "sources": [], "budget": {}}, "preset a")
-    with pytest.raises(InputError, match="unknown setting 'optimiser.learning_rate'"):
+    with pytest.raises(InputError, match=r"unknown setting 'optimiser\.learning_rate'"):
         _run("la", optimiser={"learning_rate": 1})
 
 
