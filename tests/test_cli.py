@@ -141,6 +141,9 @@ def test_wrong_splits(data: Path, tmp_path: Path) -> None:
         (("train", "--set", "batch.patch=[15, 16, 16]"), "take [16, 16, 16]"),
         (("train", "--set", "batch.patch=[16, 16]"), "expected 3 sides"),
         (("methods", "micdd"), "did you mean 'micd'?"),
+        (("presets", "acdcc"), "did you mean 'acdc'?"),
+        (("train", "--preset", "lla"), "did you mean 'la'?"),
+        (("train", "--preset", "la", "--protocol", "papr"), "'honest' or 'paper'"),
     ],
 )
 def test_wrong_names_come_with_the_right_ones(
@@ -148,6 +151,22 @@ def test_wrong_names_come_with_the_right_ones(
 ) -> None:
     where = (data, "-o", tmp_path / "run", "-n", "2") if arguments[0] == "train" else ()
     assert any(words in problem for problem in refused(*arguments, *where))
+
+
+def test_presets_are_shown_and_a_run_tells_where_it_leaves_the_paper(data: Path, tmp_path: Path) -> None:
+    listed = semiseg("presets").stdout
+    assert all(name in listed for name in ("la", "acdc", "lung_tumor"))
+    assert "stride:" in semiseg("presets", "la").stdout
+    small = ("--set=network.options.filters=2", "--set=batch.patch=[16, 16, 16]", "--set=window.stride=[8, 8, 8]")
+    run = tmp_path / "run"
+    answer = semiseg(
+        *("train", data, "--preset", "la", "-m", "lefed", "-n", 2, "--test", 1, "--steps", 2, "-o", run),
+        *(*small, "--set=accelerator=cpu"),
+    )
+    assert answer.returncode == 0, answer
+    assert "preset la, method lefed, protocol honest; it differs from the paper in" in answer.stdout
+    assert "steps: 2; the paper: 15000" in answer.stdout
+    assert "select: last; the paper: best on the test cases" in answer.stdout
 
 
 def test_folders_that_are_not_there(tmp_path: Path) -> None:

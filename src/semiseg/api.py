@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from semiseg.evaluation.matching import Matching
     from semiseg.evaluation.scores import Scores
     from semiseg.papers import Table
+    from semiseg.presets import Preset
 
 PathLike = str | Path
 
@@ -80,15 +81,17 @@ def prepare(
     *,
     workers: int = 0,
     plan: PathLike | None = None,
+    preset: str | None = None,
     show: bool = False,
 ) -> Store:
     """Plan the dataset and write the prepared store; what is there already and still true is kept.
 
     Args:
         data: dataset folder in nnU-Net's raw layout.
-        prepared: folder to write; default `prepared` inside the dataset folder.
+        prepared: folder to write; default `prepared` inside the dataset folder, with a preset one beside it.
         workers: processes; 0 takes all cores.
         plan: an edited plan.json to follow instead of a new one.
+        preset: whose decisions the plan takes over, as runs with this preset ask for them.
         show: progress bar.
 
     Raises:
@@ -97,6 +100,7 @@ def prepare(
     from rich.progress import Progress
 
     from semiseg.data.prepare import prepare as run
+    from semiseg.presets import wishes
 
     with Progress(disable=not show) as bar:
         task = bar.add_task("preparing", total=None)
@@ -105,6 +109,7 @@ def prepare(
             _path(prepared),
             workers=workers,
             plan=_path(plan),
+            wishes=wishes(preset),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
@@ -160,6 +165,7 @@ def train(
     config: PathLike | None = None,
     assignments: Sequence[str] = (),
     show: bool = False,
+    say: Callable[[str], None] = lambda line: None,
     **settings: Any,
 ) -> Run:
     """Train, or continue a training that was stopped; the same call again does the rest.
@@ -170,16 +176,20 @@ def train(
         config: YAML file with settings, such as the `config.yaml` of a run.
         assignments: settings as the command line's `--set` takes them, `optimiser.lr=0.02`.
         show: progress bar.
+        say: called with each line on how the run differs from the paper whose preset it is based on.
         settings: fields of `RunConfig`, which win over those of the file: `method="dhc"`, `labelled=8`,
-            `options={"cross_weight": 0.1}`, `optimiser={"lr": 0.02}`.
+            `options={"cross_weight": 0.1}`, `optimiser={"lr": 0.02}`; and `preset="la"`, over which all others win.
 
     Raises:
         InputError: settings, data or folders are not usable; all problems are named.
     """
     from semiseg.config import load_config
     from semiseg.engine.train import train as run
+    from semiseg.presets import differences
 
     resolved = load_config(_path(config), {"data": data, **settings}, assignments)
+    for line in differences(resolved):
+        say(line)
     return run(resolved, Path(output) if output else default_output(resolved), show=show)
 
 
@@ -195,8 +205,8 @@ def predict(
     scans: PathLike | None = None,
     output: PathLike | None = None,
     *,
-    overlap: float = 0.5,
-    largest_component: bool = False,
+    overlap: float | None = None,
+    largest_component: bool | None = None,
     spacing: tuple[float, float, float] | None = None,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     done: Any = lambda case: None,
@@ -208,8 +218,8 @@ def predict(
         scans: folder of scans (`CASE_0000.nii.gz`, one file per channel, or one file with all channels; any format,
             folders of DICOM series) or one scan; default: the test cases of the run's split.
         output: folder to write; default `predictions` in the run folder (needed when `scans` are given).
-        overlap: share that neighbouring windows have in common.
-        largest_component: keep only the largest connected component of each class.
+        overlap: share that neighbouring windows have in common; default: windows as the run's settings have them.
+        largest_component: keep only the largest connected component of each class; default: as the run's settings say.
         spacing: mm along X, Y, Z for scans in formats that record none.
         accelerator: device to use.
         done: called with the case id after each written scan.
@@ -224,13 +234,13 @@ def predict(
     folder = Run(Path(run))
     if scans is not None and output is None:
         raise InputError("predict needs a folder for the predictions of the given scans: add -o OUT")
-    predictor = load_predictor(folder, accelerator=accelerator, overlap=overlap)
-    if scans is None:
-        found, own = test_scans(folder)
-    else:
-        found, own = find_scans(Path(scans), len(predictor.plan.channels)), None
+    config = folder.config()
+    window = None if overlap is None else config.window.model_copy(update={"overlap": overlap, "stride": None})
+    predictor = load_predictor(folder, accelerator=accelerator, window=window)
+    found = test_scans(folder) if scans is None else find_scans(Path(scans), len(predictor.plan.channels), spacing)
     target = folder.predictions if output is None else Path(output)
-    return predict_scans(predictor, found, target, largest=largest_component, spacing=spacing or own, done=done)
+    largest = config.largest_component if largest_component is None else largest_component
+    return predict_scans(predictor, found, target, largest=largest, done=done)
 
 
 def evaluate(
@@ -238,7 +248,7 @@ def evaluate(
     labels: PathLike | None = None,
     output: PathLike | None = None,
     *,
-    empty: Literal["official", "nan", "diagonal", "dhc"] = "diagonal",
+    empty: Literal["official", "nan", "diagonal", "dhc"] | None = None,
     workers: int = 0,
 ) -> Scores:
     """Score predicted label files against reference labels, per class and case.
@@ -249,7 +259,8 @@ def evaluate(
         labels: folder of reference label files; not needed for a run folder.
         output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
         empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
-            `dhc` (128 voxels, as DHC's code for AMOS and Synapse).
+            `dhc` (128 voxels, as DHC's code for AMOS and Synapse); default: as the run's settings say, `diagonal` for
+            folders.
         workers: cases at a time; 0 takes one per core.
 
     Raises:
@@ -260,7 +271,7 @@ def evaluate(
     source = Path(predictions)
     if labels is None:
         return evaluate_run(source, _path(output), empty=empty, workers=workers)
-    return evaluate_folders(source, Path(labels), _path(output), empty=empty, workers=workers)
+    return evaluate_folders(source, Path(labels), _path(output), empty=empty or "diagonal", workers=workers)
 
 
 def matching(
@@ -311,6 +322,13 @@ def list_methods() -> Sequence[MethodInfo]:
     from semiseg.methods.describe import describe
 
     return [describe(item) for item in registry().values()]
+
+
+def list_presets() -> Sequence[Preset]:
+    """The papers' settings, one preset per dataset."""
+    from semiseg.presets import names, preset
+
+    return [preset(name) for name in names()]
 
 
 def demo(output: PathLike = "demo", *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:

@@ -101,12 +101,13 @@ def prepare(
     data: Data,
     prepared: Prepared = None,
     plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow")] = None,
+    preset: Annotated[str | None, typer.Option(help="Prepare as runs with this preset want it")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
 ) -> None:
     """Plan the dataset and write the prepared store; a killed preparation goes on where it was."""
     import semiseg
 
-    store = semiseg.prepare(data, prepared, workers=workers, plan=plan, show=True)
+    store = semiseg.prepare(data, prepared, workers=workers, plan=plan, preset=preset, show=True)
     for decision, reason in store.plan.reasons.items():
         typer.echo(f"{decision}: {reason}")
     typer.echo(f"{len(store.cases)} cases are ready in {store.root}")
@@ -144,9 +145,11 @@ def import_(
 def train(
     data: Annotated[Path | None, typer.Argument(help="Dataset folder; not needed with --config")] = None,
     method: Annotated[str | None, typer.Option("--method", "-m", help="See semiseg methods")] = None,
+    preset: Annotated[str | None, typer.Option(help="A paper's settings, see semiseg presets")] = None,
     labelled: Annotated[int | None, typer.Option("--labelled", "-n", help="Labelled cases to draw")] = None,
     split: Annotated[Path | None, typer.Option(help="JSON file with labelled, unlabelled, validation, test")] = None,
     test: Annotated[int | None, typer.Option(help="Labelled cases to keep for scoring (without --split)")] = None,
+    protocol: Annotated[str | None, typer.Option(help="honest (default), or paper: replay its selection")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and augmentation")] = None,
     output: Output = None,
@@ -168,6 +171,9 @@ def train(
         output,
         config=config,
         show=True,
+        say=_on_first_process,
+        preset=preset,
+        protocol=protocol,
         method=method,
         labelled=labelled,
         split=split,
@@ -180,8 +186,12 @@ def train(
         devices=devices,
         assignments=set_ or (),
     )
+    _on_first_process(_after_training(run))
+
+
+def _on_first_process(line: str) -> None:
     if int(os.environ.get("RANK", 0)) == 0:
-        typer.echo(_after_training(run))
+        typer.echo(line)
 
 
 def _after_training(run: Any) -> str:
@@ -199,11 +209,16 @@ def predict(
     ] = None,
     output: Output = None,
     overlap: Annotated[
-        float, typer.Option(min=0, max=0.95, help="Share that neighbouring windows have in common")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0, max=0.95, help="Share that neighbouring windows have in common; default: as the run says"),
+    ] = None,
     largest_component: Annotated[
-        bool, typer.Option("--largest-component", help="Keep the largest component of each class")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--largest-component/--all-components",
+            help="Keep the largest component of each class, or all; default: as the run says",
+        ),
+    ] = None,
     spacing: Annotated[
         str | None, typer.Option(help="Voxel sides in mm, x,y,z, of scans whose format records none")
     ] = None,
@@ -245,9 +260,12 @@ def evaluate(
     labels: Annotated[Path | None, typer.Argument(help="Folder of reference labels; not for a run folder")] = None,
     output: Output = None,
     empty: Annotated[
-        str,
-        typer.Option(help="Distances of empty masks: diagonal, nan, official (0, as the papers' code) or dhc (128)"),
-    ] = "diagonal",
+        str | None,
+        typer.Option(
+            help="Distances of empty masks: diagonal, nan, official (0, as the papers' code) or dhc (128); default: as "
+            "the run says, diagonal for folders"
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
     matching: Annotated[
         bool,
@@ -293,6 +311,15 @@ def methods(
         typer.echo(replay(name, table))
     else:
         typer.echo(page(describe(entry(name))) if name else overview(semiseg.list_methods()))
+
+
+@app.command()
+def presets(name: Annotated[str | None, typer.Argument(help="A preset, to see all its settings")] = None) -> None:
+    """List the papers' settings per dataset, or show one."""
+    import semiseg
+    from semiseg.presets.describe import overview, page
+
+    typer.echo(page(name) if name else overview(semiseg.list_presets()))
 
 
 def main() -> None:

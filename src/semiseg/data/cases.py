@@ -88,9 +88,10 @@ def _contents(sources: dict[str, Source]) -> dict[str, str]:
 
 def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> None:
     case = task.case
+    truth = read_label(case.label).array if case.label else None
     scan = read_image(case.images, channels=len(task.plan.channels), spacing=case.spacing)
-    image, geometry = preprocess(scan, task.plan, np.float16)
-    label = label_to_stored(read_label(case.label).array, geometry) if case.label else None
+    image, geometry = preprocess(scan, task.plan, np.float16, truth)
+    label = None if truth is None else label_to_stored(truth, geometry)
     with writing_to(task.folder):
         files.meta.unlink(missing_ok=True)  # first: with it gone, no mixture of old and new files looks whole
         meta = CaseMeta(

@@ -67,6 +67,15 @@ def read_description(root: Path) -> Description:
     )
 
 
+def cropped_around_labels(root: Path) -> bool:
+    """Whether the scans in `root` were cut around their labels when they were imported, as dataset.json records it."""
+    try:
+        content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        return bool(content["imported"]["cropped_around_labels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read_json(path: Path, meaning: str) -> dict[str, Any]:
     """The JSON object in `path`.
 

@@ -19,6 +19,7 @@ from semiseg.data.plan import Plan
 from semiseg.data.planning import make_plan
 from semiseg.data.readers import read_header
 from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
+from semiseg.data.wishes import PlanWishes
 from semiseg.errors import InputError
 from semiseg.files import write_json
 
@@ -35,6 +36,7 @@ def prepare(
     *,
     workers: int = 0,
     plan: Path | None = None,
+    wishes: PlanWishes = PlanWishes(),
     progress: Progress | None = None,
 ) -> Store:
     """Check, measure, plan and prepare the dataset in `root`; what is already done is not done again.
@@ -43,21 +45,23 @@ def prepare(
 
     Args:
         root: dataset folder; it is only read.
-        output: folder for `plan.json`, `fingerprint.json` and `store/`; default `root/prepared`.
+        output: folder for `plan.json`, `fingerprint.json` and `store/`; default `root/prepared`, with `wishes` a folder
+            beside it, so that runs that ask for different stores do not replace each other's.
         workers: processes; 0 takes as many as there are cores, as far as memory allows.
         plan: plan to use; by default the one in `output` if a person edited it, else a new one.
+        wishes: decisions that a new plan takes over; a person's plan must agree with them.
         progress: called with the numbers of prepared cases and of all cases.
 
     Raises:
         InputError: problems of the dataset or the plan, or `output` cannot be written.
     """
-    output = root / "prepared" if output is None else output
+    output = root / wishes.folder if output is None else output
     dataset = open_dataset(root)
     given = None if plan is None else Plan.load(plan)
     count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
     with _alone(output), processes(count) as run:
         found = _fingerprint(dataset, output, run, count)
-        chosen = _choose(output / "plan.json", given, found)
+        chosen = _choose(output / "plan.json", given, found, wishes)
         tasks = [CaseTask(root, output / "store", case, chosen) for case in dataset.cases.values()]
         _clean(output / "store", dataset)
         _prepare_cases(tasks, run, progress or (lambda done, total: None))
@@ -88,9 +92,9 @@ def _all_files(dataset: Dataset) -> list[Path]:
     return [dataset.root / "dataset.json", *(file for case in dataset.cases.values() for file in source_files(case))]
 
 
-def _choose(path: Path, given: Plan | None, found: Fingerprint) -> Plan:
+def _choose(path: Path, given: Plan | None, found: Fingerprint, wishes: PlanWishes) -> Plan:
     """The plan to prepare with, which is also what then stands in `path`."""
-    automatic = make_plan(found)
+    automatic = make_plan(found, wishes=wishes)
     old = Plan.load(path) if path.is_file() and given is None else None
     if given is not None:
         chosen = given.model_copy(update={"automatic": ""})  # kept from now on, like an edited one
@@ -98,6 +102,7 @@ def _choose(path: Path, given: Plan | None, found: Fingerprint) -> Plan:
         chosen = old
     else:
         chosen = automatic
+    wishes.check(chosen, path)
     differing = [name for name in ("channels", "class_names") if getattr(chosen, name) != getattr(automatic, name)]
     if differing:
         raise InputError(

@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from semiseg.config import WindowConfig
 from semiseg.data.dataset import Dataset, open_dataset
 from semiseg.data.geometry import label_to_stored
 from semiseg.data.preprocess import preprocess
@@ -168,7 +169,7 @@ def match_run(
             f"{path}: its split has no unlabelled cases, and Q compares labelled with unlabelled ones: train with "
             "fewer labels (--labelled N) or with more scans"
         )
-    predictor = load_predictor(run, accelerator=accelerator, overlap=overlap)
+    predictor = load_predictor(run, accelerator=accelerator, window=WindowConfig(overlap=overlap))
     networks = predictor.method.predictors()
     if not networks:
         raise InputError(f"{path}: method {config.method} does not say which networks predict (Method.predictors)")
