@@ -1,6 +1,18 @@
 """Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
 
-from semiseg.methods import cml, cps, dhc, ducisc, lefed, mean_teacher, micd, pi_model, supervised, temporal_ensembling
+from semiseg.methods import (
+    cml,
+    cps,
+    dhc,
+    ducisc,
+    lefed,
+    mean_teacher,
+    micd,
+    pi_model,
+    supervised,
+    temporal_ensembling,
+    uamt,
+)
 
 __all__ = [
     "cml",
@@ -13,4 +25,5 @@ __all__ = [
     "pi_model",
     "supervised",
     "temporal_ensembling",
+    "uamt",
 ]
