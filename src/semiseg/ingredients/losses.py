@@ -22,6 +22,7 @@ DICE_CE_DOC = (
     "supervised loss: `ssl4mis`, half of cross-entropy + Dice with squares over all classes; `la`, the same with "
     "foreground Dice; `dhc`, cross-entropy - foreground Dice with smooth 1; `dhc_half`, half of that with smooth 1e-8"
 )
+_LEFT_OUT = -1
 STRICT_DOC = "let undefined class weights and weighted means become NaN, as in the official code, instead of zero"
 
 
@@ -97,6 +98,14 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None, 
     summed = weight.index_select(0, target.flatten()).sum()
     total, summed = batch_sum(torch.stack([total, summed]))
     return _ratio(total, summed, strict)
+
+
+def kept_cross_entropy(logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
+    """Cross-entropy summed over the voxels with `keep` `[B, *S]` and divided by the number of *all* voxels."""
+    if target.numel() == 0:
+        return logits.sum()
+    chosen = torch.where(keep, target, _LEFT_OUT)
+    return F.cross_entropy(full_precision(logits), chosen, ignore_index=_LEFT_OUT, reduction="sum") / target.numel()
 
 
 def cross_pseudo_loss(

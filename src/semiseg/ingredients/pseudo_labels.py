@@ -14,6 +14,13 @@ def hard_labels(logits: Tensor) -> Tensor:
     return logits.detach().max(1).indices
 
 
+def confident_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Probability of the most probable class per voxel and that class, both `[B, *S]`; no gradient."""
+    logits = full_precision(logits.detach())
+    highest, labels = logits.max(1)
+    return torch.exp(highest - torch.logsumexp(logits, 1)), labels
+
+
 def threshold_labels(logits: Tensor) -> Tensor:
     """`hard_labels`, but of two classes the foreground wins a tie (softmax of at least 1/2), as in BCP and CML."""
     if logits.shape[1] != 2:

@@ -3,6 +3,7 @@
 from semiseg.methods import (
     cml,
     cps,
+    depl,
     dhc,
     ducisc,
     lefed,
@@ -17,6 +18,7 @@ from semiseg.methods import (
 __all__ = [
     "cml",
     "cps",
+    "depl",
     "dhc",
     "ducisc",
     "lefed",
