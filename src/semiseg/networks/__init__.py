@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _CLASSES = {"unet": "UNet", "unet2d": "UNet2D", "vnet": "VNet"}
 """Class of each network, in the module that has the network's name."""
 
-_FORMS = {"lefed": "LeFeDNet"}
+_FORMS = {"branches": "BranchedNet", "lefed": "LeFeDNet"}
 """Networks that single methods ask for, made of the run's architecture."""
 
 NETWORKS: tuple[str, ...] = tuple(_CLASSES)
@@ -44,7 +44,8 @@ def build_network(
         channels: image channels.
         classes: output channels, background included.
         spatial_dims: 2 or 3.
-        network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders.
+        network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders;
+            `branches`, one encoder with any number of equal decoders.
         options: fields of the network's `Options`; with `network` also those of the form.
 
     Raises:
