@@ -89,7 +89,7 @@ class UNet2D(Network):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1), active))
             if f"head{number}" in taps:
                 keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(x))
+        return keep.result(self.head(keep("embedding", x)))
 
 
 class _Block(nn.Module):
