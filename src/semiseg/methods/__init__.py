@@ -15,6 +15,7 @@ from semiseg.methods import (
     supervised,
     temporal_ensembling,
     uamt,
+    urpc,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "supervised",
     "temporal_ensembling",
     "uamt",
+    "urpc",
 ]

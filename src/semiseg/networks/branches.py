@@ -33,7 +33,7 @@ class BranchedNet(Network):
         build: makes a V-Net or U-Net; keywords override its options.
 
     Raises:
-        InputError: `build` makes another network.
+        TypeError: `build` makes another network.
     """
 
     Options = BranchedOptions

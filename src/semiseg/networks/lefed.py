@@ -58,7 +58,7 @@ class LeFeDNet(Network):
         build: makes a V-Net or U-Net; keywords override its options.
 
     Raises:
-        InputError: `build` makes another network.
+        TypeError: `build` makes another network.
     """
 
     Options = LeFeDOptions

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semiseg.errors import InputError
 from semiseg.networks.base import Network
 from semiseg.networks.unet import UNet
 from semiseg.networks.unet2d import UNet2D
@@ -19,16 +18,13 @@ class Encoder(nn.Module):
         p: dropout of whole channels after the bottleneck, which is left to the caller.
 
     Raises:
-        InputError: `net` is another network.
+        TypeError: `net` is another network.
     """
 
     def __init__(self, net: Network) -> None:
         super().__init__()
         if not isinstance(net, VNet | UNet | UNet2D):
-            raise InputError(
-                "network: methods with several decoders on one encoder are made of vnet, unet or unet2d, came "
-                f"{type(net).__name__.lower()}: choose one of the three"
-            )
+            raise TypeError(f"expected a V-Net or U-Net to take apart, came {type(net).__name__}")
         self.stages = net.encoder
         self.down = net.down if isinstance(net, VNet) else None
         self.pool = net.pool if isinstance(net, UNet2D) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -21,6 +22,7 @@ from semiseg.networks.blocks import (
     initialise,
     normalisation,
 )
+from semiseg.networks.perturbations import perturbed
 
 SLOPE = 0.01
 """Of the leaky ReLU below zero."""
@@ -38,6 +40,11 @@ class UNet2DOptions(NetworkOptions):
     upsampling: Upsampling = Field("linear", description="linear and nearest follow a convolution with kernel 1")
     init: Init = Field("default", description="default: PyTorch's; kaiming, xavier: normal, convolutions only")
     deep_supervision: bool = Field(False, description="taps head1 ...: logits of the coarser decoder stages")
+    side_kernel: Literal[1, 3] = Field(1, description="kernel of these heads; URPC has 3")
+    perturb_sides: bool = Field(
+        False,
+        description="in training these heads see features with dropout, attended parts hidden, or noise, as in URPC",
+    )
 
 
 class UNet2D(Network):
@@ -71,7 +78,12 @@ class UNet2D(Network):
         self.decoder = nn.ModuleList(_Block(2 * width, width, 0.0, spatial_dims) for width in filters[-2::-1])
         conv = CONVOLUTION[spatial_dims]
         self.head = conv(filters[0], classes, 3, padding=1)
-        self.heads = nn.ModuleList(conv(width, classes, 1) for width in filters[-2:0:-1] if options.deep_supervision)
+        self.heads = nn.ModuleList(
+            conv(width, classes, options.side_kernel, padding=options.side_kernel // 2)
+            for width in filters[-2:0:-1]
+            if options.deep_supervision
+        )
+        self.perturb = options.perturb_sides
         initialise(self, options.init)
 
     def forward(
@@ -88,7 +100,8 @@ class UNet2D(Network):
         for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1), active))
             if f"head{number}" in taps:
-                keep(f"head{number}", self.heads[number - 1](x))
+                seen = perturbed(x, number - 1) if self.perturb and active else x
+                keep(f"head{number}", self.heads[number - 1](seen))
         return keep.result(self.head(keep("embedding", x)))
 
 
