@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -17,33 +16,16 @@ from semiseg.ingredients.class_contrast import Selected, Selectors, contrast_los
 from semiseg.ingredients.class_memory import ClassMemory
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.consistency import probability_dice
+from semiseg.ingredients.dices import DICES, DICES_DOC, DicePair
 from semiseg.ingredients.ema import frozen_statistics
 from semiseg.ingredients.ensemble import ensemble_probabilities
-from semiseg.ingredients.losses import DiceForm, soft_dice
+from semiseg.ingredients.losses import soft_dice
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import LENGTH_DOC, RAMP_DOC, RampUnit, ramp_up
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
 from semiseg.networks.base import Init
 
 TAP = "embedding"
-
-
-class Dices(NamedTuple):
-    """Supervised Dice, and the one between two predictions."""
-
-    supervised: DiceForm
-    between: DiceForm
-    pooled: bool
-
-
-_SQUARED = DiceForm(smooth=1e-10, squared=True, background=True, offset=1.0, scale=1.0)
-_NEGATIVE = DiceForm(smooth=1e-8, squared=False, background=True, offset=0.0, scale=1.0, epsilon=1e-8)
-_PLAIN = DiceForm(smooth=1e-8, squared=False, background=False, offset=1.0, scale=1.0)
-DICES = {
-    "acdc": Dices(_SQUARED, _SQUARED, pooled=False),
-    "la": Dices(_PLAIN, DiceForm(smooth=1e-8, squared=False, background=True, offset=1.0, scale=1.0), pooled=True),
-    "dhc": Dices(_NEGATIVE, _NEGATIVE, pooled=False),
-}
 
 
 @register("ssnet", paper="arXiv:2203.01324", title="Exploring smoothness and class-separation")
@@ -72,11 +54,7 @@ class SSNet(Method):
         The left-atrium run has `dice: la` and `weight: 1`, that of xmed-lab/DHC `dice: dhc`.
         """
 
-        dice: Literal["acdc", "la", "dhc"] = Field(
-            "acdc",
-            description="Dice of labels and between predictions: `acdc`, 1 - Dice with squares over all classes; `la`, "
-            "1 - Dice without squares, of the foreground and of all classes pooled; `dhc`, minus the same per class",
-        )
+        dice: DicePair = Field("acdc", description=DICES_DOC)
         weight: float = Field(0.1, ge=0, description="weight of smoothness and contrast after the ramp-up")
         ramp: RampUnit = Field("run", description=RAMP_DOC)
         ramp_length: float | None = Field(None, ge=0, description=LENGTH_DOC)
