@@ -155,7 +155,7 @@ def train(
     output: Output = None,
     prepared: Prepared = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings (config.yaml of a run)")] = None,
-    network: Annotated[str | None, typer.Option(help="unet (default), unet2d or vnet")] = None,
+    network: Annotated[str | None, typer.Option(help="unet (default), unet2d, unet3d or vnet")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32 or bf16")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes on this machine")] = None,
     set_: Annotated[

@@ -20,6 +20,8 @@ SIDE = {2: 16, 3: 8}
 METHODS = sorted(registry())
 LATE = 60
 """A step, of 100, that is after the supervised start of the methods that have one."""
+EAGER = {"dst-paper": {"threshold": 0.3}}
+"""Options with which methods that wait for confident labels do not wait for more steps than there are here."""
 
 
 def make(name: str, dims: int, classes: int, seed: int = 0) -> Method:
@@ -36,7 +38,7 @@ def make(name: str, dims: int, classes: int, seed: int = 0) -> Method:
         normalisation="batch",
     )
     voxels = tuple(1000 // 4**c for c in range(classes))
-    return entry(name).build({}, Task(classes, 1, dims, voxels), build).train()
+    return entry(name).build(EAGER.get(name, {}), Task(classes, 1, dims, voxels), build).train()
 
 
 def make_batch(dims: int, classes: int, labelled: int = 2, unlabelled: int = 2, seed: int = 1) -> Batch:

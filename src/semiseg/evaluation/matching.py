@@ -198,12 +198,10 @@ def _of_scan(
     predictor: Predictor, dataset: Dataset, case: str, taps: tuple[str, ...], *, own_label: bool, done: Done
 ) -> OfScan:
     files = dataset.cases[case]
-    image, geometry = preprocess(read_image(files.images), predictor.plan)
-    if own_label:
-        assert files.label is not None, "checked before"
-        labels = label_to_stored(read_label(files.label).array, geometry)
-    else:
-        labels = predictor.label_stored(image)
+    scan = read_image(files.images, channels=len(predictor.plan.channels), spacing=files.spacing)
+    truth = read_label(files.label).array if own_label and files.label is not None else None
+    image, geometry = preprocess(scan, predictor.plan, label=truth)
+    labels = predictor.label_stored(image) if truth is None else label_to_stored(truth, geometry)
     found = scan_prototypes(predictor, image, labels, taps)
     done(case)
     return found

@@ -8,8 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from semiseg.ingredients.class_sums import probabilities
-from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE
+from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, DiceForm
+from semiseg.ingredients.masked import dice_of_sums
 from semiseg.ingredients.ramps import RampOptions
+from semiseg.ingredients.reduce import batch_sum
 from semiseg.networks.base import Init
 
 
@@ -31,6 +33,21 @@ def probability_mse(logits: Tensor, target_logits: Tensor, *, mutual: bool = Fal
     if logits.numel() == 0:
         return logits.sum() + target_logits.sum()
     return F.mse_loss(probabilities(logits), probabilities(target_logits))
+
+
+def probability_dice(logits: Tensor, target: Tensor, form: DiceForm, *, pooled: bool = False) -> Tensor:
+    """Dice loss of softmax(`logits`) against probabilities `target` `[B, C, *S]`, sums over the whole batch.
+
+    Args:
+        form: how the Dice is written.
+        pooled: one ratio for all classes together instead of the mean over classes.
+    """
+    p = probabilities(logits)
+    space = (0, *range(2, p.ndim))
+    both = p.square() + target.square() if form.squared else p + target
+    sums = batch_sum(torch.stack([(p * target).sum(space), both.sum(space)]))
+    overlap, mass = sums.sum(1, keepdim=True) if pooled else sums
+    return dice_of_sums(overlap, mass, form)
 
 
 def add_noise(images: Tensor, normal: Tensor, deviation: float) -> Tensor:

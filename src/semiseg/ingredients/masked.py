@@ -32,7 +32,7 @@ def dice_ce_parts(logits: Tensor, labels: Tensor) -> Parts:
     """Mean cross-entropy and foreground Dice of `logits` `[B, C, *S]` on all voxels of `labels` `[B, *S]`."""
     sums = class_sums(logits, labels)
     kept = sums.voxels.sum()
-    return Parts(sums.surprise.sum() / kept, _dice(sums.overlap, sums.mass + sums.voxels, BATCH_DICE), kept)
+    return Parts(sums.surprise.sum() / kept, dice_of_sums(sums.overlap, sums.mass + sums.voxels, BATCH_DICE), kept)
 
 
 def masked_parts(
@@ -60,7 +60,7 @@ def masked_parts(
     table = batch_sum(torch.cat([(p * target).sum(space), both.sum(space), torch.stack([surprise, weight.sum()])]))
     overlap, mass = table[:-2].view(2, -1)
     ce, kept = table[-2:]
-    return Parts(ce / kept.clamp(min=1), _dice(overlap, mass, dice), kept)
+    return Parts(ce / kept.clamp(min=1), dice_of_sums(overlap, mass, dice), kept)
 
 
 def over_levels(parts: Sequence[Parts], reduction: Reduction = "mean") -> Tensor:
@@ -92,6 +92,7 @@ def masked_probability_mse(logits: Tensor, target: Tensor, keep: Tensor) -> Tens
     return mean
 
 
-def _dice(overlap: Tensor, mass: Tensor, form: DiceForm) -> Tensor:
+def dice_of_sums(overlap: Tensor, mass: Tensor, form: DiceForm) -> Tensor:
+    """Dice loss of sums per class `[C]` over both operands: of their product, and of them (or their squares)."""
     ratio = (2 * overlap + form.smooth) / (mass + form.smooth + form.epsilon)
     return form.offset - ratio[0 if form.background else 1 :].mean()

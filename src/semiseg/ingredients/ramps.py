@@ -53,6 +53,11 @@ def polynomial_decay(position: float, length: float, power: float = 0.9) -> floa
     return math.pow(1.0 - position / length, power)
 
 
+def reversal_ramp(position: float, length: float, high: float, low: float = 0.0, slope: float = 1.0) -> float:
+    """Strength of a gradient reversal: from `low` at 0 by a logistic curve towards `high` (arXiv:1409.7495)."""
+    return 2 * (high - low) / (1 + math.exp(-slope * position / length)) - (high - low) + low
+
+
 def lagged(count: int) -> int:
     """The count before, not below 0: official loops update a schedule at the end of an epoch or step."""
     return max(count - 1, 0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional as F
 
 from semiseg.networks.base import Init
@@ -138,9 +139,10 @@ def upsample(kind: Upsampling, inputs: int, channels: int, stride: Sequence[int]
     return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
 
 
-def side_heads(widths: Sequence[int], classes: int, dims: int) -> nn.ModuleList:
-    """Heads of deep supervision: kernel 1, on all decoder stages but the last; `widths` are those of all stages."""
-    return nn.ModuleList(CONVOLUTION[dims](width, classes, 1) for width in widths[-2:0:-1])
+def side_heads(widths: Sequence[int], classes: int, dims: int, kernel: int = 1) -> nn.ModuleList:
+    """Heads of deep supervision on all decoder stages but the last; `widths` are those of all stages."""
+    conv = CONVOLUTION[dims]
+    return nn.ModuleList(conv(width, classes, kernel, padding=kernel // 2) for width in widths[-2:0:-1])
 
 
 def leaky() -> nn.LeakyReLU:
@@ -157,6 +159,23 @@ def drop_channels(x: Tensor, p: float, active: bool) -> Tensor:
     if not active or p == 0:
         return x
     return torch.feature_dropout(x, p, True)
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """`x` itself, whose gradient is multiplied by `factor`; a negative one reverses it (arXiv:1409.7495)."""
+    scaled: Tensor = _ScaledGradient.apply(x, factor)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+class _ScaledGradient(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.factor * gradient, None
 
 
 def same_padding(kernel: Sequence[int]) -> tuple[int, ...]:

@@ -110,7 +110,7 @@ class UNet(Network):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1)))
             if f"head{number}" in taps:
                 keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(drop_channels(x, self.p, active)))
+        return keep.result(self.head(keep("embedding", drop_channels(x, self.p, active))))
 
 
 class _Parts:

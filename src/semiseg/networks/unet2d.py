@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -21,6 +22,7 @@ from semiseg.networks.blocks import (
     side_heads,
     upsample,
 )
+from semiseg.networks.perturbations import perturbed
 
 
 class UNet2DOptions(NetworkOptions):
@@ -35,6 +37,11 @@ class UNet2DOptions(NetworkOptions):
     upsampling: Upsampling = Field("linear", description="linear and nearest follow a convolution with kernel 1")
     init: Init = Field("default", description="default: PyTorch's; kaiming, xavier: normal, convolutions only")
     deep_supervision: bool = Field(False, description="taps head1 ...: logits of the coarser decoder stages")
+    side_kernel: Literal[1, 3] = Field(1, description="kernel of these heads; URPC has 3")
+    perturb_sides: bool = Field(
+        False,
+        description="in training these heads see features with dropout, attended parts hidden, or noise, as in URPC",
+    )
 
 
 class UNet2D(Network):
@@ -67,7 +74,9 @@ class UNet2D(Network):
         )
         self.decoder = nn.ModuleList(_Block(2 * width, width, 0.0, spatial_dims) for width in filters[-2::-1])
         self.head = CONVOLUTION[spatial_dims](filters[0], classes, 3, padding=1)
-        self.heads = side_heads(filters if options.deep_supervision else (), classes, spatial_dims)
+        sides = filters if options.deep_supervision else ()
+        self.heads = side_heads(sides, classes, spatial_dims, kernel=options.side_kernel)
+        self.perturb = options.perturb_sides
         initialise(self, options.init)
 
     def forward(
@@ -84,8 +93,9 @@ class UNet2D(Network):
         for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1), active))
             if f"head{number}" in taps:
-                keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(x))
+                seen = perturbed(x, number - 1) if self.perturb and active else x
+                keep(f"head{number}", self.heads[number - 1](seen))
+        return keep.result(self.head(keep("embedding", x)))
 
 
 class _Block(nn.Module):

@@ -110,7 +110,7 @@ class VNet(Network):
             x = keep(f"dec{number}", stage(x))
             if f"head{number}" in taps:
                 keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(drop_channels(x, self.p, active)))
+        return keep.result(self.head(keep("embedding", drop_channels(x, self.p, active))))
 
 
 class _Stage(nn.Sequential):
