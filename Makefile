@@ -24,6 +24,7 @@ install: .venv/installed
 
 docs: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict
 
 clean:

@@ -78,6 +78,9 @@ class GivenShare:
     def __init__(self, share: Tensor) -> None:
         self.share = share
 
+    def resized(self, images, labels):
+        return images, labels
+
     def draw(self, labels):
         return self.share.view(-1, *(1,) * labels.ndim)
 

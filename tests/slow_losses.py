@@ -35,5 +35,7 @@ def dice_ce(logits, target, form, weight=None):
     weight = np.ones(logits.shape[1]) if weight is None else weight
     if form == "dhc":
         return ce - (weight * dice_ratios(logits, target, 1.0, False, 1e-8))[1:].mean()
+    if form == "dhc_half":
+        return 0.5 * (ce - (weight * dice_ratios(logits, target, 1e-8, False, 1e-8))[1:].mean())
     ratios = weight * dice_ratios(logits, target, 1e-5, True)
     return 0.5 * (ce + 1 - (ratios if form == "ssl4mis" else ratios[1:]).mean())

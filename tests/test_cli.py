@@ -42,6 +42,19 @@ def data(tmp_path: Path) -> Path:
     return tiny_dataset(tmp_path / "data", cases=5, labelled=4)
 
 
+def test_a_dataset_is_made_of_two_folders(data: Path, tmp_path: Path) -> None:
+    folders = (data / "imagesTr", "--labels", data / "labelsTr", "-o", tmp_path / "made", "--workers", 1)
+    assert "--spacing: expected three numbers" in refused("init", *folders, "--spacing", "1,2")[0]
+    assert "--spacing: expected positive numbers" in refused("init", *folders, "--spacing", "1,2,0")[0]
+    made = semiseg("init", *folders, "--classes", "left, right")
+    assert made.returncode == 0, made.stderr
+    for line in ("5 cases, 4 with a label", "classes: 0 background, 1 left, 2 right", "No errors.", "Next: semiseg"):
+        assert line in made.stdout
+    assert refused("init", *folders, "--classes", "one,two")[0].startswith(
+        f"{tmp_path / 'made'}: expected a new folder"
+    )
+
+
 @pytest.mark.slow
 def test_from_a_folder_to_scores(data: Path, tmp_path: Path) -> None:
     assert "No errors" in semiseg("check", data).stdout
@@ -54,6 +67,8 @@ def test_from_a_folder_to_scores(data: Path, tmp_path: Path) -> None:
     assert "label budget: 2 (training) + 0 (selection)" in first
     assert "test labels opened 1 time(s)" in first
     assert "test labels opened 2 time(s)" in semiseg("evaluate", run).stdout
+    assert "Q = " in semiseg("evaluate", run, "--matching").stdout
+    assert json.loads((run / "test_opened.json").read_text())["times"] == 2
     scores = json.loads((run / "scores.json").read_text())
     assert scores["cases"] == 2
     assert scores["provenance"]["protocol"] == "honest"
@@ -126,6 +141,9 @@ def test_wrong_splits(data: Path, tmp_path: Path) -> None:
         (("train", "--set", "batch.patch=[15, 16, 16]"), "take [16, 16, 16]"),
         (("train", "--set", "batch.patch=[16, 16]"), "expected 3 sides"),
         (("methods", "micdd"), "did you mean 'micd'?"),
+        (("presets", "acdcc"), "did you mean 'acdc'?"),
+        (("train", "--preset", "lla"), "did you mean 'la'?"),
+        (("train", "--preset", "la", "--protocol", "papr"), "'honest' or 'paper'"),
     ],
 )
 def test_wrong_names_come_with_the_right_ones(
@@ -135,11 +153,29 @@ def test_wrong_names_come_with_the_right_ones(
     assert any(words in problem for problem in refused(*arguments, *where))
 
 
+def test_presets_are_shown_and_a_run_tells_where_it_leaves_the_paper(data: Path, tmp_path: Path) -> None:
+    listed = semiseg("presets").stdout
+    assert all(name in listed for name in ("la", "acdc", "lung_tumor"))
+    assert "stride:" in semiseg("presets", "la").stdout
+    small = ("--set=network.options.filters=2", "--set=batch.patch=[16, 16, 16]", "--set=window.stride=[8, 8, 8]")
+    run = tmp_path / "run"
+    answer = semiseg(
+        *("train", data, "--preset", "la", "-m", "lefed", "-n", 2, "--test", 1, "--steps", 2, "-o", run),
+        *(*small, "--set=accelerator=cpu"),
+    )
+    assert answer.returncode == 0, answer
+    assert "preset la, method lefed, protocol honest; it differs from the paper in" in answer.stdout
+    assert "steps: 2; the paper: 15000" in answer.stdout
+    assert "select: last; the paper: best on the test cases" in answer.stdout
+
+
 def test_folders_that_are_not_there(tmp_path: Path) -> None:
     for command in ("check", "prepare", "train"):
         assert str(tmp_path / "nothing") in refused(command, tmp_path / "nothing")[0]
     assert "no run folder" in refused("predict", tmp_path)[0]
     assert refused("evaluate", tmp_path / "a", tmp_path / "b")
+    assert "no run folder" in refused("evaluate", tmp_path, "--matching")[0]
+    assert "a run folder alone" in refused("evaluate", tmp_path, tmp_path, "--matching")[0]
     assert "--output" not in refused("train")[0]
 
 

@@ -9,14 +9,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semiseg.api import check, demo, evaluate, list_methods, predict, prepare, train
+    from semiseg.api import (
+        check,
+        demo,
+        evaluate,
+        import_dataset,
+        init_dataset,
+        list_methods,
+        list_presets,
+        matching,
+        predict,
+        prepare,
+        train,
+    )
     from semiseg.config import RunConfig
     from semiseg.errors import InputError
 
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("check", "demo", "evaluate", "list_methods", "predict", "prepare", "train"), "semiseg.api"),
+    **dict.fromkeys(
+        (
+            "check",
+            "demo",
+            "evaluate",
+            "import_dataset",
+            "init_dataset",
+            "list_methods",
+            "list_presets",
+            "matching",
+            "predict",
+            "prepare",
+            "train",
+        ),
+        "semiseg.api",
+    ),
     "RunConfig": "semiseg.config",
     "InputError": "semiseg.errors",
 }
@@ -28,7 +55,11 @@ __all__ = [
     "check",
     "demo",
     "evaluate",
+    "import_dataset",
+    "init_dataset",
     "list_methods",
+    "list_presets",
+    "matching",
     "predict",
     "prepare",
     "train",

@@ -39,11 +39,56 @@ def demo(
 
 
 @app.command()
-def check(data: Data) -> None:
+def init(
+    images: Annotated[str, typer.Argument(help="Folder of images (any format and names), or 'SRC/*/t1.nrrd'")],
+    labels: Annotated[str | None, typer.Option(help="Likewise; may be the folder of the images")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make")] = Path("dataset"),
+    classes: Annotated[str | None, typer.Option(help="liver,kidney for 1,2, or 500=heart,600=vessel")] = None,
+    channels: Annotated[str | None, typer.Option(help="CT; or t1,t2 to read CASE_t1 and CASE_t2 as channels")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Regular expression: its first group is the case")] = None,
+    patients: Annotated[str | None, typer.Option(help="Regular expression: patient in the case id")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Voxel sides in mm, x,y,z, where a format records none")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy NIfTI files instead of linking them")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
+) -> None:
+    """Make a dataset folder of images and labels, and check it; the same command continues one that was stopped."""
+    import semiseg
+
+    made = semiseg.init_dataset(
+        images,
+        labels,
+        output,
+        classes=_names(classes),
+        channels=_names(channels),
+        pattern=pattern,
+        patients=patients,
+        spacing=_spacing(spacing),
+        copy=copy,
+        workers=workers,
+        show=True,
+    )
+    for note in made.notes:
+        typer.echo(note)
+    _print_report(made.report)
+    typer.echo(f"Next: semiseg prepare {output}")
+
+
+def _names(value: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",")) if value else ()
+
+
+@app.command()
+def check(
+    data: Data,
+    workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
+) -> None:
     """Find every problem of a dataset folder, each with its remedy."""
     import semiseg
 
-    report = semiseg.check(data)
+    _print_report(semiseg.check(data, workers=workers))
+
+
+def _print_report(report: Any) -> None:
     typer.echo(report.summary())
     for warning in report.warnings:
         typer.echo(f"warning: {warning}")
@@ -56,30 +101,61 @@ def prepare(
     data: Data,
     prepared: Prepared = None,
     plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow")] = None,
+    preset: Annotated[str | None, typer.Option(help="Prepare as runs with this preset want it")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
 ) -> None:
     """Plan the dataset and write the prepared store; a killed preparation goes on where it was."""
     import semiseg
 
-    store = semiseg.prepare(data, prepared, workers=workers, plan=plan, show=True)
+    store = semiseg.prepare(data, prepared, workers=workers, plan=plan, preset=preset, show=True)
     for decision, reason in store.plan.reasons.items():
         typer.echo(f"{decision}: {reason}")
     typer.echo(f"{len(store.cases)} cases are ready in {store.root}")
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str | None, typer.Argument(help="A dataset; without one, all are listed")] = None,
+    source: Annotated[Path | None, typer.Argument(help="Its folder; without one, tells where to get it")] = None,
+    output: Output = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="An option, such as line=coranet; may be repeated")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
+    list_: Annotated[bool, typer.Option("--list", help="List the datasets and where to get them")] = False,
+) -> None:
+    """Turn a download of one of the papers' datasets into a dataset folder with the published splits."""
+    import semiseg
+    from semiseg.data.importers.base import importer, importers
+    from semiseg.data.importers.describe import overview, page
+    from semiseg.errors import InputError
+
+    if list_ or name is None:
+        typer.echo(overview(importers().values()))
+    elif source is None:
+        typer.echo(page(importer(name)))
+    elif output is None:
+        raise InputError(f"import {name}: expected a folder to write, came none: add -o DATA")
+    else:
+        done = semiseg.import_dataset(name, source, output, assignments=set_ or (), workers=workers, show=True)
+        typer.echo(f"{done.summary()}\nNext: semiseg check {output}")
 
 
 @app.command()
 def train(
     data: Annotated[Path | None, typer.Argument(help="Dataset folder; not needed with --config")] = None,
     method: Annotated[str | None, typer.Option("--method", "-m", help="See semiseg methods")] = None,
+    preset: Annotated[str | None, typer.Option(help="A paper's settings, see semiseg presets")] = None,
     labelled: Annotated[int | None, typer.Option("--labelled", "-n", help="Labelled cases to draw")] = None,
     split: Annotated[Path | None, typer.Option(help="JSON file with labelled, unlabelled, validation, test")] = None,
     test: Annotated[int | None, typer.Option(help="Labelled cases to keep for scoring (without --split)")] = None,
+    protocol: Annotated[str | None, typer.Option(help="honest (default), or paper: replay its selection")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and augmentation")] = None,
     output: Output = None,
     prepared: Prepared = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings (config.yaml of a run)")] = None,
-    network: Annotated[str | None, typer.Option(help="unet (default), unet2d or vnet")] = None,
+    network: Annotated[str | None, typer.Option(help="unet (default), unet2d, unet3d or vnet")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32 or bf16")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes on this machine")] = None,
     set_: Annotated[
@@ -95,6 +171,9 @@ def train(
         output,
         config=config,
         show=True,
+        say=_on_first_process,
+        preset=preset,
+        protocol=protocol,
         method=method,
         labelled=labelled,
         split=split,
@@ -107,8 +186,12 @@ def train(
         devices=devices,
         assignments=set_ or (),
     )
+    _on_first_process(_after_training(run))
+
+
+def _on_first_process(line: str) -> None:
     if int(os.environ.get("RANK", 0)) == 0:
-        typer.echo(_after_training(run))
+        typer.echo(line)
 
 
 def _after_training(run: Any) -> str:
@@ -126,14 +209,22 @@ def predict(
     ] = None,
     output: Output = None,
     overlap: Annotated[
-        float, typer.Option(min=0, max=0.95, help="Share that neighbouring windows have in common")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0, max=0.95, help="Share that neighbouring windows have in common; default: as the run says"),
+    ] = None,
     largest_component: Annotated[
-        bool, typer.Option("--largest-component", help="Keep the largest component of each class")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--largest-component/--all-components",
+            help="Keep the largest component of each class, or all; default: as the run says",
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Voxel sides in mm, x,y,z, of scans whose format records none")
+    ] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu")] = "auto",
 ) -> None:
-    """Label scans; the files have the scans' own geometry."""
+    """Label scans of any format; the .nii.gz files have the scans' own geometry."""
     import semiseg
 
     written = semiseg.predict(
@@ -142,10 +233,25 @@ def predict(
         output,
         overlap=overlap,
         largest_component=largest_component,
+        spacing=_spacing(spacing),
         accelerator=accelerator,  # type: ignore[arg-type]
         done=lambda case: typer.echo(f"{case}: done"),
     )
     typer.echo(f"{len(written)} scans labelled in {next(iter(written.values())).parent}")
+
+
+def _spacing(value: str | None) -> tuple[float, float, float] | None:
+    from semiseg.errors import InputError
+
+    if value is None:
+        return None
+    try:
+        x, y, z = (float(part) for part in value.split(","))
+    except ValueError:
+        raise InputError(f"--spacing: expected three numbers such as 0.5,0.5,3, came {value!r}: correct it") from None
+    if not all(0 < side < float("inf") for side in (x, y, z)):
+        raise InputError(f"--spacing: expected positive numbers of mm, came {value!r}: correct it")
+    return x, y, z
 
 
 @app.command()
@@ -154,13 +260,31 @@ def evaluate(
     labels: Annotated[Path | None, typer.Argument(help="Folder of reference labels; not for a run folder")] = None,
     output: Output = None,
     empty: Annotated[
-        str, typer.Option(help="Distances of empty masks: diagonal, nan, or official (0, as the papers' code)")
-    ] = "diagonal",
+        str | None,
+        typer.Option(
+            help="Distances of empty masks: diagonal, nan, official (0, as the papers' code) or dhc (128); default: as "
+            "the run says, diagonal for folders"
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
+    matching: Annotated[
+        bool,
+        typer.Option(
+            "--matching",
+            help="Of a run folder, instead: how well features of classes match between labelled and unlabelled scans "
+            "(matching.csv, matching.json; no test label is read)",
+        ),
+    ] = False,
 ) -> None:
     """Dice, Jaccard, 95HD and ASD per class and case: table, scores.csv, scores.json."""
     import semiseg
+    from semiseg.errors import InputError
 
+    if matching:
+        if labels is not None:
+            raise InputError("--matching takes a run folder alone: leave the folder of reference labels out")
+        typer.echo(semiseg.matching(predictions, output).table())
+        return
     scores = semiseg.evaluate(predictions, labels, output, empty=empty, workers=workers)  # type: ignore[arg-type]
     from semiseg.evaluation.runs import heading
 
@@ -168,13 +292,34 @@ def evaluate(
 
 
 @app.command()
-def methods(name: Annotated[str | None, typer.Argument(help="A method, to see its options")] = None) -> None:
-    """List the methods, or the options of one."""
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method, to see its options and its paper's ablations")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="A table of its paper, such as VI: print the command of every row")
+    ] = None,
+) -> None:
+    """List the methods, the options of one, or the commands that replay a table of its paper."""
     import semiseg
+    from semiseg.errors import InputError
     from semiseg.methods.base import entry
     from semiseg.methods.describe import describe, overview, page
+    from semiseg.papers import replay
 
-    typer.echo(page(describe(entry(name))) if name else overview(semiseg.list_methods()))
+    if table and not name:
+        raise InputError("--table needs a method: semiseg methods ducisc --table VI")
+    if name and table:
+        typer.echo(replay(name, table))
+    else:
+        typer.echo(page(describe(entry(name))) if name else overview(semiseg.list_methods()))
+
+
+@app.command()
+def presets(name: Annotated[str | None, typer.Argument(help="A preset, to see all its settings")] = None) -> None:
+    """List the papers' settings per dataset, or show one."""
+    import semiseg
+    from semiseg.presets.describe import overview, page
+
+    typer.echo(page(name) if name else overview(semiseg.list_presets()))
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,11 +10,17 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from semiseg.data.augment import AugmentConfig
+from semiseg.data.crop import LabelCrop
+from semiseg.data.wishes import PlanWishes
 from semiseg.errors import InputError
+from semiseg.evaluation.metrics import EmptyRule
+from semiseg.layers import merge
 from semiseg.validation import parse, read_mapping
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Protocol = Literal["honest", "paper"]
+Unit = Literal["step", "epoch"]
+Stride = tuple[Annotated[int, Field(ge=1)], ...]
 Absolute = Annotated[Path, AfterValidator(Path.absolute)]
 """A path that stays right when a run is used from another folder than it was started in."""
 
@@ -39,8 +45,10 @@ class OptimiserConfig(_Settings):
     AdamW is the default because it gets far in few steps and does not mind the scale of a method's loss; the papers
     train with SGD.
 
-    The rate of step i of n is `lr` times: `constant` 1; `poly` (1 - i/n)^power; `cosine` (1 + cos(pi i/n)) / 2;
-    `step` factor^(i // every). A warm-up of `warmup` steps multiplies it by (i + 1)/warmup.
+    The rate at position i of n is `lr` times: `constant` 1; `poly` (1 - i/n)^power; `cosine` (1 + cos(pi i/n)) / 2;
+    `step` factor^(i // every). Positions are steps or epochs (`unit`), n is `length`, and with `lag` i is the position
+    before, as in official loops that set the rate after an update or at the end of an epoch. A warm-up of `warmup`
+    steps multiplies the rate of step i by (i + 1)/warmup.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -53,6 +61,9 @@ class OptimiserConfig(_Settings):
     power: float = Field(0.9, gt=0)
     every: int = Field(2500, ge=1)
     factor: float = Field(0.1, gt=0, le=1)
+    unit: Unit = Field("step", description="what the schedule counts; an epoch is one pass over the unlabelled cases")
+    lag: bool = Field(False, description="the schedule is one step or epoch late, and not below 0")
+    length: int | None = Field(None, ge=1, description="position at which the schedule ends; null: the run's end")
     warmup: int = Field(0, ge=0)
 
     @property
@@ -70,11 +81,35 @@ class BatchConfig(_Settings):
     foreground: float = Field(1 / 3, ge=0, le=1, description="share of labelled patches centred on a foreground voxel")
 
 
+class WindowConfig(_Settings):
+    """Windows that slide over a scan in prediction, and in validation where that has its own stride."""
+
+    stride: Stride | None = Field(None, description="voxels per axis; null: from the overlap")
+    overlap: float = Field(0.5, ge=0, le=0.95, description="share that neighbouring windows have in common")
+    weights: Literal["gaussian", "uniform"] = Field(
+        "gaussian", description="of a voxel in its window: more in the centre, or equal as in the papers"
+    )
+    validation_stride: Stride | None = Field(
+        None, description="voxels per axis while a checkpoint is chosen; null: half the patch"
+    )
+
+
+class MetricsConfig(_Settings):
+    """How `evaluate` scores the run."""
+
+    empty: EmptyRule = Field("diagonal", description="what an empty mask scores, see the page on metrics")
+    unit: Literal["both", "mm", "voxel"] = Field("both", description="unit of the distances in the printed table")
+
+
 class RunConfig(_Settings):
     """A complete training run. `semiseg train --config FILE` reproduces it."""
 
+    based_on: str | None = Field(None, description="preset that the settings came from; kept for the record alone")
     data: Absolute
-    prepared: Absolute | None = Field(None, description="prepared store; null: `prepared` inside the dataset folder")
+    prepared: Absolute | None = Field(
+        None, description="prepared store; null: `prepared` inside the dataset folder, or `prepared_...` with a plan"
+    )
+    plan: PlanWishes = Field(PlanWishes(), description="decisions of the planner that the settings take")
     split: Absolute | None = Field(None, description="JSON file with the roles of the cases")
     labelled: int | None = Field(None, ge=1, description="number of labelled cases to draw when there is no split file")
     validation: int = Field(0, ge=0, description="cases of the label budget kept for choosing the checkpoint")
@@ -91,7 +126,14 @@ class RunConfig(_Settings):
     optimiser: OptimiserConfig = OptimiserConfig()
     augment: AugmentConfig = AugmentConfig()
 
+    window: WindowConfig = WindowConfig()
+    largest_component: bool = Field(False, description="predict only the largest component of each class")
+    metrics: MetricsConfig = MetricsConfig()
+
     steps: int = Field(2000, ge=1)
+    epochs: int | None = Field(
+        None, ge=1, description="length in passes over the unlabelled cases; `steps` is then written from it"
+    )
     seed: int = Field(0, ge=0)
     precision: Precision = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -100,7 +142,18 @@ class RunConfig(_Settings):
 
     protocol: Protocol = "honest"
     select: Literal["last", "best"] = Field("last", description="weights that `predict` takes")
+    select_on: Literal["validation", "test"] | None = Field(
+        None, description="cases that choose the best weights; null: validation, or test under `protocol: paper`"
+    )
     validate_every: int = Field(200, ge=1)
+    validate_from: int | None = Field(None, ge=1, description="first validation; null: after `validate_every`")
+    validate_unit: Unit = Field("step", description="unit of both")
+    validate_with: Literal["windows", "centre"] = Field(
+        "windows", description="whole scans, or one patch in the centre of each as xmed-lab/DHC"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="validations in a row without a better score that end the run; null: never"
+    )
     checkpoint_every: int = Field(200, ge=1)
     log_every: int = Field(20, ge=1)
     max_skipped: int = Field(20, ge=1, description="non-finite losses in a row that end the run")
@@ -111,45 +164,84 @@ class RunConfig(_Settings):
             raise ValueError(
                 "split and labelled exclude each other: a split file already says which cases are labelled"
             )
-        if self.select == "best" and self.protocol == "honest" and not (self.split or self.validation):
+        if self.select == "best" and self.selects_on == "validation" and not (self.split or self.validation):
             raise ValueError(
                 "select: best needs validation cases from the label budget: set validation, "
                 "or list them in the split file"
             )
+        if self.protocol == "honest":
+            problems = [problem for problem, found in _only_on_paper(self) if found]
+            if problems:
+                raise ValueError("; ".join(problems))
+        if self.patience and self.select == "last":
+            raise ValueError("patience needs select: best, which validates")
         return self
+
+    @property
+    def selects_on(self) -> Literal["validation", "test"]:
+        """Role of the cases that choose the best weights."""
+        return self.select_on or ("test" if self.protocol == "paper" else "validation")
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
+def _only_on_paper(config: RunConfig) -> Iterator[tuple[str, bool]]:
+    """What uses labels of test cases, and whether the configuration does."""
+    yield "select_on: test chooses weights by test labels: that takes protocol: paper", config.select_on == "test"
+    yield (
+        "plan.crop around the label uses test labels: that takes protocol: paper",
+        isinstance(config.plan.crop, LabelCrop),
+    )
+
+
 def load_config(path: Path | None, overrides: Mapping[str, Any], assignments: Sequence[str] = ()) -> RunConfig:
-    """A `RunConfig` from a YAML file, then `overrides` (those that are not None), then `a.b=value` assignments.
+    """A `RunConfig` from, in rising priority, a preset, a YAML file, `overrides`, and `a.b=value` assignments.
+
+    The preset is the one that the file, the overrides or the assignments name as `preset`. Overrides that are None do
+    not count. Mappings such as `optimiser` are merged setting by setting, see `merge`.
 
     Raises:
         InputError: all that is wrong with the values, unknown names with the nearest known one.
     """
-    values = read_mapping(path) if path else {}
-    values |= {name: value for name, value in overrides.items() if value is not None}
+    file = read_mapping(path) if path else {}
+    given = {name: value for name, value in overrides.items() if value is not None}
+    assigned: dict[str, Any] = {}
     for assignment in assignments:
-        _assign(values, assignment)
+        assign(assigned, assignment)
+    values = merge(merge(file, given), assigned)
+    name = values.pop("preset", None)
+    if name is not None:
+        from semiseg.presets import apply
+
+        values = apply(name, values)
     config = parse(RunConfig, values, str(path) if path else "settings")
     _check_method(config)
     return config
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
+_WORDS = ("on", "off", "yes", "no")
+"""Words to this package, among them values of options, where YAML 1.1 reads true and false."""
+
+
+def assign(
+    values: dict[str, Any], assignment: str, example: str = "optimiser.lr=0.02 or options.mask_ratio=0.3"
+) -> None:
+    """Set `a.b=value` in `values`; the value is read as YAML.
+
+    Raises:
+        InputError: it is no assignment; `example` shows one.
+    """
     name, equals, text = assignment.partition("=")
     if not equals or not name:
-        raise InputError(
-            f"--set {assignment}: expected NAME=VALUE, such as optimiser.lr=0.02 or options.mask_ratio=0.3"
-        )
+        raise InputError(f"--set {assignment}: expected NAME=VALUE, such as {example}")
     *parents, last = name.strip().split(".")
     for part in parents:
         values[part] = dict(values.get(part) or {})
         values = values[part]
     try:
-        values[last] = yaml.safe_load(text)
+        values[last] = text if text in _WORDS else yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set {assignment}: the value is neither a number, a word, nor a list like [1, 2]") from None
 

@@ -257,3 +257,56 @@ def test_sizes_that_do_not_fit_are_refused():
 def test_settings_out_of_bounds_are_refused(wrong):
     with pytest.raises(ValidationError):
         AugmentConfig(**wrong)
+
+
+ROTFLIP = {**STILL, "rotflip": 1}
+
+
+@pytest.mark.parametrize("patch", [(8, 8), (8, 8, 6)])
+def test_turns_and_flips_of_the_papers(patch):
+    """Each patch is one of the four mirror images that quarter turns and one flip make, each as often."""
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(1, *patch)).astype(np.float32)
+    plane = [np.flip(np.rot90(image, quarters, (1, 2)), 1).tobytes() for quarters in range(4)]
+    assert len(set(plane)) == 4
+    counts = dict.fromkeys(plane, 0)
+    for _ in range(600):
+        found, _ = alone(image, draw(AugmentConfig(**ROTFLIP), rng, patch), patch)
+        counts[found.numpy().tobytes()] += 1
+    assert min(counts.values()) > 100
+
+
+def test_turns_and_flips_equal_the_official_function():
+    from semiseg.data.importers.volume_samples import turn_and_flip
+
+    rng = np.random.default_rng(4)
+    image = rng.normal(size=(1, 7, 7, 5)).astype(np.float32)
+    for _ in range(20):
+        params = draw(AugmentConfig(**ROTFLIP), rng, image.shape[1:])
+        found, _ = alone(image, params, image.shape[1:])
+        axis = params.flips.index(True)
+        assert sum(params.flips) == 1
+        assert_array_equal(found[0], turn_and_flip(image[0], params.turn[0], axis))
+
+
+def test_patches_with_unequal_sides_keep_their_shape():
+    rng = np.random.default_rng(5)
+    assert {draw(AugmentConfig(**ROTFLIP), rng, (8, 12, 8)).turn[0] for _ in range(50)} == {0, 2}
+
+
+def test_one_change_of_two():
+    """Half of the slices are turned and flipped, half of the others rotated: the shares of the 2D cardiac loaders."""
+    config = AugmentConfig(**{**STILL, "rotflip": 0.5, "spatial": 0.5, "one_of": True, "rotation": 20})
+    rng = np.random.default_rng(6)
+    drawn = [draw(config, rng, (8, 8)) for _ in range(2000)]
+    turned = [any(params.flips) for params in drawn]
+    rotated = [params.matrix is not None for params in drawn]
+    assert not any(a and b for a, b in zip(turned, rotated, strict=True))
+    assert abs(np.mean(turned) - 0.5) < 0.04
+    assert abs(np.mean(rotated) - 0.25) < 0.04
+
+
+def test_the_papers_changes_leave_other_random_numbers_as_they_were():
+    config = AugmentConfig()
+    first = draw(config, np.random.default_rng(7), (8, 8, 8))
+    assert first == draw(config.model_copy(update={"one_of": True}), np.random.default_rng(7), (8, 8, 8))

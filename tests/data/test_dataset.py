@@ -99,8 +99,11 @@ def test_no_folder_and_no_json(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "whole": [1, 2]}}, "regions are not supported"),
         ({"labels": {"background": 0, "a": True}}, "one whole number per class"),
         ({"labels": {"background": 0, "a": 1, "ignore": 2}}, "'ignore' label, which is not supported"),
-        ({"file_ending": None}, "file_ending: expected .nii.gz or .nii, came None"),
-        ({"file_ending": ".png"}, "convert the files to NIfTI"),
+        ({"file_ending": None}, "file_ending: expected one of .nii.gz, .nii, .nrrd"),
+        ({"file_ending": ".gif"}, "came '.gif': convert the files to NIfTI"),
+        ({"spacing": [1, 2]}, "spacing: expected three voxel sides in mm, as [0.5, 0.5, 3.0], came [1, 2]"),
+        ({"spacing": [1, 2, 0]}, "spacing: expected three voxel sides"),
+        ({"spacing": "1,2,3"}, "spacing: expected three voxel sides"),
         ({"dataset": [1]}, "dataset: expected files by case id"),
         ({"dataset": {"a": {"label": "x.nii.gz"}}}, "'a': expected"),
     ],
@@ -137,7 +140,7 @@ def test_nothing_in_the_description_leads_out_of_the_folder(root: Path, entries:
 
 
 def test_all_problems_are_told_together(root: Path) -> None:
-    _edit(root, labels={}, channel_names={}, file_ending=".png")
+    _edit(root, labels={}, channel_names={}, file_ending=".gif")
     assert len(_problems(root)) == 3
 
 

@@ -26,6 +26,29 @@ def test_learning_rate(settings: dict[str, object], step: int, expected: float) 
     assert learning_rate(OptimiserConfig(name="sgd", **settings), step, 100) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("settings", "positions"),
+    [
+        ({"unit": "epoch"}, [0, 0, 0, 1, 1, 1, 2, 2]),
+        ({"unit": "epoch", "lag": True}, [0, 0, 0, 0, 0, 0, 1, 1]),
+        ({"lag": True}, [0, 0, 1, 2, 3, 4, 5, 6]),
+        ({}, [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_what_is_counted_by_a_loop_that_keeps_its_rate(settings: dict[str, object], positions: list[int]) -> None:
+    """Eight steps in epochs of three; the loop sets its rate as official ones do, and its length is given."""
+    config = OptimiserConfig(name="sgd", lr=0.5, power=0.9, length=10, **settings)
+    expected = [0.5 * (1 - position / 10) ** 0.9 for position in positions]
+    assert [learning_rate(config, step, 8, 3) for step in range(8)] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_schedule_ends_with_the_run_or_where_it_is_told() -> None:
+    whole = OptimiserConfig(name="sgd", lr=1, unit="epoch", power=1.0)
+    assert [learning_rate(whole, step, 7, 3) for step in (0, 3, 6)] == pytest.approx([1, 2 / 3, 1 / 3])
+    short = OptimiserConfig(name="sgd", lr=1, length=4, power=1.0)
+    assert [learning_rate(short, step, 100) for step in (3, 4, 50)] == pytest.approx([0.25, 0, 0])
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_update_equals_the_plain_optimiser(name: str) -> None:
     torch.manual_seed(0)

@@ -119,6 +119,16 @@ def test_empty_masks(rule, predicted, true):
     assert (scores.prediction_voxels, scores.truth_voxels) == (int(predicted), int(true))
 
 
+@pytest.mark.parametrize(("predicted", "true"), [(True, False), (False, True), (False, False)])
+def test_empty_masks_by_the_rule_of_dhc(predicted, true):
+    prediction, truth = np.zeros((2, 3, 4, 12), bool)
+    prediction[1, 1, 1], truth[1, 1, 1] = predicted, true
+    scores = overlap_and_surface(prediction, truth, (4, 1, 1), empty="dhc")
+    one = predicted or true
+    assert (scores.dice, scores.jaccard) == ((0, 0) if one else (0.01, 0.01))
+    assert dataclasses.astuple(scores.voxel) == dataclasses.astuple(scores.mm) == ((128,) * 5 if one else (0,) * 5)
+
+
 def test_dice_alone():
     rng = np.random.default_rng(0)
     prediction, truth = rng.random((2, 8, 9)) < 0.5

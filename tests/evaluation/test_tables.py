@@ -59,3 +59,16 @@ def test_rich_table_carries_the_definitions():
     table = rich_table(scores(Row("a", 1, scored(0.8)), names=("background", "atrium"), largest=True))
     assert isinstance(table, Table)
     assert "only: yes" in str(table.caption)
+
+
+def test_one_unit_and_stamps():
+    found = Scores(
+        (Row("a", 1, scored(0.8)),), ("background", "a"), "official", False, {"stamps": ["test-selected"]}, unit="voxel"
+    )
+    text = plain(found)
+    assert "95HD voxel" in text
+    assert " mm" not in text.splitlines()[0]
+    assert "NOT AN HONEST RESULT: test-selected" in text
+    assert "NOT AN HONEST RESULT: test-selected" in str(rich_table(found).caption)
+    assert found.to_json()["stamps"] == ["test-selected"]
+    assert "NOT AN HONEST" not in plain(scores(Row("a", 1, scored(0.8)), names=("background", "a")))

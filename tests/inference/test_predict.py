@@ -78,7 +78,7 @@ def test_test_cases_of_the_split_need_no_folder(run: Path) -> None:
 def test_wrong_requests(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="add -o OUT"):
         semiseg.predict(run, run.parent / "data" / "imagesTr")
-    with pytest.raises(InputError, match=r"no \.nii"):
+    with pytest.raises(InputError, match=r"no scans \(\.nii\.gz"):
         semiseg.predict(run, tmp_path, tmp_path / "out")
     source = run.parent / "data" / "imagesTr" / "case_000_0000.nii.gz"
     for channel in range(2):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semiseg.errors import InputError
-from semiseg.inference.windows import sliding_labels, sliding_windows, window_starts
+from semiseg.inference.windows import cut_windows, sliding_labels, sliding_windows, window_starts
 
 CASES = {
     "2D": ((17, 12), (6, 8), (3, 5)),
@@ -146,3 +146,17 @@ def test_wrong_settings(patch, stride, options, message):
 def test_answer_of_another_size_is_a_bug():
     with pytest.raises(ValueError, match="predict returned"):
         sliding_windows(lambda x: x[..., :2], torch.zeros(1, 8, 8), (4, 4), (4, 4))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_windows_are_those_that_the_network_sees(name):
+    size, patch, stride = CASES[name]
+    image = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    seen = []
+    sliding_windows(lambda x: seen.append(x) or x, image, patch, stride, batch=3)
+    found = list(cut_windows(image, patch, stride, batch=3))
+    assert len(found) == len(seen)
+    assert all(torch.equal(*pair) for pair in zip(found, seen, strict=True))
+    whole = list(cut_windows(torch.ones(1, *size, dtype=torch.long), patch, stride, batch=1))
+    assert {each.dtype for each in whole} == {torch.long}
+    assert min(int(each.sum()) for each in whole) > 0

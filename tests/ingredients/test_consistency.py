@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.ingredients.consistency import add_noise, probability_mse
+from semiseg.ingredients.consistency import add_noise, noisy, probability_mse
 from semiseg.ingredients.ensemble import ensemble_probabilities
 from slow_losses import probabilities
 
@@ -45,3 +45,14 @@ def test_ensemble_is_the_softmax_of_the_mean():
     low = ensemble_probabilities([lambda x: a.bfloat16()], torch.zeros(1))
     assert low.dtype == torch.float32
     torch.testing.assert_close(low.sum(1), torch.ones(2, 4, 5))
+
+
+def test_noise_is_drawn_only_where_there_is_some():
+    images = torch.randn(2, 1, 5, 5)
+    before = torch.get_rng_state()
+    assert noisy(images, 0.0) is images
+    assert torch.equal(torch.get_rng_state(), before)
+    moved = noisy(images, 0.1)
+    torch.set_rng_state(before)
+    assert torch.equal(moved, add_noise(images, torch.randn_like(images), 0.1))
+    assert not torch.equal(moved, images)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.ingredients.features import channel_kl, feature_consistency, stage_weights
+from semiseg.ingredients.features import (
+    FeatureOptions,
+    channel_kl,
+    decoder_consistency,
+    feature_consistency,
+    stage_weights,
+)
 from slow_losses import probabilities
 
 
@@ -61,3 +67,15 @@ def test_stage_weights_of_the_papers_four():
 def test_no_sample_is_zero():
     empty = torch.zeros(0, 3, 2, 2, requires_grad=True)
     assert channel_kl(empty, empty) == 0
+
+
+@pytest.mark.parametrize(("detach", "trained"), [("none", (True, True)), ("a", (False, True)), ("b", (True, False))])
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_decoder_stages_have_weights_and_gradients_as_asked(detach, trained, upside_down):
+    a, b = ([torch.randn(1, 4, 3, requires_grad=True) for _ in range(4)] for _ in range(2))
+    found = decoder_consistency(a, b, FeatureOptions(kl_detach=detach, kl_reversed=upside_down))
+    weights = [0.8, 0.6, 0.4, 0.2] if upside_down else [0.2, 0.4, 0.6, 0.8]
+    wanted = sum(w * channel_kl(x, y) for w, x, y in zip(weights, a, b, strict=True))
+    torch.testing.assert_close(found, wanted)
+    found.backward()
+    assert (all(x.grad is not None for x in a), all(x.grad is not None for x in b)) == trained

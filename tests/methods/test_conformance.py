@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from copy import deepcopy
 from dataclasses import fields
@@ -19,6 +20,8 @@ SIDE = {2: 16, 3: 8}
 METHODS = sorted(registry())
 LATE = 60
 """A step, of 100, that is after the supervised start of the methods that have one."""
+EAGER = {"dst-paper": {"threshold": 0.3}}
+"""Options with which methods that wait for confident labels do not wait for more steps than there are here."""
 
 
 def make(name: str, dims: int, classes: int, seed: int = 0) -> Method:
@@ -35,7 +38,7 @@ def make(name: str, dims: int, classes: int, seed: int = 0) -> Method:
         normalisation="batch",
     )
     voxels = tuple(1000 // 4**c for c in range(classes))
-    return entry(name).build({}, Task(classes, 1, dims, voxels), build).train()
+    return entry(name).build(EAGER.get(name, {}), Task(classes, 1, dims, voxels), build).train()
 
 
 def make_batch(dims: int, classes: int, labelled: int = 2, unlabelled: int = 2, seed: int = 1) -> Batch:
@@ -168,6 +171,23 @@ def test_predictions_are_probabilities(name, dims, classes):
 
 
 @every_case
+def test_predicting_networks_are_named(name, dims, classes):
+    method = make(name, dims, classes).eval()
+    images, networks = make_batch(dims, classes).images, method.predictors()
+    assert networks
+    taps = tuple(tap for tap in networks[0].taps if tap.startswith("dec"))
+    assert taps
+    with torch.no_grad():
+        found = [network.tapped(images, taps) for network in networks]
+        mean = torch.stack([logits for logits, _ in found]).mean(0).softmax(1)
+        torch.testing.assert_close(method.predict(images), mean)
+    for network, (_, features) in zip(networks, found, strict=True):
+        assert {tap: (len(f[0]), images.shape[2] // f.shape[2]) for tap, f in features.items()} == {
+            tap: (network.taps[tap].channels, network.taps[tap].stride[0]) for tap in taps
+        }
+
+
+@every_case
 def test_supervised_loss_falls(name, dims, classes):
     method, batch = make(name, dims, classes), make_batch(dims, classes)
     optimiser = optimisers(method)
@@ -184,6 +204,12 @@ def test_options_are_bounded_and_documented(name):
     assert cls.__doc__
     assert entry(name).paper
     assert cls.__mro__[1] is Method, "a method is abstract or final: none inherits from another"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_one_short_file(name):
+    lines = inspect.getsource(inspect.getmodule(entry(name).cls)).splitlines()
+    assert len(lines) <= 160, "move what is general into an ingredient"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -60,6 +60,7 @@ SELECTIONS = ["self_aware", "all", "probability", "entropy", "mc_dropout"]
 MIXTURES = ["mixup", "cutmix", "cutout", "copy_paste"]
 ROWS = [{"selection": kind, "probability": 0.3} for kind in SELECTIONS]
 ROWS += [{"mixing": kind} for kind in MIXTURES] + [{"mixing": "cutmix", "box_beta": 4.0}]
+ROWS += [{"mix_beta": 0.2}, {"mixing": "copy_paste", "paste_low": 0.8, "paste_high": 1.25}]
 ROWS += [{"alignment": "feature"}, {"absent": "class"}, {"pairing": "image"}, {"pairing": "image", "absent": "class"}]
 ROWS += [{"ensemble": "temporal"}]
 
@@ -111,6 +112,8 @@ CHANGES = [
     ("cs_mix", {"mixing": "cutmix"}),
     ("cs_mix", {"mixing": "cutout"}),
     ("cs_mix", {"mixing": "copy_paste"}),
+    ("cs_mix", {"mixing": "copy_paste", "paste_low": 0.5, "paste_high": 0.6}),
+    ("cs_mix", {"mix_beta": 0.2}),
     ("cs_mix", {"mix_high": 0.3}),
     ("cs_mix", {"mix_low": 0.7}),
     ("cs_mix", {"mix_ce": "ce"}),
@@ -133,6 +136,12 @@ def test_boxes_have_their_size():
     first, second = (values(mixing="cutmix", **o)["cs_mix"] for o in ({"box_side": 0.3}, {"box_side": 0.9}))
     assert first != second
     assert values(mixing="cutmix", box_beta=4.0)["cs_mix"] not in (first, second)
+
+
+def test_pasted_objects_have_a_size_of_their_own():
+    as_they_are = values(mixing="copy_paste")["cs_mix"]
+    assert values(mixing="copy_paste", paste_low=1.0, paste_high=1.0)["cs_mix"] == as_they_are
+    assert values(mixing="copy_paste", paste_low=0.8, paste_high=1.25)["cs_mix"] != as_they_are
 
 
 def test_start_of_the_run_is_supervised():

@@ -34,6 +34,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"filters": (2, 3, 4), "dropout": (0.0, 0.1, 0.5), "upsampling": "transposed"},
         {"filters": (2, 4), "dropout": 0.0, "upsampling": "nearest"},
         {"filters": (2, 3, 4, 5), "dropout": 0.1, "deep_supervision": True},
+        {"filters": (2, 3, 4, 5, 6), "deep_supervision": True, "side_kernel": 3, "perturb_sides": True},
+    ],
+    "unet3d": [
+        {"filters": (2, 3, 4, 5, 6)},
+        {"filters": (2, 4), "dropout": 0.0},
+        {"filters": (2, 3, 4), "dropout": (0.5, 0.1), "deep_supervision": True},
     ],
 }
 MIXED = {2: ((1, 1), (2, 1), (2, 2)), 3: ((1, 1, 1), (2, 2, 1), (2, 3, 2))}
@@ -157,6 +163,13 @@ def test_refused_settings() -> None:
     assert "multiples of 16" in refused("unet", filters=(16, 24), normalisation="group")
     assert "expected one number or 3, one per stage, came 2" in refused("unet2d", filters=(2, 4, 8), dropout=(0.1, 0.2))
     assert "from 0 to below 1" in refused("unet2d", dropout=1.0)
+    assert "expected one number or 2, one per decoder stage, came 3" in refused(
+        "unet3d", filters=(2, 4, 8), dropout=(0.1, 0.2, 0.3)
+    )
+    assert "from 0 to below 1" in refused("unet3d", dropout=1.0)
+    assert "positive" in refused("unet3d", filters=(0, 4), dropout=0.0)
+    for form in ("branches", "lefed"):
+        assert "needs unet, unet2d, vnet" in refused("unet3d", network=form)
     assert "positive" in refused("unet2d", filters=(0, 4), dropout=0.0)
     both = refused("unet", filters=(4, 8), strides=((2, 2), (2, 2), (2, 2)))
     assert "2 filters, 3 strides" in both

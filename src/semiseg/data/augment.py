@@ -52,6 +52,12 @@ class AugmentConfig(BaseModel):
         None, description="axes that may be flipped; None: all. Leave out left-right where sides are told apart"
     )
     rot90: Probability = Field(0.0, description="probability of a quarter turn in a plane with equal sides")
+    rotflip: Probability = Field(
+        0.0,
+        description="probability of what the papers call RandomRotFlip: none to three quarter turns in the plane of "
+        "the first two axes, then always a flip along one of them",
+    )
+    one_of: bool = Field(False, description="a patch that rotflip changed is not rotated or scaled as well")
     spatial: Probability = Field(0.2, description="probability of a rotation with scaling")
     rotation: float = Field(15.0, ge=0, le=180, description="largest angle about each axis, degrees")
     scaling: FactorRange = Field((0.8, 1.25), description="size in the patch relative to the scan")
@@ -70,7 +76,7 @@ class AugmentConfig(BaseModel):
     @classmethod
     def none(cls) -> Self:
         """No change at all: `apply` crops the centre."""
-        return cls(flip=0, rot90=0, spatial=0, noise=0, blur=0, brightness=0, contrast=0, gamma=0)
+        return cls(flip=0, rot90=0, rotflip=0, spatial=0, noise=0, blur=0, brightness=0, contrast=0, gamma=0)
 
     @property
     def moves(self) -> bool:
@@ -117,6 +123,7 @@ def draw(config: AugmentConfig, rng: np.random.Generator, patch: Sequence[int]) 
     happens, amount = rng.random(7), rng.random(7)
     flips, angles = rng.random(dims), rng.uniform(-1.0, 1.0, 3) * config.rotation
     quarters, pick, noise_seed = int(rng.integers(1, 4)), float(rng.random()), int(rng.integers(2**62))
+    rotflips, papers_quarters, papers_axis = rng.random() < config.rotflip, int(rng.integers(4)), int(rng.integers(2))
 
     def maybe(index: int, probability: float, limits: tuple[float, float], neutral: float) -> float:
         low, high = limits
@@ -125,11 +132,17 @@ def draw(config: AugmentConfig, rng: np.random.Generator, patch: Sequence[int]) 
     planes = [plane for plane in combinations(range(dims), 2) if patch[plane[0]] == patch[plane[1]]]
     turned = bool(planes) and happens[0] < config.rot90
     axes = range(dims) if config.flip_axes is None else config.flip_axes
-    moved = config.moves and happens[1] < config.spatial
+    moved = config.moves and happens[1] < config.spatial and not (config.one_of and rotflips)
+    flipped = tuple(bool(axis in axes and flips[axis] < config.flip) for axis in range(dims))
+    turn = (quarters, *planes[int(pick * len(planes))]) if turned else (0, 0, 1)
+    if rotflips:
+        # A patch whose sides differ keeps its shape: it is turned by half circles only.
+        turn = (papers_quarters if patch[0] == patch[1] else 2 * (papers_quarters // 2), 0, 1)
+        flipped = tuple(axis == papers_axis for axis in range(dims))
     return Params(
         matrix=_matrix(config, angles, _zoom(config.scaling, amount[1]), dims) if moved else None,
-        flips=tuple(bool(axis in axes and flips[axis] < config.flip) for axis in range(dims)),
-        turn=(quarters, *planes[int(pick * len(planes))]) if turned else (0, 0, 1),
+        flips=flipped,
+        turn=turn,
         noise=maybe(2, config.noise, config.noise_deviation, 0.0),
         noise_seed=noise_seed,
         blur=maybe(3, config.blur, config.blur_sigma, 0.0),

@@ -38,6 +38,13 @@ class BatchPlan:
     augment: AugmentConfig
 
 
+def steps_per_epoch(labelled: Sequence[str], unlabelled: Sequence[str], plan: BatchPlan) -> int:
+    """Steps in one pass over the unlabelled cases, or over the labelled ones when no others are trained on."""
+    if unlabelled and plan.unlabelled:
+        return -(-len(unlabelled) // plan.unlabelled)
+    return -(-len(labelled) // plan.labelled)
+
+
 @dataclass(frozen=True)
 class Share:
     """This process's part of every batch."""
@@ -82,8 +89,7 @@ class Batches:
     @property
     def steps_per_epoch(self) -> int:
         """Steps in one pass over the unlabelled cases (over the labelled ones when there are no others)."""
-        stream = _UNLABELLED if self._counts[_UNLABELLED] else _LABELLED
-        return -(-len(self._streams[stream]) // self._counts[stream])
+        return steps_per_epoch(*self._streams, self._plan)
 
     def cases(self, step: int) -> tuple[str, ...]:
         """Case ids of all slots of `step` over all processes, labelled first."""

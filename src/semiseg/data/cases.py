@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from semiseg.data.dataset import Case
+from semiseg.data.formats import all_files
 from semiseg.data.geometry import label_to_stored
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
@@ -59,8 +60,9 @@ def up_to_date(task: CaseTask) -> bool:
 
 
 def source_files(case: Case) -> tuple[Path, ...]:
-    """All files of a case."""
-    return (*case.images, *((case.label,) if case.label else ()))
+    """All files of a case, also data files that its headers name."""
+    named = (*case.images, *((case.label,) if case.label else ()))
+    return tuple(file for path in named for file in all_files(path))
 
 
 def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
@@ -85,8 +87,11 @@ def _contents(sources: dict[str, Source]) -> dict[str, str]:
 
 
 def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> None:
-    image, geometry = preprocess(read_image(task.case.images), task.plan, np.float16)
-    label = label_to_stored(read_label(task.case.label).array, geometry) if task.case.label else None
+    case = task.case
+    truth = read_label(case.label).array if case.label else None
+    scan = read_image(case.images, channels=len(task.plan.channels), spacing=case.spacing)
+    image, geometry = preprocess(scan, task.plan, np.float16, truth)
+    label = None if truth is None else label_to_stored(truth, geometry)
     with writing_to(task.folder):
         files.meta.unlink(missing_ok=True)  # first: with it gone, no mixture of old and new files looks whole
         meta = CaseMeta(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, survey_dataset
+from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, holds_several, survey_dataset
 from semiseg.data.foreground import Box, foreground_box, foreground_threshold
 from semiseg.data.geometry import crop, orient, orientation
 from semiseg.data.grids import Grid, grid_problems, spacing_of
-from semiseg.data.readers import Volume, read_channel, read_label
+from semiseg.data.parallel import worker_count
+from semiseg.data.readers import Volume, read_header, read_image, read_label
 from semiseg.errors import InputError, raise_all
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Triple = tuple[float, float, float]
 
-_MOST_THREADS = 8
+_BYTES_PER_VOXEL = 16  # stored, float32, what is not finite, the plane that is hashed, label
 
 
 @dataclass(frozen=True)
@@ -63,25 +65,29 @@ class Report:
         return "\n".join(lines)
 
 
-def check(root: Path) -> Report:
-    """Open every image and label of the dataset in `root`, in parallel, and report every problem.
+def check(root: Path, workers: int = 0) -> Report:
+    """Open every image and label of the dataset in `root` and report every problem.
+
+    `workers` is the number of cases that are open at a time (in threads); 0 takes one per core, as far as memory
+    allows.
 
     Errors: files that are missing, damaged or of another format; channels or labels on another grid; NaN or infinite
     voxels; label values that are no whole numbers or not in dataset.json; no labelled case; a class without a voxel.
     Warnings: constant images; labels without image or without foreground, or with foreground where the image has none;
-    classes seen in one case only; the same voxels under two ids.
+    classes seen in one case only; the same voxels under two ids; files that record no spacing.
     """
     try:
         survey = survey_dataset(root)
     except InputError as error:
         return Report(error.problems, ())
     dataset = survey.dataset
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+    count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
+    with ThreadPoolExecutor(count) as pool:
         found = dict(zip(dataset.cases, pool.map(partial(_examine, dataset), dataset.cases.values()), strict=True))
     errors = [*survey.problems, *(problem for case in found.values() for problem in case.errors)]
     warnings = [problem for case in found.values() for problem in case.warnings]
     class_errors, class_warnings = _class_problems(dataset, found)
-    warnings += [*class_warnings, *_copies(found), *map(_stray, survey.stray_labels)]
+    warnings += [*class_warnings, *_copies(found), *map(_stray, survey.stray_labels), *_assumed(dataset, found)]
     return _report((*errors, *class_errors), tuple(warnings), dataset, found)
 
 
@@ -97,44 +103,57 @@ class _Findings:
     box: Box | None = None
 
 
+def _bytes_per_case(dataset: Dataset) -> int:
+    """Memory that a case may take while it is examined, by the headers of a few."""
+    cases = list(dataset.cases.values())
+    largest = 0
+    for case in cases[:: -(-len(cases) // 20) or 1]:
+        with suppress(InputError):  # told when the case is examined
+            header = read_header(case.images[0])
+            largest = max(largest, math.prod(header.shape) * header.channels)
+    return _BYTES_PER_VOXEL * largest
+
+
 def _examine(dataset: Dataset, case: Case) -> _Findings:
     found = _Findings()
-    reference = _examine_channels(case, found)
+    reference = _examine_channels(case, len(dataset.channels), found)
     if case.label is not None:
-        _examine_label(dataset, case.label, reference, found)
+        _examine_label(dataset, case, reference, found)
     return found
 
 
-def _examine_channels(case: Case, found: _Findings) -> Path | None:
-    """Look at all channels; returns the first readable one, which gives the case its grid."""
+def _examine_channels(case: Case, channels: int, found: _Findings) -> Path | None:
+    """Look at all image files; returns the first readable one, which gives the case its grid."""
     reference: Path | None = None
+    several = len(case.images) == 1 and channels > 1 and holds_several(case.images[0])
     digest = hashlib.sha256()
     whole = True
     for path in case.images:
         try:
-            channel = read_channel(path)
+            volume = read_image([path], channels=channels if several else 1, spacing=case.spacing)
         except InputError as error:
             found.errors.extend(error.problems)
             whole = False
             continue
         if reference is None or found.grid is None:
-            reference, found.grid = path, channel.grid
-        other_grid = grid_problems(path, channel.grid, reference, found.grid)
+            reference, found.grid = path, volume.grid
+        other_grid = grid_problems(path, volume.grid, reference, found.grid)
         found.errors.extend(other_grid)
-        if channel.array.min() == channel.array.max():
-            found.warnings.append(
-                f"{path}: expected an image, came the constant {channel.array.flat[0]:g} in every voxel: "
-                "export the scan again, or remove the case"
-            )
-        if case.label is not None and not other_grid:
-            found.box = _hull(found.box, _foreground_box(channel))
-        _add_content(digest, channel.array)
+        for channel in volume.array:
+            if channel.min() == channel.max():
+                found.warnings.append(
+                    f"{path}: expected an image, came the constant {channel.flat[0]:g} in every voxel: "
+                    "export the scan again, or remove the case"
+                )
+            if case.label is not None and not other_grid:
+                found.box = _hull(found.box, _foreground_box(channel, volume.affine))
+            _add_content(digest, channel)
     found.content = digest.hexdigest() if whole else None
     return reference
 
 
-def _foreground_box(channel: Volume) -> Box:
-    image = orient(channel.array, *orientation(channel.affine))
+def _foreground_box(channel: Array, affine: Array) -> Box:
+    image = orient(channel, *orientation(affine))
     return foreground_box(image[None], [foreground_threshold(image)])
 
 
@@ -153,9 +172,11 @@ def _add_content(digest: Any, array: Array) -> None:
         digest.update(np.ascontiguousarray(plane, dtype=np.float32))
 
 
-def _examine_label(dataset: Dataset, path: Path, reference: Path | None, found: _Findings) -> None:
+def _examine_label(dataset: Dataset, case: Case, reference: Path | None, found: _Findings) -> None:
+    path = case.label
+    assert path is not None
     try:
-        label = read_label(path)
+        label = read_label(path, spacing=case.spacing)
     except InputError as error:
         found.errors.extend(error.problems)
         return
@@ -238,6 +259,16 @@ def _copies(found: Mapping[str, _Findings]) -> Iterator[str]:
 
 def _stray(path: Path) -> str:
     return f"{path}: expected its image in {IMAGES}, found none, so the label is not used: add the image, or rename"
+
+
+def _assumed(dataset: Dataset, found: Mapping[str, _Findings]) -> Iterator[str]:
+    """Scans whose files say nothing of their spacing, when dataset.json does not either."""
+    cases = [case for case, findings in found.items() if findings.grid is not None and not findings.grid.recorded]
+    if cases and dataset.cases[cases[0]].spacing is None:
+        yield (
+            f"{dataset.root / 'dataset.json'}: {len(cases)} scan(s), such as {cases[0]!r}, record no spacing, so 1 mm "
+            'is taken and distances are in voxels: if you know it, add "spacing": [X, Y, Z] in mm'
+        )
 
 
 def _report(errors: Sequence[str], warnings: Sequence[str], dataset: Dataset, found: Mapping[str, _Findings]) -> Report:

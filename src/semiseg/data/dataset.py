@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semiseg.data.description import Description, read_description, read_json
-from semiseg.data.nifti import ENDINGS
+from semiseg.data.formats import relatives
+from semiseg.data.readers import read_header
 from semiseg.errors import InputError, did_you_mean, raise_all
 
 IMAGES, UNLABELLED, LABELS = "imagesTr", "imagesUn", "labelsTr"
@@ -16,12 +17,20 @@ IMAGES, UNLABELLED, LABELS = "imagesTr", "imagesUn", "labelsTr"
 
 @dataclass(frozen=True)
 class Case:
-    """One scan: its image files (one per channel, in order), its label file if it has one, and whose it is."""
+    """One scan.
+
+    Attributes:
+        images: one file per channel, in order, or one file with all channels.
+        label: if it has one.
+        patient: whose scan it is.
+        spacing: mm along X, Y, Z, for files that record none.
+    """
 
     id: str
     images: tuple[Path, ...]
     label: Path | None
     patient: str
+    spacing: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Dataset:
         name: from dataset.json, or the folder's name.
         channels: names, in the order of the image files.
         class_names: index is the label value; `[0]` is the background.
-        file_ending: `.nii.gz` or `.nii`.
+        file_ending: such as `.nii.gz`.
     """
 
     root: Path
@@ -57,8 +66,10 @@ def open_dataset(root: Path, patient_pattern: str | None = None) -> Dataset:
     """The dataset in `root`; files are found, not opened (`semiseg check` opens them).
 
     `dataset.json` holds `channel_names`, `labels` and `file_ending`. Images lie in `imagesTr/CASE_0000.nii.gz`, one
-    file per channel, labels in `labelsTr/CASE.nii.gz`. An image without a label file is an unlabelled case; images
-    in `imagesUn/` are unlabelled whatever lies in `labelsTr/`. Whose scans belong together is told by
+    file per channel (or one file with all channels), labels in `labelsTr/CASE.nii.gz`; any ending that
+    `semiseg.data.formats` reads will do. Voxels of files that record no spacing have that of the entry `spacing`. An
+    image without a label file is an unlabelled case; images in `imagesUn/` are unlabelled
+    whatever lies in `labelsTr/`. Whose scans belong together is told by
     `patients.json` (`{case: patient}`); a case that is not told of is a patient of its own.
 
     Args:
@@ -96,6 +107,7 @@ def survey_dataset(root: Path, patient_pattern: str | None = None) -> Survey:
             f"{root / IMAGES}: expected images named CASE_0000{description.file_ending}, found none: add them, or "
             "correct file_ending in dataset.json"
         )
+    cases = [replace(case, spacing=description.spacing) for case in cases]
     grouped = _with_patients(root, cases, patient_pattern, problems)
     dataset = Dataset(
         root,
@@ -142,6 +154,8 @@ def _images(folder: Path, description: Description, problems: list[str]) -> dict
 
 
 def _channel_problems(folder: Path, case: str, channels: dict[int, Path], description: Description) -> Iterable[str]:
+    if list(channels) == [0] and len(description.channels) > 1 and holds_several(channels[0]):
+        return
     for number, name in enumerate(description.channels):
         if number not in channels:
             file = folder / f"{case}_{number:04d}{description.file_ending}"
@@ -154,15 +168,23 @@ def _channel_problems(folder: Path, case: str, channels: dict[int, Path], descri
             )
 
 
+def holds_several(path: Path) -> bool:
+    """Whether one file holds several channels; a file that cannot be read is found by `check`."""
+    try:
+        return read_header(path).channels > 1
+    except InputError:
+        return False
+
+
 def _files(folder: Path, ending: str, problems: list[str]) -> list[Path]:
-    """Files with the dataset's ending; NIfTI files with the other one would be missed silently and are problems."""
+    """Files with the dataset's ending; those with another one of the format would be missed silently: problems."""
     if not folder.is_dir():
         return []
     files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
     problems.extend(
         f"{file}: expected the ending {ending} as in dataset.json, came another: convert it, or correct file_ending"
         for file in files
-        if file.name.endswith(ENDINGS) and not file.name.endswith(ending)
+        if file.name.endswith(relatives(ending)) and not file.name.endswith(ending)
     )
     return [file for file in files if file.name.endswith(ending)]
 
@@ -171,7 +193,8 @@ def _listed_cases(root: Path, description: Description, problems: list[str]) -> 
     """Cases that dataset.json lists itself."""
     cases = []
     for case, (images, label) in (description.listing or {}).items():
-        if len(images) != len(description.channels):
+        several = len(images) == 1 and (root / images[0]).is_file() and holds_several(root / images[0])
+        if len(images) != len(description.channels) and not several:
             problems.append(
                 f"{root / 'dataset.json'}: case {case!r}: expected {len(description.channels)} image file(s), one per "
                 f"channel, came {len(images)}: correct the list"
@@ -190,7 +213,7 @@ def _listed_cases(root: Path, description: Description, problems: list[str]) -> 
 
 def _with_patients(root: Path, cases: list[Case], pattern: str | None, problems: list[str]) -> list[Case]:
     if pattern is not None:
-        return _by_pattern(cases, pattern, problems)
+        return group_by_pattern(cases, pattern, problems)
     path = root / "patients.json"
     if not path.exists():
         return cases
@@ -206,7 +229,8 @@ def _with_patients(root: Path, cases: list[Case], pattern: str | None, problems:
     return [replace(case, patient=str(patients.get(case.id, case.id))) for case in cases]
 
 
-def _by_pattern(cases: list[Case], pattern: str, problems: list[str]) -> list[Case]:
+def group_by_pattern(cases: list[Case], pattern: str, problems: list[str]) -> list[Case]:
+    """Cases with the patient that the first group of `pattern` finds in their ids; adds what is wrong to `problems`."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from semiseg.data.nifti import ENDINGS
+from semiseg.data.formats import ENDINGS
 from semiseg.errors import InputError
 
 _MOST_CLASSES = 256
@@ -20,6 +20,7 @@ class Description:
 
     Attributes:
         class_names: index is the label value; `[0]` is the background.
+        spacing: mm along X, Y, Z for files that record none; an entry of our own.
         listing: image files and label file by case id, relative to the dataset, when the file lists its cases.
     """
 
@@ -27,6 +28,7 @@ class Description:
     channels: tuple[str, ...]
     class_names: tuple[str, ...]
     file_ending: str
+    spacing: tuple[float, float, float] | None
     listing: Mapping[str, tuple[tuple[str, ...], str | None]] | None
 
 
@@ -46,6 +48,7 @@ def read_description(root: Path) -> Description:
         ("channel_names", _channels),
         ("labels", _classes),
         ("file_ending", _ending),
+        ("spacing", _spacing),
         ("dataset", _listing),
     ):
         try:
@@ -54,7 +57,23 @@ def read_description(root: Path) -> Description:
             problems.append(f"{path}: {key}: {error}")
     if problems:
         raise InputError(*problems)
-    return Description(found["name"], found["channel_names"], found["labels"], found["file_ending"], found["dataset"])
+    return Description(
+        found["name"],
+        found["channel_names"],
+        found["labels"],
+        found["file_ending"],
+        found["spacing"],
+        found["dataset"],
+    )
+
+
+def cropped_around_labels(root: Path) -> bool:
+    """Whether the scans in `root` were cut around their labels when they were imported, as dataset.json records it."""
+    try:
+        content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        return bool(content["imported"]["cropped_around_labels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read_json(path: Path, meaning: str) -> dict[str, Any]:
@@ -126,8 +145,17 @@ def _text(value: Any) -> str:
 
 def _ending(value: Any) -> str:
     if value not in ENDINGS:
-        raise ValueError(f"expected {' or '.join(ENDINGS)}, came {value!r}: convert the files to NIfTI")
+        raise ValueError(f"expected one of {', '.join(ENDINGS)}, came {value!r}: convert the files to NIfTI")
     return str(value)
+
+
+def _spacing(value: Any) -> tuple[float, float, float] | None:
+    if value is None:
+        return None
+    numbers = [side for side in value if type(side) in (int, float) and 0 < side < float("inf")] if value else []
+    if not isinstance(value, list) or len(value) != 3 or len(numbers) != 3:
+        raise ValueError(f"expected three voxel sides in mm, as [0.5, 0.5, 3.0], came {value!r}: correct it")
+    return float(value[0]), float(value[1]), float(value[2])
 
 
 def _listing(value: Any) -> Mapping[str, tuple[tuple[str, ...], str | None]] | None:

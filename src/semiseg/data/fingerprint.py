@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from semiseg.data.dataset import Dataset
+from semiseg.data.dataset import Case, Dataset
 from semiseg.data.foreground import foreground_box, foreground_threshold, sample
 from semiseg.data.geometry import crop, orient, orientation
 from semiseg.data.parallel import Map, serial
@@ -66,8 +66,8 @@ class Fingerprint(_Measured):
 
 def fingerprint(dataset: Dataset, run: Map = serial) -> Fingerprint:
     """Measure all images of `dataset`; `run` spreads the work over processes."""
-    images = [(case.id, case.images) for case in dataset.cases.values()]
-    measured = dict(sorted(run(_measure, images)))
+    count = len(dataset.channels)
+    measured = dict(sorted(run(partial(_measure, channels=count), dataset.cases.values())))
     return Fingerprint(
         dataset=dataset.name,
         channels=dataset.channels,
@@ -93,9 +93,8 @@ class _Scan:
     channels: tuple[_Channel, ...]
 
 
-def _measure(item: tuple[str, tuple[Path, ...]]) -> tuple[str, _Scan]:
-    case, paths = item
-    volume = read_image(paths)
+def _measure(case: Case, channels: int) -> tuple[str, _Scan]:
+    volume = read_image(case.images, channels=channels, spacing=case.spacing)
     axes, flips = orientation(volume.affine)
     image = orient(volume.array, axes, flips)
     thresholds = [foreground_threshold(channel) for channel in image]
@@ -106,7 +105,7 @@ def _measure(item: tuple[str, tuple[Path, ...]]) -> tuple[str, _Scan]:
         cropped=_triple(kept.shape[1:]),
         spacing=(volume.spacing[axes[0]], volume.spacing[axes[1]], volume.spacing[axes[2]]),
     )
-    return case, _Scan(grid, tuple(_channel(*pair) for pair in zip(image, thresholds, strict=True)))
+    return case.id, _Scan(grid, tuple(_channel(*pair) for pair in zip(image, thresholds, strict=True)))
 
 
 def _channel(channel: Array, threshold: float) -> _Channel:

@@ -17,10 +17,11 @@ POSITION_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Grid:
-    """Sides in voxels, and the affine `[4, 4]`: voxel indices -> RAS+ mm."""
+    """Sides in voxels, the affine `[4, 4]` (voxel indices -> RAS+ mm), and whether a file recorded it."""
 
     shape: tuple[int, int, int]
     affine: Array
+    recorded: bool = True
 
 
 def spacing_of(affine: Array) -> tuple[float, float, float]:
@@ -32,13 +33,16 @@ def spacing_of(affine: Array) -> tuple[float, float, float]:
 def grid_problems(path: Path, grid: Grid, reference: Path, wanted: Grid) -> list[str]:
     """What sets the grid of `path` apart from that of `reference`; nothing when both are one.
 
-    Grids are one when they have the same shape and their corner voxels lie within `POSITION_TOLERANCE`.
+    Grids are one when they have the same shape and their corner voxels lie within `POSITION_TOLERANCE`; where one was
+    not recorded, the shape must do.
     """
     if grid.shape != wanted.shape:
         return [
             f"{path}: expected shape {list(wanted.shape)} as {reference.name}, came {list(grid.shape)}: "
             f"resample it to the grid of {reference.name}"
         ]
+    if not (grid.recorded and wanted.recorded):
+        return []
     distance = _largest_distance(grid, wanted)
     if distance <= POSITION_TOLERANCE:
         return []

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from semiseg.data.crop import LabelCrop
 from semiseg.errors import InputError
 from semiseg.files import write_text
 from semiseg.validation import parse, read_mapping
@@ -50,6 +51,10 @@ class Normalisation(BaseModel):
         return self
 
 
+_LATER: dict[str, Any] = {"resampled": True, "crop": "foreground", "slice_size": None}
+"""Fields that plans did not always have; at these values a plan counts as before they came."""
+
+
 class Plan(BaseModel):
     """Every decision about a dataset; edit the file and prepare again.
 
@@ -57,6 +62,8 @@ class Plan(BaseModel):
         transpose: canonical axis (0 towards right, 1 anterior, 2 superior) that is stored axis 0, 1, 2. Slices are
             along the last stored axis.
         spacing: mm between stored voxels, per stored axis. Slices of a 2D plan are never resampled.
+        resampled: whether scans are resampled to `spacing`; otherwise each keeps its own grid.
+        crop: part of a scan that is kept: its `foreground`, all of it (`none`), or a box around the label.
         slice_size: 2D plans: sides that every slice is brought to, whole and by nearest voxels, whatever its spacing;
             `patch` is the same then. None: slices are cropped to the foreground and brought to `spacing`.
         normalisation: one per channel.
@@ -79,6 +86,8 @@ class Plan(BaseModel):
     spatial_dims: Literal[2, 3]
     transpose: tuple[int, int, int]
     spacing: tuple[float, float, float]
+    resampled: bool = True
+    crop: Literal["foreground", "none"] | LabelCrop = "foreground"
     slice_size: tuple[int, int] | None = None
     normalisation: tuple[Normalisation, ...]
     patch: tuple[int, ...]
@@ -110,18 +119,15 @@ class Plan(BaseModel):
     @property
     def digest(self) -> str:
         """Hash of all decisions; one that is not taken leaves it as it was before the field existed."""
-        exclude = {"automatic", "step_gib"} if self.slice_size else {"automatic", "step_gib", "slice_size"}
-        values = self.model_dump(mode="json", exclude=exclude)
+        values = self.model_dump(mode="json", exclude={"automatic", "step_gib"})
         values["reasons"].pop("step_gib", None)
-        return _digest(values)
+        return _digest(_as_ever(values))
 
     @property
     def store_digest(self) -> str:
         """Hash of those decisions that the prepared store depends on."""
         fields = {"version", "spatial_dims", "channels", "class_names", "transpose", "spacing", "normalisation"}
-        if self.slice_size:
-            fields |= {"slice_size"}
-        return _digest(self.model_dump(mode="json", include=fields))
+        return _digest(_as_ever(self.model_dump(mode="json", include=fields | _LATER.keys())))
 
     def save(self, path: Path) -> None:
         """Write the plan to `path` atomically, short lists on one line."""
@@ -189,6 +195,10 @@ def _network_problems(plan: Plan) -> list[str]:
             f"filters: expected {len(plan.strides)} positive numbers (one per stage), came {list(plan.filters)}"
         )
     return problems
+
+
+def _as_ever(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
 
 def _on_one_line(items: re.Match[str]) -> str:

@@ -14,6 +14,7 @@ from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.geometry import STRONGLY_ANISOTROPIC, stored_shape
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.data.topology import Topology, topology
+from semiseg.data.wishes import PlanWishes
 
 PATCH_VOXELS = {2: 320**2, 3: 96**3}
 _BATCH = {2: 8, 3: 2}
@@ -31,7 +32,7 @@ class _Grid:
     reason: str
 
 
-def make_plan(fingerprint: Fingerprint, voxels: int | None = None) -> Plan:
+def make_plan(fingerprint: Fingerprint, voxels: int | None = None, wishes: PlanWishes = PlanWishes()) -> Plan:
     """Decide everything about a dataset from its fingerprint.
 
     Args:
@@ -39,12 +40,15 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None) -> Plan:
         voxels: most voxels of a patch. With the defaults (96 x 96 x 96, or 320 x 320 in 2D) and two classes, a
             training step of the planned U-Net on its 2 + 2 (2D: 8 + 8) patches stays below 6 GiB in fp32, as
             `engine.footprint` counts and `benchmarks/plan_memory.py` measures it.
+        wishes: decisions that are taken as they are asked for; the others follow from them.
     """
     cases = list(fingerprint.cases.values())
-    grid = _grid(cases)
+    grid = _wished(_grid(cases), wishes)
     spacing, spacing_reason = _spacing(cases, grid)
     shape = _median_stored(cases, grid, spacing)
-    budget = voxels or PATCH_VOXELS[grid.dims]
+    if wishes.slice_size:
+        shape = [*wishes.slice_size, shape[2]]
+    budget = voxels or (math.prod(wishes.slice_size) if wishes.slice_size else PATCH_VOXELS[grid.dims])
     network = topology(shape[: grid.dims], spacing[: grid.dims], budget)
     scales = [_normalisation(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
     batch = _BATCH[grid.dims]
@@ -72,6 +76,7 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None) -> Plan:
             "batch": f"{batch} labelled and {batch} unlabelled patches, the usual numbers in {grid.dims}D",
         },
     )
+    plan = wishes.follow(plan)
     return plan.model_copy(update={"automatic": plan.digest})
 
 
@@ -105,6 +110,10 @@ def _grid(cases: Sequence[CaseFingerprint]) -> _Grid:
         return _Grid(3, _last(coarse), reason)
     sides = " x ".join(f"{side:g}" for side in shape)
     return _Grid(3, (0, 1, 2), f"3D: the median scan has {sides} voxels, and no axis is more than 3 times coarser")
+
+
+def _wished(grid: _Grid, wishes: PlanWishes) -> _Grid:
+    return _Grid(wishes.spatial_dims or grid.dims, wishes.transpose or grid.transpose, grid.reason)
 
 
 def _last(axis: int) -> tuple[int, int, int]:

@@ -19,6 +19,7 @@ from semiseg.data.plan import Plan
 from semiseg.data.planning import make_plan
 from semiseg.data.readers import read_header
 from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
+from semiseg.data.wishes import PlanWishes
 from semiseg.errors import InputError
 from semiseg.files import write_json
 
@@ -35,6 +36,7 @@ def prepare(
     *,
     workers: int = 0,
     plan: Path | None = None,
+    wishes: PlanWishes = PlanWishes(),
     progress: Progress | None = None,
 ) -> Store:
     """Check, measure, plan and prepare the dataset in `root`; what is already done is not done again.
@@ -43,28 +45,30 @@ def prepare(
 
     Args:
         root: dataset folder; it is only read.
-        output: folder for `plan.json`, `fingerprint.json` and `store/`; default `root/prepared`.
+        output: folder for `plan.json`, `fingerprint.json` and `store/`; default `root/prepared`, with `wishes` a folder
+            beside it, so that runs that ask for different stores do not replace each other's.
         workers: processes; 0 takes as many as there are cores, as far as memory allows.
         plan: plan to use; by default the one in `output` if a person edited it, else a new one.
+        wishes: decisions that a new plan takes over; a person's plan must agree with them.
         progress: called with the numbers of prepared cases and of all cases.
 
     Raises:
         InputError: problems of the dataset or the plan, or `output` cannot be written.
     """
-    output = root / "prepared" if output is None else output
+    output = root / wishes.folder if output is None else output
     dataset = open_dataset(root)
     given = None if plan is None else Plan.load(plan)
     count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
     with _alone(output), processes(count) as run:
-        found = _fingerprint(dataset, output, run)
-        chosen = _choose(output / "plan.json", given, found)
+        found = _fingerprint(dataset, output, run, count)
+        chosen = _choose(output / "plan.json", given, found, wishes)
         tasks = [CaseTask(root, output / "store", case, chosen) for case in dataset.cases.values()]
         _clean(output / "store", dataset)
         _prepare_cases(tasks, run, progress or (lambda done, total: None))
         return open_store(output)
 
 
-def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
+def _fingerprint(dataset: Dataset, output: Path, run: Map, workers: int) -> Fingerprint:
     """Check and measure the dataset, unless no file has changed since that was last done."""
     sources, target = output / "sources.json", output / "fingerprint.json"
     files = {name: list(pair) for name, pair in stamp(dataset.root, _all_files(dataset)).items()}
@@ -72,7 +76,7 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     with suppress(OSError, ValueError):
         if json.loads(sources.read_text(encoding="utf-8")) == state:
             return Fingerprint.model_validate_json(target.read_text(encoding="utf-8"))
-    report = check(dataset.root)
+    report = check(dataset.root, workers)
     report.raise_if_errors()
     for warning in report.warnings:
         _log.warning("warning: %s", warning)
@@ -88,9 +92,9 @@ def _all_files(dataset: Dataset) -> list[Path]:
     return [dataset.root / "dataset.json", *(file for case in dataset.cases.values() for file in source_files(case))]
 
 
-def _choose(path: Path, given: Plan | None, found: Fingerprint) -> Plan:
+def _choose(path: Path, given: Plan | None, found: Fingerprint, wishes: PlanWishes) -> Plan:
     """The plan to prepare with, which is also what then stands in `path`."""
-    automatic = make_plan(found)
+    automatic = make_plan(found, wishes=wishes)
     old = Plan.load(path) if path.is_file() and given is None else None
     if given is not None:
         chosen = given.model_copy(update={"automatic": ""})  # kept from now on, like an edited one
@@ -98,6 +102,7 @@ def _choose(path: Path, given: Plan | None, found: Fingerprint) -> Plan:
         chosen = old
     else:
         chosen = automatic
+    wishes.check(chosen, path)
     differing = [name for name in ("channels", "class_names") if getattr(chosen, name) != getattr(automatic, name)]
     if differing:
         raise InputError(
@@ -147,7 +152,7 @@ def _bytes_per_case(dataset: Dataset) -> int:
     """Memory that the largest of a few cases may need while it is prepared."""
     cases = list(dataset.cases.values())
     headers = [read_header(case.images[0]) for case in cases[:: -(-len(cases) // 20)]]
-    return _BYTES_PER_VOXEL * max((int(np.prod(header.shape)) for header in headers), default=0)
+    return _BYTES_PER_VOXEL * max((int(np.prod(header.shape)) * header.channels for header in headers), default=0)
 
 
 @contextmanager

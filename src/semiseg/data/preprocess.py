@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from semiseg.data.crop import LabelCrop, label_box
 from semiseg.data.foreground import Box, foreground_box, foreground_threshold
 from semiseg.data.geometry import Geometry, crop, image_orders, orient, orientation, stored_shape
 from semiseg.data.plan import Normalisation, Plan
@@ -18,13 +20,18 @@ _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SMALLEST_STD = 1e-8
 
 
-def preprocess(volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.float32) -> tuple[Array, Geometry]:
-    """Reorient, crop to the image's foreground, normalise and resample; with `plan.slice_size`, nothing is cropped.
+def preprocess(
+    volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.float32, label: Array | None = None
+) -> tuple[Array, Geometry]:
+    """Reorient, crop to the image's foreground (or as the plan says), normalise and resample.
+
+    With `plan.slice_size`, nothing is cropped, and every slice is brought to that size.
 
     Args:
         volume: image `[C, X, Y, Z]` with its affine.
         plan: of the dataset.
         dtype: of the result; the values fit float16 whatever it is.
+        label: `[X, Y, Z]`, for a plan that crops around it; such a plan keeps a scan without a label whole.
 
     Returns:
         Image `[C, *stored]`, and the geometry that undoes it.
@@ -32,14 +39,15 @@ def preprocess(volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.fl
     axes, flips = orientation(volume.affine, plan.transpose)
     image = orient(volume.array, axes, flips)
     thresholds = [foreground_threshold(channel) for channel in image]
-    box = _whole(image) if plan.slice_size else foreground_box(image, thresholds)
+    box = _box(image, thresholds, plan, None if label is None else orient(label, axes, flips))
     image = crop(image, box)
     first, second, third = (volume.spacing[axis] for axis in axes)
     spacing = (first, second, third)
+    target = plan.spacing if plan.resampled else spacing
     if plan.slice_size:
         stored = (*plan.slice_size, image.shape[3])
     else:
-        stored = stored_shape(image.shape[1:], spacing, plan.spacing, plan.spatial_dims)
+        stored = stored_shape(image.shape[1:], spacing, target, plan.spatial_dims)
     x, y, z = volume.array.shape[1:]
     geometry = Geometry(
         shape=(x, y, z),
@@ -50,7 +58,7 @@ def preprocess(volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.fl
         stored=stored,
         zoomed=plan.slice_size is not None,
     )
-    orders = image_orders(spacing, plan.spacing)
+    orders = image_orders(spacing, target)
     result: Array = np.empty((len(image), *stored), dtype=dtype)
     for index, (channel, threshold) in enumerate(zip(image, thresholds, strict=True)):
         values = normalise(channel, plan.normalisation[index], threshold)
@@ -59,7 +67,12 @@ def preprocess(volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.fl
     return result, geometry
 
 
-def _whole(image: Array) -> Box:
+def _box(image: Array, thresholds: Sequence[float], plan: Plan, label: Array | None) -> Box:
+    """The part of `image` `[C, *S]` along stored axes that the plan keeps."""
+    if plan.crop == "foreground" and not plan.slice_size:
+        return foreground_box(image, thresholds)
+    if isinstance(plan.crop, LabelCrop) and label is not None and not plan.slice_size:
+        return label_box(label, plan.crop)
     x, y, z = image.shape[1:]
     return (0, 0, 0), (x, y, z)
 

@@ -10,17 +10,21 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from semiseg.config import OptimiserConfig
+from semiseg.ingredients.ramps import cosine_rampdown, lagged, polynomial_decay
 
 
-def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
-    """Learning rate of `step` (from 0) of `steps`."""
+def learning_rate(config: OptimiserConfig, step: int, steps: int, steps_per_epoch: int = 1) -> float:
+    """Learning rate of `step` (from 0) of `steps`; what is counted, and up to where, is in the configuration."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    progress = step / steps
+    unit = steps_per_epoch if config.unit == "epoch" else 1
+    position = lagged(step // unit) if config.lag else step // unit
+    length = config.length or math.ceil(steps / unit)
+    reached = min(position, length)
     factors: dict[str, float] = {
         "constant": 1.0,
-        "poly": (1 - progress) ** config.power,
-        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
-        "step": config.factor ** (step // config.every),
+        "poly": polynomial_decay(reached, length, config.power),
+        "cosine": cosine_rampdown(reached, length),
+        "step": config.factor ** (position // config.every),
     }
     return config.base_lr * warm * factors[config.schedule]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from semiseg.config import RunConfig
-from semiseg.data.batches import BatchPlan
+from semiseg.data.batches import BatchPlan, steps_per_epoch
 from semiseg.data.dataset import Dataset
 from semiseg.data.plan import Plan
 from semiseg.data.splits import Split, draw_split, load_split
 from semiseg.data.store import Store
 from semiseg.errors import InputError
-from semiseg.methods.base import NetworkBuilder, Task
+from semiseg.methods.base import NetworkBuilder, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.import_weights import import_weights
@@ -29,10 +29,39 @@ def choose_split(config: RunConfig, dataset: Dataset, store: Store) -> Split:
     if config.split:
         split = load_split(config.split, dataset, content=content)
         _check_classes(split, voxels, store.plan)
-        return split
-    labelled = config.labelled or len(voxels) - config.test - config.validation
-    kept = {"validation": config.validation, "test": config.test}
-    return draw_split(dataset, voxels, labelled, config.split_seed, content=content, **kept)
+    else:
+        labelled = config.labelled or len(voxels) - config.test - config.validation
+        kept = {"validation": config.validation, "test": config.test}
+        split = draw_split(dataset, voxels, labelled, config.split_seed, content=content, **kept)
+    _check_selection(config, split, voxels)
+    return split
+
+
+def selection_cases(config: RunConfig, split: Split) -> tuple[str, ...]:
+    """Cases whose labels choose the weights; none when the last ones are taken."""
+    return split.roles[config.selects_on] if config.select == "best" else ()
+
+
+def _check_selection(config: RunConfig, split: Split, voxels: Collection[str]) -> None:
+    chosen = selection_cases(config, split)
+    without = [case for case in chosen if case not in voxels]
+    if config.select == "best" and not chosen:
+        raise InputError(
+            f"select: best needs {config.selects_on} cases, the split has none: add some, or take the last"
+        )
+    if without:
+        raise InputError(
+            f"select: best needs labels of the {config.selects_on} cases, {len(without)} have none "
+            f"({', '.join(without[:3])}): add them, or set select: last"
+        )
+
+
+def with_length(config: RunConfig, split: Split, batch: BatchPlan) -> RunConfig:
+    """`config` with the number of steps that its `epochs` have with this split, if it counts in epochs."""
+    if config.epochs is None:
+        return config
+    unlabelled = split.unlabelled if entry(config.method).cls.uses_unlabelled else ()
+    return config.model_copy(update={"steps": config.epochs * steps_per_epoch(split.labelled, unlabelled, batch)})
 
 
 def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Plan) -> None:

@@ -25,6 +25,10 @@ from semiseg.validation import parse, read_mapping
 _PACKAGES = ("semiseg", "torch", "lightning-fabric", "numpy", "scipy", "nibabel")
 
 
+INFERENCE = "inference.json"
+"""File beside predictions that says how they were made."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder and the files in it."""

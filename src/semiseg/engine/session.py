@@ -24,10 +24,12 @@ from semiseg.engine import checkpoint
 from semiseg.engine.launch import device_name, launch, precision_of
 from semiseg.engine.optim import make_optimiser
 from semiseg.engine.precision import memory_format, set_memory_format
-from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, task_of
+from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, selection_cases, task_of, with_length
 from semiseg.engine.run import Run, locked, start
 from semiseg.engine.stages import Span, spans
+from semiseg.engine.stamps import stamps
 from semiseg.methods.base import Clock, Loss, Method, Stage, Task, entry
+from semiseg.presets import deviations
 
 _INIT, _STEP = 2, 3
 
@@ -55,6 +57,8 @@ class Progress:
     skipped: int = 0
     best_score: float = -1.0
     best_step: int = 0
+    worse: int = 0
+    """Validations since the best one."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,33 @@ class Session:
 
     def rate(self, step: int) -> float:
         """Learning rate of `step`."""
-        return self.span(step).rate(self.config.optimiser, step, self.config.steps)
+        return self.span(step).rate(self.config.optimiser, step, self.config.steps, self.batches.steps_per_epoch)
+
+    def validates(self, steps: int) -> bool:
+        """Whether it is time to validate after so many steps: by the configured rhythm, and where a stage ends."""
+        config = self.config
+        unit = self.batches.steps_per_epoch if config.validate_unit == "epoch" else 1
+        every, first = config.validate_every * unit, (config.validate_from or config.validate_every) * unit
+        due = steps >= first and (steps - first) % every == 0
+        return config.select == "best" and (due or steps == self.span(steps - 1).end)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last stage has been validated often enough without a better score."""
+        patience = self.config.patience
+        return patience is not None and self.progress.worse >= patience and self._in_last_stage
+
+    @property
+    def _in_last_stage(self) -> bool:
+        return self.progress.step > 0 and self.span(self.progress.step - 1).end == self.config.steps
+
+    def take(self, score: float) -> None:
+        """Note a validation score of this moment; the best one's weights are kept."""
+        progress = self.progress
+        progress.worse += 1
+        if score > progress.best_score:
+            progress.best_score, progress.best_step, progress.worse = score, progress.step, 0
+            self.save_best()
 
     def save(self) -> None:
         """Write a checkpoint of the present moment (first process only)."""
@@ -108,7 +138,7 @@ class Session:
         span = self.span(step)
         if step != span.first or span.before is None:
             return
-        self.progress.best_score, self.progress.best_step = -1.0, 0
+        self.progress.best_score, self.progress.best_step, self.progress.worse = -1.0, 0, 0
         if span.stage.start == "best" and self.config.select == "best":
             found = checkpoint.load(self.run.checkpoints, best_name(span.before))
             checkpoint.unpack(found.tensors, self.method, self.optimisers)
@@ -117,7 +147,7 @@ class Session:
     def save_best(self) -> None:
         """Write the best moment of the stage that the last step was of; that of the last stage is the run's `best`."""
         span = self.span(self.progress.step - 1)
-        if span.end == self.config.steps:
+        if self._in_last_stage:
             self.save_weights("best")
         else:
             self.save_weights(best_name(span.stage), self.optimisers)
@@ -146,6 +176,7 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     dataset, store = _open_data(config, fabric)
     split = choose_split(config, dataset, store)
     batch_plan = batch_plan_of(config, store.plan, split)
+    config = with_length(config, split, batch_plan)
     # Only now is it known that the settings hold together; a refusal leaves no folder behind.
     with locked(run) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
@@ -179,9 +210,10 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
 def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:
     """The first process prepares what is not prepared yet; the others wait, then open it."""
     if fabric.is_global_zero:
-        prepare(config.data, config.prepared)
+        prepare(config.data, config.prepared, wishes=config.plan)
     fabric.barrier()
-    return open_dataset(config.data, config.patient_pattern), prepare(config.data, config.prepared)
+    store = prepare(config.data, config.prepared, wishes=config.plan)
+    return open_dataset(config.data, config.patient_pattern), store
 
 
 def _resume(run: Run, method: Method, optimisers: dict[str, Optimizer]) -> Progress:
@@ -194,15 +226,16 @@ def _resume(run: Run, method: Method, optimisers: dict[str, Optimizer]) -> Progr
 
 
 def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store) -> dict[str, Any]:
-    chosen = len(split.validation) if config.select == "best" else 0
-    if config.protocol == "paper" and config.select == "best":
-        chosen = len(split.test)
+    found = stamps(config, store.plan)
     return {
         "device": device_name(fabric.device),
         "processes": fabric.world_size,
         "precision": precision_of(config),
-        "protocol": config.protocol + (" (test-selected)" if config.protocol == "paper" and chosen else ""),
-        "label_budget": {"training": len(split.labelled), "selection": chosen},
+        "protocol": config.protocol + (f" ({', '.join(found)})" if found else ""),
+        "stamps": list(found),
+        "based_on": config.based_on,
+        "deviations": list(deviations(config)),
+        "label_budget": {"training": len(split.labelled), "selection": len(selection_cases(config, split))},
         "split": split.digest,
         "cases": {case: store.meta(case).content for case in store.cases},
     }

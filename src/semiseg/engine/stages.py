@@ -19,13 +19,13 @@ class Span:
     end: int
     before: Stage | None = None
 
-    def rate(self, config: OptimiserConfig, step: int, steps: int) -> float:
+    def rate(self, config: OptimiserConfig, step: int, steps: int, steps_per_epoch: int = 1) -> float:
         """Learning rate of `step` of the run's `steps`."""
         match self.stage.schedule:
             case "run":
-                return learning_rate(config, step, steps)
+                return learning_rate(config, step, steps, steps_per_epoch)
             case "stage":
-                return learning_rate(config, step - self.first, self.end - self.first)
+                return learning_rate(config, step - self.first, self.end - self.first, steps_per_epoch)
             case "constant":
                 return learning_rate(config.model_copy(update={"schedule": "constant"}), step, steps)
 

@@ -32,14 +32,16 @@ def train(config: RunConfig, output: Path, *, show: bool = True) -> Run:
         InputError: settings, data or folder are not usable, or the loss stayed non-finite.
     """
     run = Run(output)
-    if run.finished and run.config() == config:
+    if run.finished and _same(run.config(), config):
         _log.info("%s is finished already", output)
         return run
     with open_session(config, run) as session, Journal(session, show=show) as journal, interrupts() as stop:
         session.stepper.train()
         first = session.progress.step
         with explained(session):
-            for step, batch in enumerate(session.batches.stream(first, config.steps), first):
+            for step, batch in enumerate(session.batches.stream(first, session.config.steps), first):
+                if session.exhausted:
+                    break
                 session.enter_stage(step)
                 train_step(session, journal, step, batch)
                 session.progress.step = step + 1
@@ -49,6 +51,11 @@ def train(config: RunConfig, output: Path, *, show: bool = True) -> Run:
                     return run
         session.save_weights("final")
     return run
+
+
+def _same(was: RunConfig, now: RunConfig) -> bool:
+    """Whether both ask for the same; steps that follow from epochs are written in a run, but not asked for."""
+    return was == (now.model_copy(update={"steps": was.steps}) if now.epochs else now)
 
 
 def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> None:
@@ -76,14 +83,11 @@ def _at_rate(session: Session, group: str, rate: float) -> torch.optim.Optimizer
 def _keep(session: Session, journal: Journal, stop: list[int]) -> None:
     """Select and save when it is time, or when the run shall stop."""
     config, step = session.config, session.progress.step
-    last = step == config.steps
-    stage_ends = step == session.span(step - 1).end
-    if config.select == "best" and (stage_ends or step % config.validate_every == 0):
+    if session.validates(step):
         score = validate(session)
         journal.validated(step, score)
-        if score > session.progress.best_score:
-            session.progress.best_score, session.progress.best_step = score, step
-            session.save_best()
+        session.take(score)
+    last = step == config.steps or session.exhausted
     if last or stop or step % config.checkpoint_every == 0:
         journal.read(step)
         session.save()

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from semiseg.data.formats import ENDINGS, ending_of, relatives
 from semiseg.data.grids import Grid, grid_problems
-from semiseg.data.nifti import ENDINGS
 from semiseg.data.parallel import worker_count
 from semiseg.data.readers import read_header, read_label
 from semiseg.errors import InputError, raise_all
@@ -81,7 +81,7 @@ def label_files(source: Files) -> dict[str, Path]:
     """Label files by case id, in order.
 
     Raises:
-        InputError: the folder does not exist or has no NIfTI files, or two files have the same case id.
+        InputError: the folder does not exist or has no label files, or two files have the same case id.
     """
     if isinstance(source, Mapping):
         return dict(sorted(source.items()))
@@ -89,18 +89,22 @@ def label_files(source: Files) -> dict[str, Path]:
         raise InputError(f"{source}: expected a folder of label files, and there is none")
     found: dict[str, Path] = {}
     problems = []
-    for path in sorted(source.iterdir()):
-        ending = next((ending for ending in ENDINGS if path.name.endswith(ending)), None)
-        if ending is None or path.name.startswith("."):
-            continue
-        case = path.name.removesuffix(ending)
+    for path, ending in _readable(source):
+        case = path.name[: -len(ending)]
         if case in found:
             problems.append(f"{path}: a second file for case {case}, beside {found[case].name}: remove one of them")
         found[case] = path
     raise_all(problems)
     if not found:
-        raise InputError(f"{source}: expected label files that end in {' or '.join(ENDINGS)}, and there are none")
+        raise InputError(f"{source}: expected label files that end in {', '.join(ENDINGS)}, and there are none")
     return found
+
+
+def _readable(folder: Path) -> list[tuple[Path, str]]:
+    """Files that can be read and their endings; beside NIfTI files, others (such as pictures) are no labels."""
+    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    found = [(path, ending) for path in files if (ending := ending_of(path))]
+    return [pair for pair in found if pair[1] in relatives(".nii.gz")] or found
 
 
 @dataclass(frozen=True)
@@ -159,18 +163,16 @@ def _check_grids(pairs: Sequence[_Pair]) -> int:
 
 
 def _grid(path: Path) -> Grid:
-    header = read_header(path)
-    x, y, z = header.shape
-    return Grid((x, y, z), header.affine)
+    return read_header(path, "label").grid
 
 
 def _score(pair: _Pair, *, largest: bool, empty: EmptyRule) -> _Found:
     try:
-        volume = read_label(pair.label)
-        prediction, truth = read_label(pair.prediction).array, volume.array
+        volume, predicted = read_label(pair.label), read_label(pair.prediction)
+        prediction, truth = predicted.array, volume.array
     except InputError as error:
         return _Found(pair, problems=error.problems)
-    spacing: tuple[float, ...] = volume.spacing
+    spacing: tuple[float, ...] = volume.spacing if volume.recorded else predicted.spacing
     if truth.shape[-1] == 1:
         # As a volume, every voxel of a single slice would be surface.
         prediction, truth, spacing = prediction[..., 0], truth[..., 0], spacing[:2]

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from semiseg.errors import InputError, did_you_mean
 
 Mask = NDArray[np.bool_]
-EmptyRule = Literal["official", "nan", "diagonal"]
+EmptyRule = Literal["official", "nan", "diagonal", "dhc"]
 
 DEFINITIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -42,8 +42,13 @@ EMPTY_RULES: Mapping[EmptyRule, str] = MappingProxyType(
         "nan": "one mask empty: Dice and Jaccard 0, distances undefined; both empty: all undefined (skipped in means)",
         "diagonal": "one mask empty: Dice and Jaccard 0, distances the diagonal of the whole volume; "
         "both empty: all undefined (skipped in means)",
+        "dhc": "one mask empty: Dice and Jaccard 0, distances 128; both empty: Dice and Jaccard 0.01, distances 0 "
+        "(as DHC's code for AMOS and Synapse has it)",
     }
 )
+
+_DHC_ONE_EMPTY = 128.0
+_DHC_BOTH_EMPTY = 0.01  # its script writes 1 where full marks are 100
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,8 @@ def empty_scores(
     both = prediction_voxels == truth_voxels == 0
     if empty == "official":
         overlap, voxel, mm = 0.0, 0.0, 0.0
+    elif empty == "dhc":
+        overlap, voxel, mm = (_DHC_BOTH_EMPTY, 0.0, 0.0) if both else (0.0, _DHC_ONE_EMPTY, _DHC_ONE_EMPTY)
     elif both or empty == "nan":
         overlap, voxel, mm = math.nan if both else 0.0, math.nan, math.nan
     else:

@@ -110,7 +110,7 @@ def overlay_extremes(
     """
     written = {}
     for role, case in extremes(scores).items():
-        volume = read_channel(images[case])
+        volume = read_channel(images[case], 0)
         truth, prediction = read_label(labels[case]).array, read_label(predictions[case]).array
         written[role] = folder / f"{role}_{case}.png"
         overlay(

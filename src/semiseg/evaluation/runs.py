@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data.dataset import open_dataset
-from semiseg.engine.run import Run
+from semiseg.engine.run import INFERENCE, Run
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate
 from semiseg.evaluation.metrics import EmptyRule
 from semiseg.evaluation.scores import Scores
 from semiseg.files import write_json
 
+_CARRIED = ("protocol", "stamps", "based_on", "deviations", "label_budget", "split")
+"""What the scores take over from the run's provenance."""
+
 
 def evaluate_folders(
-    predictions: Path, labels: Path, output: Path | None, *, empty: EmptyRule, workers: int = 0
+    predictions: Path, labels: Path, output: Path | None, *, empty: EmptyRule = "diagonal", workers: int = 0
 ) -> Scores:
     """Score every label file of `labels`; class names come from the `dataset.json` beside that folder, if there is one.
 
@@ -28,10 +31,11 @@ def evaluate_folders(
     return evaluate(predictions, labels, class_names=names, output=output or predictions, empty=empty, workers=workers)
 
 
-def evaluate_run(path: Path, output: Path | None, *, empty: EmptyRule, workers: int = 0) -> Scores:
+def evaluate_run(path: Path, output: Path | None, *, empty: EmptyRule | None = None, workers: int = 0) -> Scores:
     """Score a run's predictions of its test cases, and count that the test labels were opened.
 
-    Protocol, label budget and the count travel with the scores.
+    Rules are those of the run's settings; `empty` goes before its rule for empty masks. Protocol, stamps, label budget
+    and the count travel with the scores.
 
     Raises:
         InputError: no run folder, no test cases, no labels for them, or predictions are missing.
@@ -50,12 +54,24 @@ def evaluate_run(path: Path, output: Path | None, *, empty: EmptyRule, workers: 
         labels,
         class_names=plan.class_names,
         cases=split.test,
-        empty=empty,
+        empty=empty or config.metrics.empty,
         workers=workers,
     )
     facts = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
-    kept = {name: facts[name] for name in ("protocol", "label_budget", "split")}
-    scores = replace(scores, provenance={**scores.provenance, **kept, "method": config.method, "test_opened": opened})
+    kept = {name: facts[name] for name in _CARRIED if name in facts}
+    how = _inference(run)
+    scores = replace(
+        scores,
+        largest_component=bool(how.get("largest_component", False)),
+        unit=config.metrics.unit,
+        provenance={
+            **scores.provenance,
+            **kept,
+            "method": config.method,
+            "test_opened": opened,
+            **({"inference": how} if how else {}),
+        },
+    )
     scores.save(output or path)
     return scores
 
@@ -70,6 +86,12 @@ def heading(scores: Scores) -> str:
         f"method: {facts['method']} · protocol: {facts['protocol']} · label budget: {budget['training']} (training) + "
         f"{budget['selection']} (selection) · test labels opened {facts['test_opened']} time(s)"
     )
+
+
+def _inference(run: Run) -> dict[str, Any]:
+    """How the predictions were made, as far as that was written beside them."""
+    file = run.predictions / INFERENCE
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def _count_opening(run: Run) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,9 @@ class Scores:
         rows: by case, then by label; every case has a row for every foreground class.
         class_names: index is the label value, background first.
         empty: rule for empty masks, see `EMPTY_RULES`.
-        largest_component: whether only the largest component of each predicted class was scored.
+        largest_component: whether only the largest component of each predicted class was kept.
         provenance: what the scores were computed from and by.
+        unit: distances that tables show; files hold both.
     """
 
     rows: tuple[Row, ...]
@@ -64,6 +65,12 @@ class Scores:
     empty: EmptyRule
     largest_component: bool
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    unit: Literal["both", "mm", "voxel"] = "both"
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """What the scores owe to labels that a user would not have, such as `test-selected`."""
+        return tuple(self.provenance.get("stamps", ()))
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -133,6 +140,7 @@ class Scores:
             "statistics": "std is the sample standard deviation over cases; mean is the mean of the class means",
             "empty_rule": {"name": self.empty, "meaning": EMPTY_RULES[self.empty]},
             "largest_component": self.largest_component,
+            "stamps": list(self.stamps),
             "cases": len(self.cases),
             "classes": {self.class_names[label]: self._class_json(label) for label in labels},
             "mean": {metric: _or_null(self.mean(metric)) for metric in METRICS},

@@ -27,19 +27,20 @@ def rich_table(scores: Scores) -> Table:
     """Mean ± standard deviation over cases per class, the mean over classes, and the definitions below."""
     table = Table(box=box.SIMPLE, caption=definitions(scores), caption_justify="left", pad_edge=False)
     table.add_column("class")
-    for _, heading, _ in COLUMNS:
+    columns = [column for column in COLUMNS if _shown(column[0], scores.unit)]
+    for _, heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("cases", justify="right")
     table.add_column("empty P/T", justify="right")
     labels = range(1, len(scores.class_names))
     for label in labels:
-        cells = [_cell(scores.summary(metric, label), factor) for metric, _, factor in COLUMNS]
+        cells = [_cell(scores.summary(metric, label), factor) for metric, _, factor in columns]
         counts = empty_counts(scores.of_class(label))
         empty = f"{counts['empty_predictions']}/{counts['empty_truths']}"
         defined = scores.summary("dice", label).count
         table.add_row(scores.class_names[label], *cells, str(defined), empty, end_section=label == labels[-1])
     if len(labels) > 1:
-        means = (_number(scores.mean(metric) * factor) for metric, _, factor in COLUMNS)
+        means = (_number(scores.mean(metric) * factor) for metric, _, factor in columns)
         table.add_row("mean", *means, "", "", style="bold")
     return table
 
@@ -59,12 +60,17 @@ def definitions(scores: Scores) -> str:
     """What the columns mean for these scores, one statement per line."""
     return "\n".join(
         [
+            *([f"NOT AN HONEST RESULT: {', '.join(scores.stamps)}"] if scores.stamps else []),
             f"mean ± standard deviation over {len(scores.cases)} cases; P prediction, T truth",
             "95HD: 95th percentile of the surface distances of both directions pooled; ASD: P to T only",
             f"empty masks, rule {scores.empty!r}: {EMPTY_RULES[scores.empty]}",
             f"largest component of each predicted class only: {'yes' if scores.largest_component else 'no'}",
         ]
     )
+
+
+def _shown(metric: str, unit: str) -> bool:
+    return unit == "both" or not metric.endswith(("_mm", "_voxel")) or metric.endswith(f"_{unit}")
 
 
 def _cell(summary: Summary, factor: float) -> str:

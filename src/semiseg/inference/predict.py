@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,16 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semiseg.config import WindowConfig
+from semiseg.data.crop import LabelCrop
 from semiseg.data.dataset import open_dataset
+from semiseg.data.formats import ENDINGS
+from semiseg.data.found import scan_paths, stem_of
 from semiseg.data.geometry import restore, restore_label
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
-from semiseg.data.readers import read_image, write_label
+from semiseg.data.readers import read_header, read_image, read_label, write_label
 from semiseg.engine import checkpoint
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.resolve import network_builder, patch_of
-from semiseg.engine.run import Run
+from semiseg.engine.run import INFERENCE, Run
 from semiseg.errors import InputError
+from semiseg.files import write_json
 from semiseg.inference.components import largest_component
 from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.methods.base import Method, Task, entry
@@ -30,6 +35,7 @@ from semiseg.methods.base import Method, Task, entry
 _log = logging.getLogger(__name__)
 
 Accelerator = Literal["auto", "cpu", "gpu"]
+Spacing = tuple[float, float, float]
 Image = np.ndarray[Any, np.dtype[Any]]
 Label = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -38,11 +44,26 @@ MOST_PROBABILITIES = 3 << 29
 
 
 @dataclass(frozen=True)
+class Scans:
+    """What is to be labelled.
+
+    Attributes:
+        images: files by case, one per channel or one with all.
+        spacing: mm along X, Y, Z of scans in formats that record none.
+        truths: label files by case, for plans that crop around them.
+    """
+
+    images: Mapping[str, tuple[Path, ...]]
+    spacing: Spacing | None = None
+    truths: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Predictor:
     """A trained method, ready to label scans.
 
     Attributes:
-        overlap: share of the patch that neighbouring windows have in common.
+        window: stride and weights of the windows.
         batch: windows per call of the network.
     """
 
@@ -51,26 +72,43 @@ class Predictor:
     patch: tuple[int, ...]
     device: torch.device
     precision: str
-    overlap: float = 0.5
+    window: WindowConfig
     batch: int = 4
 
-    def label(self, paths: Sequence[Path]) -> Label:
-        """Class indices of one scan (one file per channel) on the scan's own grid `[X, Y, Z]`.
+    def label(self, paths: Sequence[Path], spacing: Spacing | None = None, truth: Path | None = None) -> Label:
+        """Class indices of one scan (one file per channel, or one with all) on the scan's own grid `[X, Y, Z]`.
+
+        A plan that crops around the label takes it from `truth`, and keeps a scan without it whole.
+
+        A plan that crops around the label takes it from `truth`, and keeps a scan without it whole.
 
         Where the scan was resampled, probabilities are interpolated back, as long as they take less than
-        `MOST_PROBABILITIES`; otherwise, and where slices were brought to a fixed size, labels are.
+        `MOST_PROBABILITIES`; otherwise, and where slices were brought to a fixed size, labels are. `spacing` (mm) is
+        for formats that record none.
         """
-        image, geometry = preprocess(read_image(paths), self.plan)
+        scan = read_image(paths, channels=len(self.plan.channels), spacing=spacing)
+        around = read_label(truth).array if truth is not None and isinstance(self.plan.crop, LabelCrop) else None
+        image, geometry = preprocess(scan, self.plan, label=around)
         resampled = geometry.stored != geometry.cropped and not geometry.zoomed
         if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
             return restore(self._over_windows(sliding_windows, image), geometry)
         return restore_label(self._over_windows(sliding_labels, image), geometry)
 
+    def label_stored(self, image: Image) -> Label:
+        """Class indices `[X, Y, Z]` of a preprocessed image `[C, X, Y, Z]`, on its own grid."""
+        return self._over_windows(sliding_labels, image)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Voxels between windows, per axis."""
+        if self.window.stride is not None:
+            return self.window.stride
+        return tuple(max(round(side * (1 - self.window.overlap)), 1) for side in self.patch)
+
     def _over_windows(self, slide: Callable[..., Tensor], image: Image) -> Image:
-        stride = tuple(max(round(side * (1 - self.overlap)), 1) for side in self.patch)
         scan = torch.from_numpy(image).to(self.device)
         with torch.inference_mode():
-            found = slide(self._forward, scan, self.patch, stride, batch=self.batch, weights="gaussian")
+            found = slide(self._forward, scan, self.patch, self.stride, batch=self.batch, weights=self.window.weights)
         array: Image = found.cpu().numpy()
         return array
 
@@ -79,8 +117,8 @@ class Predictor:
             return self.method.predict(windows).float()
 
 
-def load_predictor(run: Run, *, accelerator: Accelerator = "auto", overlap: float = 0.5) -> Predictor:
-    """The method of a finished run with its selected weights, in eval mode.
+def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: WindowConfig | None = None) -> Predictor:
+    """The method of a finished run with its selected weights, in eval mode; `window` goes before that of the run.
 
     Raises:
         InputError: no run folder, training has not ended, or the weights are damaged.
@@ -103,54 +141,69 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", overlap: floa
         patch = patch_of(config, plan, build())
     precision = resolve_precision(config.precision, accelerator)
     set_memory_format(method, memory_format(device, plan.spatial_dims))
-    return Predictor(method.to(device).eval(), plan, patch, device, precision, overlap)
+    return Predictor(method.to(device).eval(), plan, patch, device, precision, window or config.window)
 
 
 def predict_scans(
     predictor: Predictor,
-    scans: Mapping[str, Sequence[Path]],
+    scans: Scans,
     output: Path,
     *,
     largest: bool = False,
     done: Callable[[str], None] = lambda case: None,
 ) -> dict[str, Path]:
-    """Label every scan and write `output/CASE.nii.gz`; returns the written file of each case."""
+    """Label every scan and write `output/CASE.nii.gz` on the scan's grid; returns the written file of each case.
+
+    `output/inference.json` says how.
+    """
     written = {}
-    for case, paths in scans.items():
-        label = predictor.label(paths)
+    write_json(
+        output / INFERENCE,
+        {
+            "patch": predictor.patch,
+            "stride": predictor.stride,
+            "weights": predictor.window.weights,
+            "largest_component": largest,
+        },
+    )
+    for case, paths in scans.images.items():
+        label = predictor.label(paths, scans.spacing, scans.truths.get(case))
         if largest:
             label = largest_component(label)
         written[case] = output / f"{case}.nii.gz"
-        write_label(written[case], label, reference=paths[0])
+        write_label(written[case], label, reference=paths[0], spacing=scans.spacing)
         done(case)
     return written
 
 
-def find_scans(source: Path, channels: int) -> dict[str, tuple[Path, ...]]:
-    """Scans in a folder (or one file): `CASE_0000.nii.gz`, one per channel, or `CASE.nii.gz` for one channel.
+def find_scans(source: Path, channels: int, spacing: Spacing | None = None) -> Scans:
+    """Scans in a folder (or one file): `CASE_0000.nii.gz`, one per channel, or `CASE.nii.gz` with all channels.
+
+    Any readable format will do; a DICOM series is a folder, or a folder in the given one.
 
     Raises:
         InputError: nothing is there, or a scan has another number of channels than the run was trained on.
     """
-    files = [source] if source.is_file() else sorted((*source.glob("*.nii.gz"), *source.glob("*.nii")))
+    files = scan_paths(source)
     if not files:
-        raise InputError(f"{source}: no .nii or .nii.gz files: give a folder of scans or one scan")
+        raise InputError(f"{source}: no scans ({', '.join(ENDINGS)}, DICOM): give a folder of scans or one scan")
     scans: dict[str, list[Path]] = {}
     for file in files:
-        stem = file.name.removesuffix(".gz").removesuffix(".nii")
+        stem = stem_of(file)
         head, _, tail = stem.rpartition("_")
         scans.setdefault(head if head and len(tail) == 4 and tail.isdigit() else stem, []).append(file)
-    wrong = [f"{case}: {len(paths)}" for case, paths in scans.items() if len(paths) != channels]
+    counts = {case: len(paths) if len(paths) > 1 else read_header(paths[0]).channels for case, paths in scans.items()}
+    wrong = [f"{case}: {count}" for case, count in counts.items() if count != channels]
     if wrong:
         raise InputError(
             f"{source}: the run was trained on {channels} channel(s) per scan (CASE_0000.nii.gz, CASE_0001.nii.gz, "
-            f"...); other numbers of files came for {', '.join(wrong)}"
+            f"...); other numbers came for {', '.join(wrong)}"
         )
-    return {case: tuple(paths) for case, paths in scans.items()}
+    return Scans({case: tuple(paths) for case, paths in scans.items()}, spacing)
 
 
-def test_scans(run: Run) -> dict[str, tuple[Path, ...]]:
-    """Scans of the run's test cases.
+def test_scans(run: Run) -> Scans:
+    """Scans of the run's test cases, and their label files where the run's plan crops around labels.
 
     Raises:
         InputError: the run's split has no test cases.
@@ -161,4 +214,8 @@ def test_scans(run: Run) -> dict[str, tuple[Path, ...]]:
             f"{run.path}: its split has no test cases: name the scans, as in semiseg predict {run.path} SCANS -o OUT"
         )
     dataset = open_dataset(run.config().data)
-    return {case: dataset.cases[case].images for case in cases}
+    images = {case: dataset.cases[case].images for case in cases}
+    spacing = dataset.cases[cases[0]].spacing
+    if not isinstance(run.plan().crop, LabelCrop):
+        return Scans(images, spacing)
+    return Scans(images, spacing, {case: label for case in cases if (label := dataset.cases[case].label) is not None})

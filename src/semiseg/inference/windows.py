@@ -91,6 +91,19 @@ def sliding_labels(
     return labels
 
 
+def cut_windows(image: Tensor, patch: Sequence[int], stride: Sequence[int], *, batch: int = 1) -> Iterator[Tensor]:
+    """The windows of `sliding_windows` themselves, `[B, channels, *patch]` with at most `batch` at a time.
+
+    Padding is 0. Images of one size are cut alike.
+
+    Raises:
+        InputError: patch, stride or batch do not fit the image or each other.
+    """
+    plan = _Plan.of(image, patch, stride, "uniform")
+    for _, patches in _cut_batches(image, plan, batch):
+        yield patches.squeeze(-1) if plan.flat else patches
+
+
 @dataclass(frozen=True)
 class _Plan:
     """Geometry of the windows, one entry per axis of the image."""
@@ -189,17 +202,22 @@ def _outer(axes: Sequence[Tensor], device: torch.device) -> Tensor:
 
 def _predicted(predict: Predict, image: Tensor, plan: _Plan, batch: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """Every window in scan order of its start: `(start per axis, probabilities [C, *patch] float32)`."""
-    if batch < 1:
-        raise InputError(f"expected at least one window per batch, came {batch}")
-    padded = functional.pad(image, [pad for axis in reversed(plan.padding) for pad in axis])
-    positions = itertools.product(*plan.starts)
-    while chunk := list(itertools.islice(positions, batch)):
-        patches = torch.stack([_cut(padded, position, plan.patch) for position in chunk])
+    for chunk, patches in _cut_batches(image, plan, batch):
         with torch.no_grad():
             out = predict(patches.squeeze(-1)).unsqueeze(-1) if plan.flat else predict(patches)
         if out.shape[0] != len(chunk) or out.shape[2:] != patches.shape[2:]:
             raise ValueError(f"predict returned {tuple(out.shape)} for windows {tuple(patches.shape)}")
         yield from zip(chunk, out.float(), strict=True)
+
+
+def _cut_batches(image: Tensor, plan: _Plan, batch: int) -> Iterator[tuple[list[tuple[int, ...]], Tensor]]:
+    """Starts of some windows in scan order, and these windows `[B, channels, *patch]`."""
+    if batch < 1:
+        raise InputError(f"expected at least one window per batch, came {batch}")
+    padded = functional.pad(image, [pad for axis in reversed(plan.padding) for pad in axis])
+    positions = itertools.product(*plan.starts)
+    while chunk := list(itertools.islice(positions, batch)):
+        yield chunk, torch.stack([_cut(padded, position, plan.patch) for position in chunk])
 
 
 def _cut(image: Tensor, position: Sequence[int], patch: Sequence[int]) -> Tensor:

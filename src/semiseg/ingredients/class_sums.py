@@ -76,6 +76,11 @@ def full_precision(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+def probabilities(logits: Tensor) -> Tensor:
+    """Softmax over the classes of `logits` `[B, C, *S]`, in full precision."""
+    return torch.softmax(full_precision(logits), 1)
+
+
 class _Sums(Function):
     """Rows of `ClassSums` as one table `[4, C]`; differentiable once in the logits."""
 

@@ -7,21 +7,34 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import class_counts
-from semiseg.ingredients.losses import hard_dice
+from semiseg.ingredients.losses import STRICT_DOC, hard_dice
+from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.reduce import batch_sum
 
 Weighting = Literal["diff", "dist", "none"]
 WEIGHTING_DOC = "class weights of the network: `diff`, by difficulty; `dist`, by rarity; `none`"
-WINDOW_DOC = "steps over which the rises and falls of the Dice are averaged for weights by difficulty"
-MOMENTUM_DOC = "share of the old weights in weights by rarity"
-
 
 EPS = 1e-8
 ALPHA = 0.2
 """Exponent of unlearning over learning in the weights by difficulty."""
+
+
+class ClassWeightOptions(BaseModel):
+    """Class weights of two networks; a method's options may include these."""
+
+    weights_a: Weighting = Field("none", description=WEIGHTING_DOC)
+    weights_b: Weighting = Field("none", description=WEIGHTING_DOC)
+    window: float = Field(
+        50.0,
+        ge=1,
+        description="steps over which the rises and falls of the Dice are averaged for weights by difficulty",
+    )
+    momentum: float = Field(0.99, ge=0, lt=1, description="share of the old weights in weights by rarity")
+    strict: bool = Field(False, description=STRICT_DOC)
 
 
 class ClassWeights(nn.Module, ABC):
@@ -127,3 +140,11 @@ def make_weights(
     if kind == "diff":
         return DiffDW(len(counts), window)
     return DistDW(counts, momentum, strict=strict) if kind == "dist" else EqualWeights(len(counts))
+
+
+def make_both_weights(options: ClassWeightOptions, counts: Sequence[float]) -> ModuleListOf[ClassWeights]:
+    """Weights of the two networks; `counts` are voxels per class of the labelled scans."""
+    o = options
+    return ModuleListOf(
+        make_weights(kind, counts, o.window, o.momentum, strict=o.strict) for kind in (o.weights_a, o.weights_b)
+    )

@@ -18,7 +18,7 @@ def discrepancy(a: Tensor, b: Tensor) -> Tensor:
     """
     if a.numel() == 0:
         return a.sum()
-    return 1 + (_direction(a) * _direction(b.detach())).sum(1).mean()
+    return 1 + (direction(a) * direction(b.detach())).sum(1).mean()
 
 
 def mutual_discrepancy(a: Tensor, b: Tensor) -> Tensor:
@@ -26,7 +26,8 @@ def mutual_discrepancy(a: Tensor, b: Tensor) -> Tensor:
     return discrepancy(a, b) + discrepancy(b, a)
 
 
-def _direction(features: Tensor) -> Tensor:
+def direction(features: Tensor) -> Tensor:
+    """Channel vectors of `features` `[B, C, ...]` at length one; without length they stay 0, with gradient 0."""
     features = full_precision(features)
     square = features.square().sum(1, keepdim=True)
     # The selection comes before the root, whose slope at zero is infinite.

@@ -7,16 +7,32 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from semiseg.networks.base import Network
+from semiseg.ingredients.ramps import Counts
+from semiseg.networks.base import Network, Tap
 
 Statistics = Literal["batch", "copied", "averaged"]
 STATISTICS_DOC = (
     "batch normalisation of the teacher: `batch`, statistics of its own batch; `copied` or `averaged`, running "
     "statistics that are the student's, or their moving average"
 )
+
+
+class TeacherOptions(BaseModel):
+    """How a teacher follows its student; a method's options may include these."""
+
+    decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the teacher, after its warm-up")
+    teacher_statistics: Statistics = Field("batch", description=STATISTICS_DOC)
+    teacher_dropout: bool = Field(True, description="keep the teacher's dropout on during training")
+
+
+class StudentTeacherOptions(TeacherOptions):
+    """The same for a single pair, of which one predicts."""
+
+    predict_with: Literal["student", "teacher"] = Field("student", description="network used for prediction")
 
 
 def ema_decay(step: int, decay: float) -> float:
@@ -64,6 +80,11 @@ class Teacher(nn.Module):
         self.statistics = statistics
         self.dropout = dropout
 
+    @property
+    def taps(self) -> dict[str, Tap]:
+        """Features of its network."""
+        return self.net.taps
+
     def train(self, mode: bool = True) -> Teacher:
         """Train mode only where batch statistics or dropout ask for it."""
         super().train(mode)
@@ -89,6 +110,22 @@ class Teacher(nn.Module):
         ema_update(self.net, student, decay)
         if self.statistics != "batch":
             ema_update_buffers(self.net, student, 0.0 if self.statistics == "copied" else decay)
+
+    def follow(self, student: Network, clock: Counts) -> None:
+        """`update` by the clock."""
+        self.update(student, clock.step)
+
+    def extra_state(self) -> dict[str, int]:
+        """Nothing: all state is in parameters and buffers."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, int]) -> None:
+        """Nothing to take back."""
+
+
+def make_teacher(net: Network, options: TeacherOptions) -> Teacher:
+    """The teacher of these options whose network is `net`."""
+    return Teacher(net, options.decay, options.teacher_statistics, dropout=options.teacher_dropout)
 
 
 @contextmanager

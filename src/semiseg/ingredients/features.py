@@ -7,11 +7,21 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from semiseg.ingredients.class_sums import full_precision
 
 Direction = Literal["a_to_b", "b_to_a", "symmetric"]
+
+
+class FeatureOptions(BaseModel):
+    """How features of two networks are compared; a method's options may include these."""
+
+    kl_direction: Direction = Field("a_to_b", description="direction of the divergence of features")
+    kl_temperature: float = Field(1.0, gt=0, description="divides the features before their softmax")
+    kl_detach: Literal["none", "a", "b"] = Field("none", description="network whose features get no gradient")
+    kl_reversed: bool = Field(False, description="give the coarsest decoder stage the largest weight")
 
 
 def channel_kl(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tensor:
@@ -49,6 +59,14 @@ def feature_consistency(
         both = [kl for kl in (forth, back) if kl is not None]
         terms.append(weight * torch.stack(both).mean())
     return torch.stack(terms).sum()
+
+
+def decoder_consistency(a: Sequence[Tensor], b: Sequence[Tensor], options: FeatureOptions) -> Tensor:
+    """`feature_consistency` of the decoder stages of networks A and B, coarse to fine, with `stage_weights`."""
+    o = options
+    a, b = ([f.detach() if o.kl_detach == name else f for f in each] for name, each in (("a", a), ("b", b)))
+    weights = stage_weights(len(a))[:: -1 if o.kl_reversed else 1]
+    return feature_consistency(a, b, weights, o.kl_direction, o.kl_temperature)
 
 
 def feature_mse(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.class_sums import probabilities
 
 Encoding = Literal["a_minus_b", "b_minus_a", "absolute", "entropy"]
 ENCODING_DOC = (
@@ -31,5 +31,5 @@ def discrepancy(a: Tensor, b: Tensor, encoding: Encoding) -> Tensor:
         case "absolute":
             return (a - b).abs()
         case "entropy":
-            q = torch.softmax(full_precision((a + b) / 2), 1)
+            q = probabilities((a + b) / 2)
             return -(q * torch.log(q + 1e-6)).sum(1, keepdim=True).to(a.dtype)

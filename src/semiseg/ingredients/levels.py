@@ -7,9 +7,25 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, Field
 from torch import Tensor
 
-Place = Literal["sum", "dec"]
+from semiseg.errors import InputError
+from semiseg.ingredients.class_sums import probabilities
+
+Place = Literal["auto", "sum", "dec"]
+Reduction = Literal["mean", "sum"]
+
+
+class LevelOptions(BaseModel):
+    """Where decoders are seen, and how levels add up; a method's options may include these."""
+
+    features: Place = Field(
+        "auto", description="features and heads: `dec`, on decoder stages; `sum`, on what enters them (V-Net alone)"
+    )
+    reduction: Reduction = Field(
+        "mean", description="`sum`: over levels and channels, and of cross-entropy and Dice, as printed"
+    )
 
 
 class Levels(NamedTuple):
@@ -17,6 +33,19 @@ class Levels(NamedTuple):
 
     logits: list[Tensor]
     features: list[Tensor]
+
+    def probabilities(self) -> list[Tensor]:
+        """Class probabilities per level."""
+        return [probabilities(z) for z in self.logits]
+
+
+class View(NamedTuple):
+    """Images as a network sees them, with the class probabilities `masks` `[B, C, *S_l]` that belong to them."""
+
+    images: Tensor
+    logits: list[Tensor]
+    features: list[Tensor]
+    masks: list[Tensor]
 
 
 class LevelTaps(NamedTuple):
@@ -33,7 +62,19 @@ class Tapped(Protocol):
 
 
 def level_taps(taps: Collection[str], place: Place) -> LevelTaps:
-    """Taps of a network with deep supervision: its decoder stages (`dec`), or the sums that enter them (`sum`)."""
+    """Taps of a network, its heads among them if it has deep supervision.
+
+    Args:
+        taps: names of all its taps.
+        place: decoder stages (`dec`), the sums that enter them (`sum`), or these where the network has them (`auto`).
+
+    Raises:
+        InputError: sums are asked of a network that does not add its skips.
+    """
+    added = "sum1" in taps
+    if place == "sum" and not added:
+        raise InputError("features: sum needs a network that adds its skips: take dec, or the network vnet")
+    place = "sum" if added and place != "dec" else "dec"
     head = {"sum": "sumhead", "dec": "head"}[place]
     heads, features = (
         tuple(name for name in taps if name.startswith(kind) and name.removeprefix(kind).isdigit())
@@ -67,3 +108,8 @@ def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) ->
     """Class indices `[B, *S]` as probabilities `[B, C, *S]`."""
     empty = torch.zeros(labels.shape[0], classes, *labels.shape[1:], dtype=dtype, device=labels.device)
     return empty.scatter_(1, labels.unsqueeze(1), 1.0)
+
+
+def one_hots(labels: Sequence[Tensor], classes: int) -> list[Tensor]:
+    """`one_hot` of the labels of every level."""
+    return [one_hot(y, classes) for y in labels]

@@ -17,11 +17,12 @@ from torch import Tensor
 from semiseg.ingredients.class_sums import ClassSums, class_counts, class_sums, full_precision
 from semiseg.ingredients.reduce import batch_sum
 
-DiceCE = Literal["dhc", "ssl4mis", "la"]
+DiceCE = Literal["dhc", "ssl4mis", "la", "dhc_half"]
 DICE_CE_DOC = (
     "supervised loss: `ssl4mis`, half of cross-entropy + Dice with squares over all classes; `la`, the same with "
-    "foreground Dice; `dhc`, cross-entropy - foreground Dice with smooth 1"
+    "foreground Dice; `dhc`, cross-entropy - foreground Dice with smooth 1; `dhc_half`, half of that with smooth 1e-8"
 )
+_LEFT_OUT = -1
 STRICT_DOC = "let undefined class weights and weighted means become NaN, as in the official code, instead of zero"
 
 
@@ -50,6 +51,7 @@ FORMS: dict[DiceCE, DiceForm] = {
     "dhc": DiceForm(smooth=1.0, squared=False, background=False, offset=0.0, scale=1.0, epsilon=1e-8),
     "ssl4mis": DiceForm(smooth=1e-5, squared=True, background=True, offset=1.0, scale=0.5),
     "la": DiceForm(smooth=1e-5, squared=True, background=False, offset=1.0, scale=0.5),
+    "dhc_half": DiceForm(smooth=1e-8, squared=False, background=False, offset=0.0, scale=0.5, epsilon=1e-8),
 }
 
 
@@ -62,6 +64,7 @@ def dice_ce(
         form: `dhc` (xmed-lab/DHC): CE - mean foreground Dice with smooth 1; it goes down to -1.
             `ssl4mis` (HiLab-git/SSL4MIS): half of CE + (1 - Dice with squares), background included.
             `la` (yulequan/UA-MT): the same over the foreground classes.
+            `dhc_half` (UA-MT and URPC in xmed-lab/DHC): half of CE - mean foreground Dice with smooth 1e-8.
         weight: `[C]`, weighs both parts as in `cross_entropy` and `soft_dice`.
         strict: see `cross_entropy`.
     """
@@ -95,6 +98,14 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None, 
     summed = weight.index_select(0, target.flatten()).sum()
     total, summed = batch_sum(torch.stack([total, summed]))
     return _ratio(total, summed, strict)
+
+
+def kept_cross_entropy(logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
+    """Cross-entropy summed over the voxels with `keep` `[B, *S]` and divided by the number of *all* voxels."""
+    if target.numel() == 0:
+        return logits.sum()
+    chosen = torch.where(keep, target, _LEFT_OUT)
+    return F.cross_entropy(full_precision(logits), chosen, ignore_index=_LEFT_OUT, reduction="sum") / target.numel()
 
 
 def cross_pseudo_loss(

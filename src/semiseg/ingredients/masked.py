@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.ingredients.class_sums import class_sums, full_precision
+from semiseg.ingredients.class_sums import class_sums, full_precision, probabilities
+from semiseg.ingredients.levels import Reduction, View
 from semiseg.ingredients.losses import DiceForm
 from semiseg.ingredients.reduce import batch_sum
 
@@ -31,7 +32,7 @@ def dice_ce_parts(logits: Tensor, labels: Tensor) -> Parts:
     """Mean cross-entropy and foreground Dice of `logits` `[B, C, *S]` on all voxels of `labels` `[B, *S]`."""
     sums = class_sums(logits, labels)
     kept = sums.voxels.sum()
-    return Parts(sums.surprise.sum() / kept, _dice(sums.overlap, sums.mass + sums.voxels, BATCH_DICE), kept)
+    return Parts(sums.surprise.sum() / kept, dice_of_sums(sums.overlap, sums.mass + sums.voxels, BATCH_DICE), kept)
 
 
 def masked_parts(
@@ -59,14 +60,24 @@ def masked_parts(
     table = batch_sum(torch.cat([(p * target).sum(space), both.sum(space), torch.stack([surprise, weight.sum()])]))
     overlap, mass = table[:-2].view(2, -1)
     ce, kept = table[-2:]
-    return Parts(ce / kept.clamp(min=1), _dice(overlap, mass, dice), kept)
+    return Parts(ce / kept.clamp(min=1), dice_of_sums(overlap, mass, dice), kept)
 
 
-def over_levels(parts: Sequence[Parts]) -> Tensor:
-    """Mean over levels of half of cross-entropy plus Dice; zero if a level has no voxel, as DuCiSC leaves it out."""
+def over_levels(parts: Sequence[Parts], reduction: Reduction = "mean") -> Tensor:
+    """Mean over levels of half of cross-entropy plus Dice, or the `sum` of all; zero if a level has no voxel.
+
+    That is how DuCiSC leaves it out.
+    """
     losses = torch.stack([(part.ce + part.dice) / 2 for part in parts])
     defined = torch.stack([part.kept > 0 for part in parts]).all()
-    return torch.where(defined, losses.mean(), 0.0)
+    scale = 2.0 * len(parts) if reduction == "sum" else 1.0
+    return scale * torch.where(defined, losses.mean(), 0.0)
+
+
+def masked_levels(view: View, keep: Sequence[Tensor], form: SoftCE = "ce", reduction: Reduction = "mean") -> Tensor:
+    """`masked_parts` of a view against its own masks, `over_levels`."""
+    levels = zip(view.logits, view.masks, keep, strict=True)
+    return over_levels([masked_parts(z, y, m, form) for z, y, m in levels], reduction)
 
 
 def masked_probability_mse(logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
@@ -74,13 +85,14 @@ def masked_probability_mse(logits: Tensor, target: Tensor, keep: Tensor) -> Tens
 
     As yulequan/UA-MT and lemoshu/AC-MT; `keep` `[B, *S]`. Without a kept voxel it is zero.
     """
-    p = torch.softmax(full_precision(logits), 1)
+    p = probabilities(logits)
     weight = keep.unsqueeze(1).to(p.dtype)
     total, kept = batch_sum(torch.stack([((p - target.to(p.dtype)).square() * weight).sum(), weight.sum()]))
     mean: Tensor = total / (logits.shape[1] * kept.clamp(min=1))
     return mean
 
 
-def _dice(overlap: Tensor, mass: Tensor, form: DiceForm) -> Tensor:
+def dice_of_sums(overlap: Tensor, mass: Tensor, form: DiceForm) -> Tensor:
+    """Dice loss of sums per class `[C]` over both operands: of their product, and of them (or their squares)."""
     ratio = (2 * overlap + form.smooth) / (mass + form.smooth + form.epsilon)
     return form.offset - ratio[0 if form.background else 1 :].mean()

@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
+from semiseg.errors import InputError
+
+Side = Annotated[int, Field(ge=1)]
 Fill = Literal["zero", "mean"]
+
+
+class MaskingOptions(BaseModel):
+    """How blocks are hidden; a method's options may include these."""
+
+    mask_ratio: float = Field(0.5, ge=0, le=1, description="share of the image to hide")
+    mask_block: Side | tuple[Side, ...] = Field(3, description="side of a hidden block in voxels, or one per axis")
+    mask_exact: bool = Field(False, description="hide exactly this share of the blocks instead of on average")
+    mask_fill: Fill = Field("zero", description="what hidden voxels become: 0, or the mean of sample and channel")
+
+
+class Masking:
+    """Draws hidden blocks and hides them.
+
+    Args:
+        options: their size, share and content.
+        dims: number of spatial axes.
+
+    Raises:
+        InputError: the block has another number of sides.
+    """
+
+    def __init__(self, options: MaskingOptions, dims: int) -> None:
+        self.options = options
+        side = options.mask_block
+        self.block = side if isinstance(side, tuple) else (side,) * dims
+        if len(self.block) != dims:
+            raise InputError(f"mask_block: expected one side or {dims}, came {list(self.block)}")
+
+    def draw(self, images: Tensor) -> Tensor:
+        """Which voxels of `images` `[B, channels, *S]` stay visible, bool `[B, 1, *S]`, drawn per sample."""
+        return draw_block_mask(images, self.options.mask_ratio, self.block, exact=self.options.mask_exact)
+
+    def hide(self, images: Tensor, visible: Tensor) -> Tensor:
+        """The images with the other voxels filled."""
+        return hide(images, visible, self.options.mask_fill)
 
 
 def block_grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:

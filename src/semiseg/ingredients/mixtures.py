@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from semiseg.errors import InputError
+from semiseg.errors import raise_all
 
 
 class MixingOptions(BaseModel):
@@ -26,39 +27,61 @@ class MixingOptions(BaseModel):
     )
     mix_low: float = Field(0.25, ge=0, le=1, description="least share of the labelled image in Mixup")
     mix_high: float = Field(0.75, ge=0, le=1, description="largest share of the labelled image in Mixup")
+    mix_beta: float | None = Field(
+        None, gt=0, description="Mixup with a share from Beta(b, b) instead of one between `mix_low` and `mix_high`"
+    )
     box_side: float = Field(2 / 3, gt=0, le=1, description="side of the box of CutMix and CutOut, as a share")
     box_beta: float | None = Field(
         None, gt=0, description="boxes by the rule of CutMix instead, with a shown share from Beta(b, b)"
     )
+    paste_low: float = Field(1.0, gt=0, description="least size of what Copy-Paste pastes, as a factor per axis")
+    paste_high: float = Field(1.0, gt=0, description="largest size of it; 1 and 1: as it is")
 
 
 class Mixer:
     """Draws mixtures of pairs and makes them.
 
     Raises:
-        InputError: the least share is above the largest.
+        InputError: the least share or size is above the largest.
     """
 
     def __init__(self, options: MixingOptions) -> None:
         self.options = o = options
-        if o.mix_low > o.mix_high:
-            raise InputError(f"mix_low: expected at most mix_high ({o.mix_high}), came {o.mix_low}")
+        bounds = {"mix": (o.mix_low, o.mix_high), "paste": (o.paste_low, o.paste_high)}
+        raise_all(
+            [
+                f"{name}_low: expected at most {name}_high ({high}), came {low}"
+                for name, (low, high) in bounds.items()
+                if low > high
+            ]
+        )
+
+    def resized(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The first images `[B, channels, *S]` and their labels `[B, *S]`, in a size of each sample's own.
+
+        The scale jitter of Copy-Paste (Ghiasi et al., CVPR 2021), of which factors from 0.8 to 1.25 are the standard;
+        the flips that go with it there are the augmentation's. Otherwise both stay what they are.
+        """
+        o = self.options
+        if o.mixing != "copy_paste" or o.paste_low == o.paste_high == 1:
+            return images, labels
+        uniform = torch.rand(len(labels), device=labels.device)
+        return rescale(images, labels, o.paste_low + (o.paste_high - o.paste_low) * uniform)
 
     def draw(self, labels: Tensor) -> Tensor:
         """Shares of the first images, whose labels are `[B, *S]`, from torch's default generator."""
         o, pairs, shape = self.options, len(labels), labels.shape[1:]
         uniform = torch.rand(pairs, len(shape) + 1, device=labels.device)
         if o.mixing == "mixup":
-            share = o.mix_low + (o.mix_high - o.mix_low) * uniform[:, 0]
+            between = o.mix_low + (o.mix_high - o.mix_low) * uniform[:, 0]
+            share = between if o.mix_beta is None else _beta(o.mix_beta, between)
             return share.view(-1, *(1,) * (len(shape) + 1))
         if o.mixing == "copy_paste":
             return (labels > 0).unsqueeze(1).to(uniform.dtype)
         if o.box_beta is None:
             lower, upper = corner_box(shape, o.box_side, uniform[:, 1:])
         else:
-            beta = torch.full((pairs,), o.box_beta, device=labels.device)
-            shown = torch.distributions.Beta(beta, beta, validate_args=False).sample()
-            lower, upper = centre_box(shape, shown, uniform[:, 1:])
+            lower, upper = centre_box(shape, _beta(o.box_beta, uniform[:, 0]), uniform[:, 1:])
         return box_mask(lower, upper, shape).to(uniform.dtype)
 
     def images(self, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
@@ -74,6 +97,22 @@ def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """Sum of `share` * `first` and (1 - `share`) * `second`."""
     share = share.to(first.dtype)
     return share * first + (1 - share) * second
+
+
+def rescale(images: Tensor, labels: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """Images `[B, channels, *S]` and labels `[B, *S]`, each sample enlarged by its factor (of `[B]`) about its centre.
+
+    Linear for images, nearest for labels; what lies outside of the sample is 0 in both.
+    """
+    shape = labels.shape[1:]
+    # The centres of the voxels lie at these places between the borders -1 and 1.
+    axes = [(2 * torch.arange(side, device=labels.device) + 1) / side - 1 for side in shape]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1).to(images.dtype)
+    places = grid / factors.to(images.dtype).view(-1, *(1,) * (len(shape) + 1))
+    named = labels.unsqueeze(1).to(images.dtype)
+    moved = F.grid_sample(named, places, mode="nearest", padding_mode="zeros", align_corners=False)
+    resampled = F.grid_sample(images, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return resampled, moved.squeeze(1).to(labels.dtype)
 
 
 def box_mask(lower: Tensor, upper: Tensor, shape: Sequence[int]) -> Tensor:
@@ -119,3 +158,10 @@ def _integer(uniform: Tensor, first: int, end: int) -> Tensor:
     """Whole numbers from `first` to before `end` (or `first`, if there are none) of draws from [0, 1)."""
     # A draw just below one may round up to one in float32.
     return (first + (uniform * (end - first)).long()).clamp(max=max(end - 1, first))
+
+
+def _beta(shape: float, like: Tensor) -> Tensor:
+    """A draw from Beta(shape, shape) for every element of `like`."""
+    both = torch.full_like(like, shape)
+    draws: Tensor = torch.distributions.Beta(both, both, validate_args=False).sample()
+    return draws

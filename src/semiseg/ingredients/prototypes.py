@@ -6,14 +6,39 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.levels import LevelOptions, Reduction, View
 from semiseg.ingredients.reduce import batch_sum
 
 Pairing = Literal["batch", "image"]
 Absent = Literal["level", "class"]
-Reduction = Literal["mean", "sum"]
+
+
+class PrototypeOptions(LevelOptions):
+    """Which prototypes are compared; a method's options may include these."""
+
+    proto_levels: int | None = Field(None, ge=1, description="coarsest levels with prototypes; null: all")
+    pairing: Pairing = Field(
+        "batch", description="`batch`: mean prototypes of the patches; `image`: patch against patch, as printed"
+    )
+    absent: Absent = Field(
+        "level", description="what a class that a patch lacks takes out of the prototypes: the level, or the class"
+    )
+
+
+class PrototypeSums(NamedTuple):
+    """What prototypes are quotients of: sums of features `totals` `[B, C, Z]` and of masks `weight` `[B, C]`."""
+
+    totals: Tensor
+    weight: Tensor
+
+    def quotient(self) -> Prototypes:
+        """Mean features; no epsilon and no normalisation (DuCiSC, arXiv:2507.21440, Eq. 3), 0 for an absent class."""
+        present = self.weight > 0
+        return Prototypes(self.totals / torch.where(present, self.weight, 1.0).unsqueeze(2), present)
 
 
 class Prototypes(NamedTuple):
@@ -24,18 +49,22 @@ class Prototypes(NamedTuple):
 
 
 def prototypes(features: Tensor, masks: Tensor) -> Prototypes:
-    """Mean of `features` `[B, Z, *S]` weighted by `masks` `[B, C, *S]` (hard or soft), per image and class.
+    """Mean of `features` `[B, Z, *S]` weighted by `masks` `[B, C, *S]` (hard or soft), per image and class."""
+    return prototype_sums(features, masks).quotient()
 
-    No epsilon and no normalisation (DuCiSC, arXiv:2507.21440, Eq. 3); an absent class has prototype 0.
-    """
+
+def prototype_sums(features: Tensor, masks: Tensor) -> PrototypeSums:
+    """The sums of `prototypes`, in full precision."""
     # A matrix product would be taken in half precision under autocast.
     with torch.autocast(features.device.type, enabled=False):
         features = full_precision(features).flatten(2)
         masks = masks.to(features.dtype).flatten(2)
-        weight = masks.sum(2)
-        present = weight > 0
-        totals = masks @ features.transpose(1, 2)
-    return Prototypes(totals / torch.where(present, weight, 1.0).unsqueeze(2), present)
+        return PrototypeSums(masks @ features.transpose(1, 2), masks.sum(2))
+
+
+def level_prototypes(view: View, levels: int | None = None) -> list[Prototypes]:
+    """Prototypes of a view at each of its `levels` coarsest levels (default: all)."""
+    return [prototypes(f, m) for f, m in zip(view.features, view.masks, strict=True)][:levels]
 
 
 def prototype_loss(
@@ -73,6 +102,15 @@ def matching_score(a: Prototypes, b: Prototypes) -> Tensor:
     gap = (a.means.unsqueeze(1) - b.means.unsqueeze(0)).square().sum(3)
     both = a.present.unsqueeze(1) & b.present.unsqueeze(0)
     return (torch.exp(-gap) * both).sum() / both.sum()
+
+
+def matching_per_class(a: Prototypes, b: Prototypes) -> Tensor:
+    """`matching_score` of every class by itself, `[C]`."""
+
+    def of(p: Prototypes, label: int) -> Prototypes:
+        return Prototypes(p.means[:, [label]], p.present[:, [label]])
+
+    return torch.stack([matching_score(of(a, label), of(b, label)) for label in range(a.means.shape[1])])
 
 
 def _paired(a: Prototypes, b: Prototypes, pairing: Pairing, absent: Absent) -> tuple[Prototypes, Prototypes]:

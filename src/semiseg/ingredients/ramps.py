@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 from typing import Literal, Protocol
 
+from pydantic import BaseModel, Field
+
 RampUnit = Literal["run", "epochs", "units150", "none"]
 RAMP_DOC = (
     "what the ramp-up of the unsupervised weight counts: `run`, shares of the whole training; `epochs`, with the lag "
     "of one epoch of xmed-lab/DHC; `units150`, whole blocks of 150 steps as in UA-MT and SSL4MIS; `none`, full weight "
     "at once"
 )
-LENGTH_DOC = (
-    "length of the ramp-up in its unit; null: the whole training (`run`: 1, `epochs`: up to the last one), or 200 "
-    "units of 150 steps"
-)
-
 
 UNIT = 150
 """Steps in a unit of `units150`."""
 
 
 class Counts(Protocol):
-    """What a ramp reads of the clock."""
+    """What ingredients read of the clock."""
 
     @property
     def step(self) -> int: ...
@@ -56,6 +53,11 @@ def polynomial_decay(position: float, length: float, power: float = 0.9) -> floa
     return math.pow(1.0 - position / length, power)
 
 
+def reversal_ramp(position: float, length: float, high: float, low: float = 0.0, slope: float = 1.0) -> float:
+    """Strength of a gradient reversal: from `low` at 0 by a logistic curve towards `high` (arXiv:1409.7495)."""
+    return 2 * (high - low) / (1 + math.exp(-slope * position / length)) - (high - low) + low
+
+
 def lagged(count: int) -> int:
     """The count before, not below 0: official loops update a schedule at the end of an epoch or step."""
     return max(count - 1, 0)
@@ -78,3 +80,19 @@ def ramp_up(clock: Counts, unit: RampUnit, length: float | None = None) -> float
             return sigmoid_ramp(clock.step // UNIT, 200.0 if length is None else length)
         case "none":
             return 1.0
+
+
+class RampOptions(BaseModel):
+    """How the weight of unsupervised terms rises; a method's options may include these."""
+
+    ramp: RampUnit = Field("run", description=RAMP_DOC)
+    ramp_length: float | None = Field(
+        None,
+        ge=0,
+        description="length of the ramp-up in its unit; null: the whole training (`run`: 1, `epochs`: up to the last "
+        "one), or 200 units of 150 steps",
+    )
+
+    def ramp_up(self, clock: Counts) -> float:
+        """Factor of the weight at `clock`, 0 to 1."""
+        return ramp_up(clock, self.ramp, self.ramp_length)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from semiseg.ingredients.class_sums import full_precision
-from semiseg.ingredients.ema import ema_update, ema_update_buffers
+from semiseg.ingredients.class_sums import probabilities
+from semiseg.ingredients.ema import StudentTeacherOptions, Teacher, ema_update, ema_update_buffers, make_teacher
 from semiseg.ingredients.modules import ModuleListOf
-from semiseg.networks.base import Network
+from semiseg.ingredients.ramps import Counts
+from semiseg.networks.base import Network, Tap
 
 
 class SnapshotOptions(BaseModel):
@@ -21,6 +23,14 @@ class SnapshotOptions(BaseModel):
     snapshots: int = Field(4, ge=1, description="past students that temporal ensembling keeps, each a whole network")
     snapshot_epochs: int = Field(10, ge=1, description="epochs between them")
     snapshot_momentum: float = Field(0.6, ge=0, lt=1, description="weight of the older predictions at each of them")
+
+
+class EnsembleOptions(StudentTeacherOptions, SnapshotOptions):
+    """Who teaches; a method's options may include these."""
+
+    ensemble: Literal["mean_teacher", "temporal"] = Field(
+        "mean_teacher", description="who gives the pseudo-labels: an average of weights, or of past predictions"
+    )
 
 
 class Snapshots(nn.Module):
@@ -36,6 +46,11 @@ class Snapshots(nn.Module):
         self.options = options
         self.nets = ModuleListOf(deepcopy(student).requires_grad_(False) for _ in range(options.snapshots))
         self.taken, self.period = 1, 0
+
+    @property
+    def taps(self) -> dict[str, Tap]:
+        """Features of the networks."""
+        return self.nets[0].taps
 
     def train(self, mode: bool = True) -> Snapshots:
         """Always evaluation."""
@@ -74,6 +89,10 @@ class Snapshots(nn.Module):
         _copy(self.nets[0], student)
         self.taken, self.period = min(self.taken + 1, len(self.nets)), period
 
+    def follow(self, student: Network, clock: Counts) -> None:
+        """`update` by the clock."""
+        self.update(student, clock.epoch)
+
     def extra_state(self) -> dict[str, int]:
         """Counters that are neither parameters nor buffers."""
         return {"taken": self.taken, "period": self.period}
@@ -88,8 +107,13 @@ class Snapshots(nn.Module):
 
     def _mean(self, logits: Sequence[Tensor]) -> Tensor:
         parts = zip(self.shares, logits, strict=True)
-        mean = torch.stack([share * torch.softmax(full_precision(z), 1) for share, z in parts]).sum(0)
+        mean = torch.stack([share * probabilities(z) for share, z in parts]).sum(0)
         return mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+
+
+def make_ensemble(options: EnsembleOptions, student: Network, start: Network) -> Teacher | Snapshots:
+    """The teacher of `student`: a moving average that begins at `start`, or its past selves."""
+    return make_teacher(start, options) if options.ensemble == "mean_teacher" else Snapshots(student, options)
 
 
 _MAIN = ""

@@ -7,7 +7,7 @@ writes) runs next. Reading order is execution order, and no method sees a traine
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from semiseg.errors import InputError, did_you_mean
-from semiseg.networks.base import Network
+from semiseg.ingredients.ensemble import ensemble_probabilities
+from semiseg.networks.base import Network, Tap
 from semiseg.validation import parse
 
 if TYPE_CHECKING:
@@ -135,6 +136,15 @@ class NetworkBuilder(Protocol):
     def __call__(self, **overrides: Any) -> Network: ...
 
 
+class Predicting(Protocol):
+    """A network that predicts, or something that answers like one: a teacher, or past students."""
+
+    @property
+    def taps(self) -> Mapping[str, Tap]: ...
+    def __call__(self, images: Tensor, /) -> Tensor: ...
+    def tapped(self, images: Tensor, taps: tuple[str, ...], /) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+
 class MethodConfig(BaseModel):
     """Options of a method: typed, bounded, documented fields whose defaults are the sheet's recommendations."""
 
@@ -157,9 +167,16 @@ class Method(nn.Module, ABC):
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         """Losses of one batch, in the order in which the optimisers shall step."""
 
-    @abstractmethod
+    def predictors(self) -> Sequence[Predicting]:
+        """The networks that predict, of which others may ask features; every method names at least one."""
+        return ()
+
     def predict(self, images: Tensor) -> Tensor:
-        """Class probabilities `[B, C, *S]` of `images` `[B, channels, *S]`; called in eval mode, no gradient."""
+        """Class probabilities `[B, C, *S]` of `images` `[B, channels, *S]`; called in eval mode, no gradient.
+
+        Softmax of the mean logits of the `predictors`, unless a method says otherwise.
+        """
+        return ensemble_probabilities(self.predictors(), images)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters by optimiser group; `main` holds all of them unless a method says otherwise."""

@@ -11,18 +11,17 @@ from torch import Tensor
 
 from semiseg.ingredients.components import keep_largest
 from semiseg.ingredients.discrepancy import mutual_discrepancy
-from semiseg.ingredients.ensemble import Average, ensemble_probabilities
+from semiseg.ingredients.ensemble import Average, PairOptions, ensemble_probabilities, of_pair
 from semiseg.ingredients.mixing import draw_outside_box, halves, mix, mix_halves
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.sample_losses import SAMPLE_DICE_CE_DOC, SampleDiceCE, sample_dice_ce
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Stage, Task, register
-from semiseg.networks.base import Init
-from semiseg.networks.blocks import Upsampling
+from semiseg.networks.base import Init, Network
+from semiseg.networks.blocks import TwoDecoderOptions
 
 PAPER = "doi:10.1145/3664647.3680699"
 PRETRAINING = "pretraining"
-
 
 Targets = tuple[Tensor, ...]
 """Labels `[B, *S]` for the first and for the second subnet."""
@@ -48,14 +47,15 @@ class CML(Method):
     Official settings on the left atrium: the defaults, with `pretraining: 0.118`; on ACDC: `pretraining: 0.25`,
     `mix_ratio: 0.5`, `unlabelled_weight: 0.5`, `discrepancy_weight: 0.1`, and in the released code
     `shared_subnets: true`.
+
+        L = w_l [Sup(A, y) + Sup(B, y)] + w_u [Sup(A, y_A) + Sup(B, y_B)] + w_d sum [Dis(f_A, f_B) + Dis(f_B, f_A)]
+        Dis(f, g) = 1 + mean cos(f, g), no gradient to g          y_A = B's label outside of the box, A's own inside
     """
 
-    class Config(MethodConfig):
+    class Config(TwoDecoderOptions, PairOptions, MethodConfig):
         """Options; the defaults are those of the official left-atrium run."""
 
-        pretraining: float = Field(
-            0.12, ge=0, le=1, description="share of the steps with labelled images only; 1: no self-training at all"
-        )
+        pretraining: float = Field(0.12, ge=0, le=1, description="share of the steps with labelled images alone")
         hand_over: Literal["best", "last"] = Field(
             "best",
             description="where self-training starts: the best weights of the pre-training, if the run selects by "
@@ -72,16 +72,11 @@ class CML(Method):
             description="labels of a mixed image: the other subnet's outside and one's own inside of the box, or the "
             "other's everywhere",
         )
-        largest_component: bool = Field(
-            True, description="keep only the largest connected component of each class in a pseudo-label"
-        )
+        largest_component: bool = Field(True, description="pseudo-labels: largest component of each class alone")
         shared_subnets: bool = Field(
-            False, description="one network that differs by its dropout alone, as in the released code for ACDC"
+            False, description="one network, of `upsampling_b`, that differs by dropout alone, as released for ACDC"
         )
-        upsampling_a: Upsampling = Field("transposed", description="up-sampling of the first subnet's decoder")
-        upsampling_b: Upsampling = Field("linear", description="the same of the second; `shared_subnets` take this one")
         init: Init = Field("default", description="initialisation of the convolutions")
-        predict_with: Literal["both", "a", "b"] = Field("both", description="subnets used for prediction")
         average: Average = Field("logits", description="what is averaged; the paper says probabilities")
 
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
@@ -114,10 +109,11 @@ class CML(Method):
         weights = c.labelled_weight, c.unlabelled_weight, c.discrepancy_weight
         yield Loss(terms, dict(zip(("supervised", "unlabelled", "discrepancy"), weights, strict=True)))
 
+    def predictors(self) -> list[Network]:
+        return of_pair(self.subnets, self.config.predict_with)
+
     def predict(self, images: Tensor) -> Tensor:
-        a, b = self.subnets[0], self.subnets[-1]
-        chosen = {"both": [*self.subnets], "a": [a], "b": [b]}[self.config.predict_with]
-        return ensemble_probabilities(chosen, images, self.config.average)
+        return ensemble_probabilities(self.predictors(), images, self.config.average)
 
     def _paste(self, *values: Tensor) -> tuple[Tensor, ...]:
         """The second half of each batch pasted into the first, by one box for all; unchanged without CutMix."""

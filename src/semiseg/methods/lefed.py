@@ -9,15 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.feedback import ENCODING_DOC, Encoding, discrepancy
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
-from semiseg.ingredients.ramps import LENGTH_DOC, RAMP_DOC, RampUnit, ramp_up
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.ingredients.ramps import RAMP_DOC, RampOptions, RampUnit
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
-from semiseg.networks.blocks import Upsampling
-from semiseg.networks.lefed import Decoded, LeFeDNet
+from semiseg.networks.lefed import Decoded, GatedDecoderOptions, LeFeDNet
 
 Weight = Annotated[float, Field(ge=0)]
 OFFICIAL = {"loss_b": "dice", "encoding": "b_minus_a"}
@@ -37,9 +36,12 @@ class LeFeD(Method):
     Losses and sign of the feedback follow the paper, the network follows the code (maxwell0027/LeFeD). With more than
     two classes, which the code does not know, Dice is the mean over the foreground classes. Networks with other than
     five scales use the first side weights, the last one again where there are too few.
+
+        L   = Dice(p_A, y) + CE(p_B, y) + sum_k s_k Dice(side_k of A, y) + w mean (p_A - p_B)^2
+        x_k <- x_k + f (a_k - b_k)          encoder features, from the second presentation of a batch on
     """
 
-    class Config(MethodConfig):
+    class Config(GatedDecoderOptions, RampOptions, MethodConfig):
         """Options; each row of the paper's ablations is one or two of them."""
 
         passes: int = Field(3, ge=1, description="times that a batch is presented; 1: no feedback")
@@ -60,12 +62,6 @@ class LeFeD(Method):
         )
         weight: float = Field(1.0, ge=0, description="weight of the consistency after the ramp-up")
         ramp: RampUnit = Field("none", description=RAMP_DOC)
-        ramp_length: float | None = Field(None, ge=0, description=LENGTH_DOC)
-        upsampling_a: Upsampling = Field("transposed", description="how decoder A enlarges")
-        upsampling_b: Upsampling = Field("linear", description="how decoder B does")
-        cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
-        encoder_dropout: float = Field(0.3, ge=0, lt=1, description="dropout of whole channels after the bottleneck")
-        decoder_dropout: float = Field(0.5, ge=0, lt=1, description="the same before the heads of both decoders")
         init: Init = Field("default", description="initialisation of the convolutions")
         predict_with: Literal["a", "both"] = Field("a", description="decoder A, or the mean of both probabilities")
 
@@ -86,18 +82,20 @@ class LeFeD(Method):
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config
-        weight = c.weight * ramp_up(clock, c.ramp, c.ramp_length)
+        weight = c.weight * c.ramp_up(clock)
         feedback: list[Tensor] = []
         for _ in range(c.passes):
             loss, feedback = self._pass(batch, feedback, weight)
             yield loss
 
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)
+
     def predict(self, images: Tensor) -> Tensor:
         if self.config.predict_with == "a":
-            return torch.softmax(full_precision(self.net(images)), 1)
+            return probabilities(self.net(images))
         out = self.net.decode_both(images, sides_of=0)
-        a, b = (torch.softmax(full_precision(z), 1) for z in (out.logits_a, out.logits_b))
-        return (a + b) / 2
+        return (probabilities(out.logits_a) + probabilities(out.logits_b)) / 2
 
     def _pass(self, batch: Batch, feedback: Sequence[Tensor], weight: float) -> tuple[Loss, list[Tensor]]:
         """Losses of one presentation of the batch, and the feedback for the next one (from before the update)."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
-from torch import Tensor
 
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 
 @register("supervised", paper="10.1109/3DV.2016.79", title="Supervised training on the labelled scans alone")
 class Supervised(Method):
-    """Cross-entropy plus Dice on the labelled scans; the unlabelled ones are not used."""
+    """Cross-entropy plus Dice on the labelled scans; the unlabelled ones are not used.
+
+    The control of every comparison and, with all labels, its upper bound. `loss` takes the forms of three code bases.
+
+        L = (CE(p, y) + Dice(p, y)) / 2          over the labelled patches; loss: ssl4mis
+    """
 
     uses_unlabelled = False
 
@@ -33,5 +36,5 @@ class Supervised(Method):
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         yield Loss({"supervised": dice_ce(self.net(batch.labelled), batch.labels, self.config.loss)})
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.net], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -10,15 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from semiseg.data.places import Place
-from semiseg.ingredients.class_sums import full_precision
-from semiseg.ingredients.consistency import add_noise
-from semiseg.ingredients.ensemble import ensemble_probabilities
-from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
-from semiseg.ingredients.ramps import LENGTH_DOC, RAMP_DOC, RampUnit, ramp_up
+from semiseg.ingredients.class_sums import probabilities
+from semiseg.ingredients.consistency import ConsistencyOptions, noisy
+from semiseg.ingredients.losses import dice_ce
 from semiseg.ingredients.reduce import batch_sum
 from semiseg.ingredients.volume_memory import VolumeMemory
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
-from semiseg.networks.base import Init
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
 
 @register("temporal_ensembling", paper="arXiv:1610.02242", title="Temporal ensembling for semi-supervised learning")
@@ -32,20 +29,16 @@ class TemporalEnsembling(Method):
     those that have one, of all patches as in the paper. A case comes once per epoch, so an update per visit is one
     per epoch. Weight and ramp are those of `mean_teacher`, since the paper's weight belongs to its classification
     data. The memory takes 2 C + 1 bytes per voxel of all scans and is part of checkpoints. Patches that come without
-    their places count as scans of their own.
+    their places count as scans of their own. Source: Laine and Aila, ICLR 2017.
+
+        L = L_sup + w(t) mean (p - Z / (1 - a^t))^2          over voxels with t > 0
     """
 
-    class Config(MethodConfig):
+    class Config(ConsistencyOptions, MethodConfig):
         """Options of temporal ensembling."""
 
-        loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
-        weight: float = Field(0.1, ge=0, description="weight of the consistency after the ramp-up")
-        ramp: RampUnit = Field("run", description=RAMP_DOC)
-        ramp_length: float | None = Field(None, ge=0, description=LENGTH_DOC)
         decay: float = Field(0.6, ge=0, lt=1, description="share of the average that stays at an update")
-        noise: float = Field(0.1, ge=0, description="deviation of the input noise, cut at two deviations")
         consistency_on: Literal["all", "unlabelled"] = Field("all", description="patches with the consistency")
-        init: Init = Field("default", description="initialisation of the convolutions")
 
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
@@ -58,21 +51,20 @@ class TemporalEnsembling(Method):
         first = 0 if c.consistency_on == "all" else batch.n
         cases = batch.cases[first:]
         places = batch.places[first:] or (Place.whole(batch.images.shape[2:]),) * len(cases)
-        images = batch.images
-        logits = self.net(add_noise(images, torch.randn_like(images), c.noise) if c.noise else images)
+        logits = self.net(noisy(batch.images, c.noise))
         supervised = dice_ce(logits[: batch.n], batch.labels, c.loss)
-        p = torch.softmax(full_precision(logits[first:]), 1)
+        p = probabilities(logits[first:])
         consistency = torch.zeros_like(supervised)
         if cases:
-            target, known = self.memory.read(cases, places, images.shape[2:])
+            target, known = self.memory.read(cases, places, batch.images.shape[2:])
             consistency = _known_mse(p, target, known)
-        weight = c.weight * ramp_up(clock, c.ramp, c.ramp_length)
+        weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": supervised, "consistency": consistency}, {"consistency": weight})
         if cases:
             self.memory.update(cases, places, p)
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.net], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)
 
 
 def _known_mse(p: Tensor, target: Tensor, known: Tensor) -> Tensor:

@@ -12,11 +12,14 @@ from semiseg.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from semiseg.networks.base import Network
 
-_CLASSES = {"unet": "UNet", "unet2d": "UNet2D", "vnet": "VNet"}
+_CLASSES = {"unet": "UNet", "unet2d": "UNet2D", "unet3d": "UNet3D", "vnet": "VNet"}
 """Class of each network, in the module that has the network's name."""
 
-_FORMS = {"lefed": "LeFeDNet"}
+_FORMS = {"branches": "BranchedNet", "lefed": "LeFeDNet"}
 """Networks that single methods ask for, made of the run's architecture."""
+
+_DIVISIBLE = ("unet", "unet2d", "vnet")
+"""Architectures that forms can be made of."""
 
 NETWORKS: tuple[str, ...] = tuple(_CLASSES)
 """Names of all networks."""
@@ -40,11 +43,12 @@ def build_network(
     """A freshly initialised network (drawn from torch's default generator).
 
     Args:
-        name: `unet`, `unet2d` or `vnet`.
+        name: `unet`, `unet2d`, `unet3d` or `vnet`.
         channels: image channels.
         classes: output channels, background included.
         spatial_dims: 2 or 3.
-        network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders.
+        network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders;
+            `branches`, one encoder with any number of equal decoders.
         options: fields of the network's `Options`; with `network` also those of the form.
 
     Raises:
@@ -57,16 +61,21 @@ def build_network(
         raise InputError(f"network {name}: spatial_dims must be 2 or 3, came {spatial_dims}")
     if network is not None:
         make = partial(build_network, name, channels=channels, classes=classes, spatial_dims=spatial_dims)
-        return _build_form(network, make, options)
+        return _build_form(network, name, make, options)
     parsed = parse(cls.Options, options, f"network {name}")
     return cls(parsed, channels=channels, classes=classes, spatial_dims=spatial_dims)
 
 
-def _build_form(form: str, make: Callable[..., Network], options: dict[str, Any]) -> Network:
+def _build_form(form: str, name: str, make: Callable[..., Network], options: dict[str, Any]) -> Network:
     from semiseg.validation import parse
 
     if form not in _FORMS:
         raise InputError(f"unknown form of network {form!r}: {did_you_mean(form, _FORMS)}")
+    if name not in _DIVISIBLE:
+        raise InputError(
+            f"network {name}: the method puts several decoders on one encoder, which needs {', '.join(_DIVISIBLE)}: "
+            "choose one of these, or another method"
+        )
     cls = getattr(import_module(f"{__name__}.{form}"), _FORMS[form])
     own = {name: options.pop(name) for name in cls.Options.model_fields if name in options}
     built: Network = cls(parse(cls.Options, own, f"network {form}"), partial(make, **options))

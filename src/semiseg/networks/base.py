@@ -38,7 +38,8 @@ class Network(nn.Module, ABC):
     Attributes:
         taps: every feature that can be asked for; `enc1 ...` (fine to coarse, the last one is the bottleneck),
             `dec1 ...` (coarse to fine), all before any dropout that follows the stage; `bottleneck`, the very tensor
-            that the decoder receives (the last `enc` after its dropout); and with deep supervision `head1 ...` (logits
+            that the decoder receives (the last `enc` after its dropout); `embedding`, the one that the head receives
+            (the last `dec` after its dropout, at full resolution); and with deep supervision `head1 ...` (logits
             of `dec1 ...` at their own resolution; the last decoder stage has the main head only).
         divisor: what each spatial side must be a multiple of.
     """
@@ -73,6 +74,10 @@ class Network(nn.Module, ABC):
         """
         return super().__call__(*args, **kwargs)
 
+    def tapped(self, images: Tensor, taps: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits and the features called `taps` (at least one), as teachers answer too."""
+        return self(images, taps)
+
     @abstractmethod
     def forward(
         self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
@@ -99,6 +104,7 @@ def stage_taps(
     taps = {f"enc{number}": tap for number, tap in enumerate(features, start=1)}
     taps["bottleneck"] = features[-1]
     taps |= {f"dec{number}": tap for number, tap in enumerate(decoder, start=1)}
+    taps["embedding"] = decoder[-1]
     if deep_supervision:
         taps |= {f"head{number}": Tap(classes, tap.stride) for number, tap in enumerate(decoder[:-1], start=1)}
     return taps

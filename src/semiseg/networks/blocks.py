@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional as F
 
 from semiseg.networks.base import Init
@@ -17,7 +19,17 @@ Upsampling = Literal["transposed", "linear", "nearest"]
 GROUPS = 16
 """Groups of group normalisation."""
 
+SLOPE = 0.01
+"""Of the leaky ReLU below zero."""
+
 Maker = Callable[..., nn.Module]
+
+
+class TwoDecoderOptions(BaseModel):
+    """How two decoders are made unlike; options of a method or of a network may include these."""
+
+    upsampling_a: Upsampling = Field("transposed", description="how the first decoder enlarges")
+    upsampling_b: Upsampling = Field("linear", description="how the second decoder does")
 
 
 class Conv3d(nn.Conv3d):
@@ -118,6 +130,26 @@ class NearestUpsample(nn.Module):
         return F.interpolate(x, scale_factor=self.factor, mode="nearest")
 
 
+def upsample(kind: Upsampling, inputs: int, channels: int, stride: Sequence[int]) -> nn.Module:
+    """Up-sampling of a U-Net: a transposed convolution, or one with kernel 1 *before* the interpolation."""
+    dims, sides = len(stride), tuple(stride)
+    if kind == "transposed":
+        return TRANSPOSED[dims](inputs, channels, sides, stride=sides)
+    resample = LinearUpsample(dims, stride) if kind == "linear" else NearestUpsample(stride)
+    return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
+
+
+def side_heads(widths: Sequence[int], classes: int, dims: int, kernel: int = 1) -> nn.ModuleList:
+    """Heads of deep supervision on all decoder stages but the last; `widths` are those of all stages."""
+    conv = CONVOLUTION[dims]
+    return nn.ModuleList(conv(width, classes, kernel, padding=kernel // 2) for width in widths[-2:0:-1])
+
+
+def leaky() -> nn.LeakyReLU:
+    """The activation of the U-Nets."""
+    return nn.LeakyReLU(SLOPE, inplace=True)
+
+
 def _factors(factor: Sequence[int] | None) -> float | list[float]:
     return 2.0 if factor is None else [float(side) for side in factor]
 
@@ -127,6 +159,23 @@ def drop_channels(x: Tensor, p: float, active: bool) -> Tensor:
     if not active or p == 0:
         return x
     return torch.feature_dropout(x, p, True)
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """`x` itself, whose gradient is multiplied by `factor`; a negative one reverses it (arXiv:1409.7495)."""
+    scaled: Tensor = _ScaledGradient.apply(x, factor)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+class _ScaledGradient(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.factor * gradient, None
 
 
 def same_padding(kernel: Sequence[int]) -> tuple[int, ...]:

@@ -11,11 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from semiseg.networks.base import Network, NetworkOptions, Recorder, Tap
-from semiseg.networks.blocks import CONVOLUTION, LinearUpsample, Upsampling, drop_channels
+from semiseg.networks.blocks import CONVOLUTION, LinearUpsample, TwoDecoderOptions, drop_channels
 from semiseg.networks.import_weights import import_official
-from semiseg.networks.unet import UNet
-from semiseg.networks.unet2d import UNet2D
-from semiseg.networks.vnet import VNet
+from semiseg.networks.parts import Decoder, Encoder, part_name
 
 
 class Decoded(NamedTuple):
@@ -35,15 +33,18 @@ class Decoded(NamedTuple):
     sides: list[Tensor]
 
 
-class LeFeDOptions(NetworkOptions):
+class GatedDecoderOptions(TwoDecoderOptions):
+    """Two decoders of which the second is gated by the first; a method's options may include these."""
+
+    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
+    encoder_dropout: float = Field(0.3, ge=0, lt=1, description="dropout of whole channels after the bottleneck")
+    decoder_dropout: float = Field(0.5, ge=0, lt=1, description="the same before the heads of both decoders")
+
+
+class LeFeDOptions(GatedDecoderOptions, NetworkOptions):
     """Options of the two-decoder form, beside those of the architecture that it is made of."""
 
-    upsampling_a: Upsampling = Field("transposed", description="up-sampling of decoder A")
-    upsampling_b: Upsampling = Field("linear", description="up-sampling of decoder B")
-    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
     side_heads: bool = Field(True, description="heads on decoder A's features, for deep supervision")
-    encoder_dropout: float = Field(0.3, ge=0, lt=1, description="of whole channels, after the bottleneck")
-    decoder_dropout: float = Field(0.5, ge=0, lt=1, description="of whole channels, before both heads")
 
 
 class LeFeDNet(Network):
@@ -72,9 +73,9 @@ class LeFeDNet(Network):
         first, second = (build(dropout=0.0, upsampling=kind) for kind in (options.upsampling_a, options.upsampling_b))
         self.taps = {name: tap for name, tap in first.taps.items() if name.startswith(("enc", "dec"))}
         self.divisor = first.divisor
-        self.encoder = _Encoder(first)
-        self.a = _Decoder(first)
-        self.b = _Decoder(second)
+        self.encoder = Encoder(first)
+        self.a = Decoder(first)
+        self.b = Decoder(second)
         dims, stages = len(self.divisor), [tap for name, tap in first.taps.items() if name.startswith("enc")]
         conv, classes = CONVOLUTION[dims], first.get_submodule("head").out_channels
         self.sides = nn.ModuleList(conv(stage.channels, classes, 1) for stage in stages if options.side_heads)
@@ -140,8 +141,8 @@ class LeFeDNet(Network):
             split["" if own else parts.get(plain.split(".")[0], "a")][plain] = value
         named = split[""]
         for name, value in import_official(split["a"]).items():
-            named[_place(name)] = value
-        named |= {f"b.{_inner(name)}": value for name, value in import_official(split["b"]).items()}
+            named[part_name(name, "a")] = value
+        named |= {part_name(name, "b"): value for name, value in import_official(split["b"]).items()}
         for name, value in split["sides"].items():
             _, side, leaf = name.split(".")
             named[f"sides.{int(side.removeprefix('side')) - 1}.{leaf}"] = value
@@ -158,7 +159,7 @@ class LeFeDNet(Network):
             features.append(keep(f"enc{number + 1}", x))
         return features
 
-    def _head(self, decoder: _Decoder, x: Tensor, active: bool) -> Tensor:
+    def _head(self, decoder: Decoder, x: Tensor, active: bool) -> Tensor:
         logits: Tensor = decoder.head(drop_channels(x, self.options.decoder_dropout, active))
         return logits
 
@@ -173,68 +174,9 @@ class LeFeDNet(Network):
         return sides
 
 
-class _Encoder(nn.Module):
-    """Stages of an architecture; some have their down-sampling beside them."""
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        if not isinstance(net, VNet | UNet | UNet2D):
-            raise TypeError(f"expected a V-Net or U-Net to take apart, came {type(net).__name__}")
-        self.stages = net.encoder
-        self.down = net.down if isinstance(net, VNet) else None
-        self.pool = net.pool if isinstance(net, UNet2D) else None
-        self.flags = _flags(net)
-
-    def forward(self, number: int, x: Tensor) -> Tensor:
-        if number and self.down is not None:
-            x = self.down[number - 1](x)
-        if number and self.pool is not None:
-            x = self.pool(x, 2)
-        y: Tensor = self.stages[number](x, *self.flags)
-        return y
-
-
-class _Decoder(nn.Module):
-    """Decoder of a V-Net, which adds its skips, or of a U-Net, which joins them."""
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        assert isinstance(net, VNet | UNet | UNet2D)
-        self.up, self.stages, self.head = net.up, net.decoder, net.head
-        self.adds = isinstance(net, VNet)
-        self.flags = _flags(net)
-
-    def rise(self, number: int, x: Tensor) -> Tensor:
-        """Features of decoder stage `number` (coarse to fine) before the skip."""
-        y: Tensor = self.up[number](x)
-        return y
-
-    def merge(self, number: int, risen: Tensor, skip: Tensor) -> Tensor:
-        """Features of the stage with the skip."""
-        y: Tensor = self.stages[number](risen + skip if self.adds else torch.cat((skip, risen), dim=1), *self.flags)
-        return y
-
-
-def _flags(net: Network) -> tuple[bool, ...]:
-    """What a stage wants to be told beside its input: whether its own dropout is on."""
-    return (False,) if isinstance(net, UNet2D) else ()
-
-
 def _gate(features: Tensor) -> Tensor:
     return torch.sigmoid(features.detach())
 
 
 def _ratio(fine: Tap, coarse: Tap) -> tuple[int, ...]:
     return tuple(c // f for f, c in zip(fine.stride, coarse.stride, strict=True))
-
-
-def _inner(name: str) -> str:
-    """A decoder's name in `VNet` as `_Decoder` has it."""
-    return f"stages.{name.removeprefix('decoder.')}" if name.startswith("decoder.") else name
-
-
-def _place(name: str) -> str:
-    """A name in `VNet` as this network has it."""
-    if name.startswith("encoder."):
-        return f"encoder.stages.{name.removeprefix('encoder.')}"
-    return f"encoder.{name}" if name.startswith("down.") else f"a.{_inner(name)}"

@@ -15,20 +15,18 @@ from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, stage
 from semiseg.networks.blocks import (
     CONVOLUTION,
     GROUPS,
-    TRANSPOSED,
+    SLOPE,
     ConvUnit,
-    LinearUpsample,
-    NearestUpsample,
     Normalisation,
     Upsampling,
     drop_channels,
     initialise,
+    leaky,
     normalisation,
     same_padding,
+    side_heads,
+    upsample,
 )
-
-SLOPE = 0.01
-"""Of the leaky ReLU below zero."""
 
 Count = tuple[int, ...]
 
@@ -85,16 +83,15 @@ class UNet(Network):
         )
         coarse_to_fine = range(len(filters) - 2, -1, -1)
         self.up = nn.ModuleList(
-            _upsample(options.upsampling, filters[stage + 1], filters[stage], strides[stage + 1])
+            upsample(options.upsampling, filters[stage + 1], filters[stage], strides[stage + 1])
             for stage in coarse_to_fine
         )
         self.decoder = nn.ModuleList(
             parts.stage(2 * filters[stage], filters[stage], kernels[stage], (1,) * spatial_dims)
             for stage in coarse_to_fine
         )
-        conv = CONVOLUTION[spatial_dims]
-        self.head = conv(filters[0], classes, 1)
-        self.heads = nn.ModuleList(conv(width, classes, 1) for width in filters[-2:0:-1] if options.deep_supervision)
+        self.head = CONVOLUTION[spatial_dims](filters[0], classes, 1)
+        self.heads = side_heads(filters if options.deep_supervision else (), classes, spatial_dims)
         _kaiming(self)
         initialise(self, options.init)
 
@@ -113,7 +110,7 @@ class UNet(Network):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1)))
             if f"head{number}" in taps:
                 keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(drop_channels(x, self.p, active)))
+        return keep.result(self.head(keep("embedding", drop_channels(x, self.p, active))))
 
 
 class _Parts:
@@ -129,20 +126,12 @@ class _Parts:
             inputs, channels, kernel, stride=stride, padding=same_padding(kernel), bias=self.kind == "none"
         )
         norm = normalisation(self.kind, channels, self.dims, affine_instance=True)
-        return ConvUnit(conv, norm, nn.LeakyReLU(SLOPE, inplace=True))
+        return ConvUnit(conv, norm, leaky())
 
     def stage(self, inputs: int, channels: int, kernel: Count, stride: Count) -> nn.Sequential:
         return nn.Sequential(
             self.unit(inputs, channels, kernel, stride), self.unit(channels, channels, kernel, (1,) * self.dims)
         )
-
-
-def _upsample(kind: Upsampling, inputs: int, channels: int, stride: Count) -> nn.Module:
-    dims = len(stride)
-    if kind == "transposed":
-        return TRANSPOSED[dims](inputs, channels, stride, stride=stride)
-    resample = LinearUpsample(dims, stride) if kind == "linear" else NearestUpsample(stride)
-    return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
 
 
 def _kernels(strides: Sequence[Count], kind: str) -> list[Count]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,17 +14,15 @@ from semiseg.errors import raise_all
 from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, stage_taps
 from semiseg.networks.blocks import (
     CONVOLUTION,
-    TRANSPOSED,
     ConvUnit,
-    LinearUpsample,
-    NearestUpsample,
     Upsampling,
     initialise,
+    leaky,
     normalisation,
+    side_heads,
+    upsample,
 )
-
-SLOPE = 0.01
-"""Of the leaky ReLU below zero."""
+from semiseg.networks.perturbations import perturbed
 
 
 class UNet2DOptions(NetworkOptions):
@@ -38,6 +37,11 @@ class UNet2DOptions(NetworkOptions):
     upsampling: Upsampling = Field("linear", description="linear and nearest follow a convolution with kernel 1")
     init: Init = Field("default", description="default: PyTorch's; kaiming, xavier: normal, convolutions only")
     deep_supervision: bool = Field(False, description="taps head1 ...: logits of the coarser decoder stages")
+    side_kernel: Literal[1, 3] = Field(1, description="kernel of these heads; URPC has 3")
+    perturb_sides: bool = Field(
+        False,
+        description="in training these heads see features with dropout, attended parts hidden, or noise, as in URPC",
+    )
 
 
 class UNet2D(Network):
@@ -66,12 +70,13 @@ class UNet2D(Network):
             for (inputs, width), rate in zip(pairwise((channels, *filters)), rates, strict=True)
         )
         self.up = nn.ModuleList(
-            _upsample(options.upsampling, coarse, fine, spatial_dims) for coarse, fine in pairwise(filters[::-1])
+            upsample(options.upsampling, coarse, fine, (2,) * spatial_dims) for coarse, fine in pairwise(filters[::-1])
         )
         self.decoder = nn.ModuleList(_Block(2 * width, width, 0.0, spatial_dims) for width in filters[-2::-1])
-        conv = CONVOLUTION[spatial_dims]
-        self.head = conv(filters[0], classes, 3, padding=1)
-        self.heads = nn.ModuleList(conv(width, classes, 1) for width in filters[-2:0:-1] if options.deep_supervision)
+        self.head = CONVOLUTION[spatial_dims](filters[0], classes, 3, padding=1)
+        sides = filters if options.deep_supervision else ()
+        self.heads = side_heads(sides, classes, spatial_dims, kernel=options.side_kernel)
+        self.perturb = options.perturb_sides
         initialise(self, options.init)
 
     def forward(
@@ -88,8 +93,9 @@ class UNet2D(Network):
         for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
             x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1), active))
             if f"head{number}" in taps:
-                keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(x))
+                seen = perturbed(x, number - 1) if self.perturb and active else x
+                keep(f"head{number}", self.heads[number - 1](seen))
+        return keep.result(self.head(keep("embedding", x)))
 
 
 class _Block(nn.Module):
@@ -102,7 +108,7 @@ class _Block(nn.Module):
             ConvUnit(
                 CONVOLUTION[dims](width, channels, 3, padding=1),
                 normalisation("batch", channels, dims, affine_instance=True),
-                nn.LeakyReLU(SLOPE, inplace=True),
+                leaky(),
             )
             for width in (inputs, channels)
         )
@@ -111,13 +117,6 @@ class _Block(nn.Module):
         first, second = self.units
         y: Tensor = second(F.dropout(first(x), self.p, active and self.p > 0))
         return y
-
-
-def _upsample(kind: Upsampling, inputs: int, channels: int, dims: int) -> nn.Module:
-    if kind == "transposed":
-        return TRANSPOSED[dims](inputs, channels, 2, stride=2)
-    resample = LinearUpsample(dims) if kind == "linear" else NearestUpsample()
-    return nn.Sequential(CONVOLUTION[dims](inputs, channels, 1), resample)
 
 
 def _rates(options: UNet2DOptions) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from semiseg.networks.blocks import (
     drop_channels,
     initialise,
     normalisation,
+    side_heads,
 )
 
 UNITS = (1, 2, 3, 3, 3)
@@ -87,9 +88,8 @@ class VNet(Network):
         self.decoder = nn.ModuleList(
             parts.stage(width, width, units) for width, units in zip(widths[-2::-1], UNITS[-2::-1], strict=True)
         )
-        conv = CONVOLUTION[spatial_dims]
-        self.head = conv(widths[0], classes, 1)
-        self.heads = nn.ModuleList(conv(width, classes, 1) for width in widths[-2:0:-1] if options.deep_supervision)
+        self.head = CONVOLUTION[spatial_dims](widths[0], classes, 1)
+        self.heads = side_heads(widths if options.deep_supervision else (), classes, spatial_dims)
         initialise(self, options.init)
 
     def forward(
@@ -110,7 +110,7 @@ class VNet(Network):
             x = keep(f"dec{number}", stage(x))
             if f"head{number}" in taps:
                 keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(drop_channels(x, self.p, active)))
+        return keep.result(self.head(keep("embedding", drop_channels(x, self.p, active))))
 
 
 class _Stage(nn.Sequential):

@@ -1,0 +1,151 @@
+"""NIfTI files that may lie, be cut off or damaged, opened without trusting them before they are checked."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.wrapstruct import WrapStructError
+
+from semiseg.data.formats.base import (
+    DEFLATE_RATIO,
+    Header,
+    Request,
+    Volume,
+    check_affine,
+    check_channels,
+    check_size,
+    check_type,
+    opened,
+)
+from semiseg.errors import InputError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_KINDS: dict[int, type[nib.Nifti1Image]] = {
+    348: nib.Nifti1Image,
+    540: nib.Nifti2Image,
+}  # by size of the header in bytes
+_UNIT_BITS = 0b111
+_MM = {1: 1e3, 3: 1e-3}  # by unit code; 1 is metres, 3 microns, and what is unknown is taken for mm
+_VECTOR = 1007  # intent code of several values per voxel
+_CHUNK = 1 << 20
+_BROKEN = (
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    ImageFileError,
+    HeaderDataError,
+    HeaderTypeError,
+    WrapStructError,
+)
+
+
+def read_header(path: Path, request: Request) -> Header:
+    """What the file says of its scan; a 2D image has one slice, axes of length one are dropped."""
+    return header_of(open_header(path))
+
+
+def read_volume(path: Path, request: Request) -> Volume:
+    """Values `[C, X, Y, Z]` with the header's scaling applied, and the affine; channels lie along the fourth axis.
+
+    The stored type is kept where the scaling is the identity. A compressed file is read to its end, so that a wrong
+    checksum is noticed.
+
+    Raises:
+        InputError: as `open_header`, or the file has other channels than `request` says.
+    """
+    with _opened(path) as (image, stream):
+        header = header_of(image)
+        check_channels(path, header, request)
+        proxy = cast(Any, image.dataobj)
+        identity = (proxy.slope, proxy.inter) == (1.0, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and found by the readers
+            values = proxy.get_unscaled() if identity else np.asarray(proxy, dtype=np.float32)
+        if isinstance(values, np.memmap):
+            values = np.array(values)
+        while isinstance(stream, gzip.GzipFile) and stream.read(_CHUNK):
+            pass
+        values = values.reshape((*header.shape, header.channels), order="A")
+        return Volume(np.moveaxis(values, -1, 0), header.affine)
+
+
+def open_header(path: Path) -> nib.Nifti1Image:
+    """The image in `path` with its header checked; its voxels are not read and cannot be.
+
+    Raises:
+        InputError: the file is missing, empty, cut off, damaged, or no NIfTI file of one scan.
+    """
+    with _opened(path) as (image, _):
+        return image
+
+
+def header_of(image: nib.Nifti1Image) -> Header:
+    """The part of a checked header that is used."""
+    shape = tuple(int(side) for side in image.shape)
+    x, y, z = (*shape, 1)[:3]
+    certain = int(cast(Any, image.header)["intent_code"]) == _VECTOR
+    return Header((x, y, z), _affine_mm(image), _stored_type(image), math.prod(shape[3:]), certain)
+
+
+def _stored_type(image: nib.Nifti1Image) -> np.dtype[Any]:
+    """Type of the numbers in the file, before any scaling."""
+    return cast("np.dtype[Any]", cast(Any, image).get_data_dtype())
+
+
+def _affine_mm(image: nib.Nifti1Image) -> Array:
+    """Voxel indices -> RAS+ position in mm, `[4, 4]`, also where the header counts in metres or microns."""
+    affine = np.array(image.affine, dtype=np.float64)
+    unit = int(cast(Any, image.header)["xyzt_units"]) & _UNIT_BITS
+    affine[:3] *= _MM.get(unit, 1.0)
+    return affine
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[nib.Nifti1Image, io.BufferedIOBase]]:
+    with opened(path, "a NIfTI", _BROKEN), _stream(path) as stream:
+        with np.errstate(all="ignore"):  # what a damaged header makes overflow is refused below
+            image = _kind(stream, path).from_stream(stream)
+            _check_header(image, path)
+        yield image, stream
+
+
+def _stream(path: Path) -> io.BufferedIOBase:
+    return cast(io.BufferedIOBase, gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb"))
+
+
+def _kind(stream: io.BufferedIOBase, path: Path) -> type[nib.Nifti1Image]:
+    start = stream.read(4)
+    stream.seek(0)
+    for order in ("little", "big"):
+        kind = _KINDS.get(int.from_bytes(start, cast(Any, order)))
+        if kind:
+            return kind
+    raise InputError(f"{path}: expected a NIfTI file, came something else: convert it to .nii.gz")
+
+
+def _check_header(image: nib.Nifti1Image, path: Path) -> None:
+    shape = tuple(int(side) for side in image.shape)
+    if not 2 <= len(shape) <= 7 or min(shape) < 1 or sum(side > 1 for side in shape[3:]) > 1:
+        raise InputError(
+            f"{path}: expected a 3D scan (or a 2D image), came {len(shape)}D of shape {list(shape)}: "
+            "write every time point or channel to a file of its own"
+        )
+    kind = _stored_type(image)
+    check_type(path, kind)
+    packed = path.name.lower().endswith(".gz")
+    offset = 0 if packed else int(cast(Any, image.header).get_data_offset())
+    check_size(path, shape, kind, path.stat().st_size - offset, DEFLATE_RATIO if packed else 1)
+    check_affine(path, image.affine)

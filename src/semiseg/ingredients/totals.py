@@ -1,0 +1,28 @@
+"""Sums of loss terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+
+class TotalOptions(BaseModel):
+    """How terms add up; a method's options may include these."""
+
+    total: Literal["normalised", "sum"] = Field(
+        "normalised", description="`normalised`: each term is divided by its own value; `sum`: as printed"
+    )
+
+
+def self_normalised(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """Weights with which each term is divided by its own value, so that `weights` are shares of a gradient.
+
+    The gradient of the total is sum w grad log L (ShanghaiTech-IMPACT/DuCiSC). A term that is not above zero, or not a
+    number, gets weight zero.
+    """
+    values = {name: term.detach() for name, term in terms.items()}
+    return {name: torch.where(value > 0, weights[name] / value, 0.0) for name, value in values.items()}

@@ -1,0 +1,31 @@
+"""Settings in layers: what is asked for in a higher one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_LENGTHS = ("steps", "epochs")
+
+
+def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `lower` with those of `upper` in their place; mappings are merged key by key.
+
+    Two things belong together: a mapping whose `name` changes (another network, another optimiser) drops what `lower`
+    says about it, and a length in steps replaces one in epochs and the other way round.
+    """
+    result = dict(lower)
+    given = [name for name in _LENGTHS if upper.get(name) is not None]
+    if len(given) == 1:
+        result = {name: value for name, value in result.items() if name not in _LENGTHS}
+    for name, value in upper.items():
+        old = result.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not _renamed(old, value):
+            result[name] = merge(old, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "name" in new and new["name"] != old.get("name", new["name"])

@@ -1,0 +1,103 @@
+"""One encoder with several equal decoders, made of the run's architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from semiseg.ingredients.modules import ModuleListOf
+from semiseg.networks.base import Network, NetworkOptions, Recorder
+from semiseg.networks.blocks import drop_channels, scale_gradient
+from semiseg.networks.import_weights import import_official
+from semiseg.networks.parts import Decoder, Encoder, part_name
+
+
+class BranchedOptions(NetworkOptions):
+    """Options of the form, beside those of the architecture that it is made of."""
+
+    decoders: int = Field(2, ge=1, description="decoders on the encoder, with weights of their own")
+
+
+class BranchedNet(Network):
+    """The encoder of the run's architecture with several of its decoders, heads included.
+
+    Called as any network it is the encoder and the first decoder alone; `decode` gives the logits of all. Taps are the
+    stages of the encoder and of the first decoder. Dropout is the architecture's: what lies in or after the encoder is
+    drawn once for all decoders, what lies before the heads once for each.
+
+    Args:
+        options: of this form.
+        build: makes a V-Net or U-Net; keywords override its options.
+
+    Raises:
+        TypeError: `build` makes another network.
+    """
+
+    Options = BranchedOptions
+
+    def __init__(self, options: BranchedOptions, build: Callable[..., Network]) -> None:
+        super().__init__()
+        first, *others = (build() for _ in range(options.decoders))
+        self.taps = {name: tap for name, tap in first.taps.items() if name.startswith(("enc", "dec"))}
+        self.divisor = first.divisor
+        self.encoder = Encoder(first)
+        self.decoders = ModuleListOf([Decoder(net) for net in (first, *others)])
+
+    def forward(
+        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        self.check_call(x, taps)
+        active = self.training if dropout is None else dropout
+        keep = Recorder(taps)
+        return keep.result(_decode(self.decoders[0], self._encode(x, keep, active), keep, active))
+
+    def decode(self, x: Tensor, gradients: Sequence[float | None] = (), *, dropout: bool | None = None) -> list[Tensor]:
+        """Logits `[B, C, *S]` of every decoder for images `[B, channels, *S]`.
+
+        Args:
+            gradients: per decoder the factor of the gradient that it gives to the encoder: 1 (also for decoders beyond
+                the end) leaves it, a negative number reverses it, and with `None` the decoder runs without gradient.
+            dropout: as in a plain call.
+
+        Raises:
+            ValueError: as a plain call does.
+        """
+        self.check_call(x, ())
+        active, nothing = self.training if dropout is None else dropout, Recorder(())
+        features = self._encode(x, nothing, active)
+        logits = []
+        for number, decoder in enumerate(self.decoders):
+            factor = gradients[number] if number < len(gradients) else 1.0
+            taken = features if factor in (None, 1.0) else [scale_gradient(f, factor) for f in features]
+            with torch.set_grad_enabled(factor is not None and torch.is_grad_enabled()):
+                logits.append(_decode(decoder, taken, nothing, active))
+        return logits
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with this network's names.
+
+        Weights of a network with one decoder give encoder and first decoder; the others keep what they have.
+        """
+        if any(name.startswith("decoders.") for name in state):
+            return dict(state)
+        named = {part_name(name, "decoders.0"): value for name, value in import_official(state).items()}
+        others = (name for name in self.state_dict() if name.startswith("decoders.") and name.split(".")[1] != "0")
+        return named | {name: self.state_dict()[name] for name in others}
+
+    def _encode(self, x: Tensor, keep: Recorder, active: bool) -> list[Tensor]:
+        features = []
+        for number in range(len(self.encoder.stages)):
+            x = keep(f"enc{number + 1}", self.encoder(number, x, active))
+            features.append(x)
+        return [*features[:-1], drop_channels(x, self.encoder.p, active)]
+
+
+def _decode(decoder: Decoder, features: Sequence[Tensor], keep: Recorder, active: bool) -> Tensor:
+    *skips, x = features
+    for number, skip in enumerate(reversed(skips)):
+        x = keep(f"dec{number + 1}", decoder.merge(number, decoder.rise(number, x), skip))
+    logits: Tensor = decoder.head(drop_channels(x, decoder.p, active))
+    return logits

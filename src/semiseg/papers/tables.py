@@ -1,0 +1,177 @@
+"""The ablation tables of the papers: every row is a registered method with options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter
+
+from semiseg.config import load_config
+from semiseg.methods.base import Entry, entry
+from semiseg.papers.figures import Figure, figures
+
+Settings = Mapping[str, Any]
+_NONE: Settings = MappingProxyType({})
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Data on which a table was measured, and what the paper sets for them in every row.
+
+    Attributes:
+        dataset: name as in the figures.
+        labelled: share of labelled scans, `10%`.
+        settings: settings of the run by dotted name, `network.name`.
+        options: options of the paper's method.
+    """
+
+    __pydantic_config__ = _STRICT
+    dataset: str
+    labelled: str
+    settings: Settings = field(default_factory=dict)
+    options: Settings = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.labelled.replace('%', ' %')}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: the registered `method` with `options` set."""
+
+    __pydantic_config__ = _STRICT
+    name: str
+    method: str = ""
+    options: Settings = field(default_factory=dict)
+
+    def settings(self, setup: Setup | None = None) -> dict[str, Any]:
+        """Everything that the row sets beside the method, by dotted name; with `setup`, what holds there as well."""
+        options = self.options if setup is None else {**_own(setup, self.method), **self.options}
+        common = {} if setup is None else setup.settings
+        return {**common, **{f"options.{name}": value for name, value in options.items()}}
+
+    def assignments(self, setup: Setup | None = None) -> tuple[str, ...]:
+        """The same as `--set` takes it: `options.mcpc=off`."""
+        return tuple(f"{name}={as_text(value)}" for name, value in self.settings(setup).items())
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper, or a plot: its `number` (or the name of a plot), what it varies, on which data, its rows."""
+
+    __pydantic_config__ = _STRICT
+    number: str
+    varies: str
+    setups: tuple[Setup, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+    paper: str = ""
+
+    @property
+    def title(self) -> str:
+        """`Table VI`, `Fig. 7`, `Plot of beta`."""
+        kind = "Table" if re.fullmatch(r"[IVX]+|\d+", self.number) else "Plot of"
+        return self.number if self.number.startswith("Fig.") else f"{kind} {self.number}"
+
+    def figure(self, row: Row, setup: Setup, metric: str = "Dice") -> Figure | None:
+        """What the paper prints for `row` on `setup`; None where it prints nothing."""
+        wanted = self.number, row.name, setup.dataset, setup.labelled, metric
+        found = (f for f in figures(self.paper) if (f.table, f.method, f.dataset, f.labelled, f.metric) == wanted)
+        return next(found, None)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows of a comparison that a method's page quotes."""
+
+    __pydantic_config__ = _STRICT
+    table: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper whose tables are known.
+
+    Attributes:
+        name: of its files here.
+        title, authors, venue: the citation.
+        source: arXiv id or DOI.
+        method: the registered method of its rows.
+        tables: its ablations.
+        results: its main figures.
+        notes: what its method's page tells besides, as Markdown.
+    """
+
+    __pydantic_config__ = _STRICT
+    title: str
+    authors: str
+    venue: str
+    source: str
+    method: str
+    tables: tuple[Table, ...]
+    results: tuple[Result, ...]
+    notes: str = ""
+    name: str = ""
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """All its figures."""
+        return figures(self.name)
+
+    @property
+    def citation(self) -> str:
+        """Authors, title and venue in a line."""
+        return f"{self.authors}: {self.title}. {self.venue}"
+
+
+@cache
+def papers() -> tuple[Paper, ...]:
+    """All papers, by name; every row was checked by the configuration of its method."""
+    names = sorted(Path(item.name).stem for item in files("semiseg.papers").iterdir() if item.name.endswith(".yaml"))
+    return tuple(_load(name) for name in names)
+
+
+def paper_of(method: Entry) -> Paper | None:
+    """The paper whose tables are about `method` or a variant of it; None for other methods."""
+    return next((paper for paper in papers() if entry(paper.method).cls is method.cls), None)
+
+
+def as_text(value: Any) -> str:
+    """A setting as `--set` and YAML take it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(as_text, value))}]"
+    return str(value)
+
+
+def _own(setup: Setup, method: str) -> Settings:
+    """The set-up's options where `method` is the one they are about; other methods have other options."""
+    return setup.options if setup.options.keys() <= entry(method).cls.Config.model_fields.keys() else _NONE
+
+
+def _load(name: str) -> Paper:
+    values = yaml.safe_load((files("semiseg.papers") / f"{name}.yaml").read_text(encoding="utf-8"))
+    read = TypeAdapter(Paper).validate_python(values)
+    tables = tuple(
+        replace(table, paper=name, rows=tuple(replace(row, method=row.method or read.method) for row in table.rows))
+        for table in read.tables
+    )
+    paper = replace(read, name=name, tables=tables)
+    for row, setup in _cells(paper):
+        load_config(None, {"data": Path("DATA"), "method": row.method}, row.assignments(setup))
+    return paper
+
+
+def _cells(paper: Paper) -> Iterator[tuple[Row, Setup]]:
+    return ((row, setup) for table in paper.tables for row in table.rows for setup in table.setups)

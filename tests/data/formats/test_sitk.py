@@ -1,0 +1,174 @@
+"""NRRD and MetaImage files as SimpleITK writes them, and as nobody should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from data.foreign import affine_of, directions, voxels, write_sitk
+from semiseg.data.formats import all_files
+from semiseg.data.readers import read_channel, read_header, read_image, read_label, write_label
+from semiseg.errors import InputError
+
+ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("compress", [False, True])
+def test_voxels_and_places_come_back_for_every_direction(tmp_path: Path, ending: str, compress: bool) -> None:
+    array = voxels()
+    for direction in directions():
+        affine = affine_of(direction)
+        path = write_sitk(tmp_path / f"a{ending}", array, affine, compress=compress)
+        volume = read_image([path])
+        assert volume.array.dtype == np.int16
+        np.testing.assert_array_equal(volume.array, array[None])
+        np.testing.assert_allclose(volume.affine, affine, atol=1e-5)
+        assert volume.spacing == pytest.approx((0.7, 1.1, 2.5))
+        header = read_header(path)
+        assert (header.shape, header.dtype, header.channels, header.recorded) == ((7, 6, 5), np.int16, 1, True)
+        np.testing.assert_array_equal(header.affine, volume.affine)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_label_written_beside_lies_where_sitk_says(tmp_path: Path, ending: str) -> None:
+    """The file that is written says the same places in SimpleITK as the scan does."""
+    for direction in list(directions())[1::7]:
+        path = write_sitk(tmp_path / f"a{ending}", voxels(), affine_of(direction))
+        label = (voxels() % 3).astype(np.uint8)
+        write_label(tmp_path / "out.nii.gz", label, path)
+        scan, written = sitk.ReadImage(str(path)), sitk.ReadImage(str(tmp_path / "out.nii.gz"))
+        for index in ((0, 0, 0), (6, 5, 4), (3, 0, 2)):
+            np.testing.assert_allclose(
+                written.TransformIndexToPhysicalPoint(index), scan.TransformIndexToPhysicalPoint(index), atol=1e-4
+            )
+            assert written[index] == label[index]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
+def test_other_types_become_float32(tmp_path: Path, dtype: type) -> None:
+    volume = read_image([write_sitk(tmp_path / "a.nrrd", voxels(dtype=dtype))])
+    assert volume.array.dtype == np.float32
+    np.testing.assert_array_equal(volume.array[0], voxels())
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])
+def test_several_values_per_voxel_are_channels(tmp_path: Path, ending: str) -> None:
+    array = voxels((3, 7, 6, 5))
+    affine = affine_of(np.eye(3))
+    path = write_sitk(tmp_path / f"a{ending}", array, affine)
+    for channels in (None, 3):
+        volume = read_image([path], channels=channels)
+        np.testing.assert_array_equal(volume.array, array)
+        np.testing.assert_allclose(volume.affine, affine, atol=1e-5)
+    np.testing.assert_array_equal(read_channel(path, 1).array, array[1])
+    assert read_header(path).channels == 3
+    with pytest.raises(InputError, match=r"expected 2 channel\(s\), came 3"):
+        read_image([path], channels=2)
+    with pytest.raises(InputError, match="expected one class index per voxel, came 3 values"):
+        read_label(path)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_a_fourth_axis_is_channels_only_when_asked_for(tmp_path: Path, ending: str) -> None:
+    array = voxels((4, 7, 6, 5))
+    frames = sitk.JoinSeries([sitk.GetImageFromArray(frame.T) for frame in array])
+    path = tmp_path / f"a{ending}"
+    sitk.WriteImage(frames, str(path))
+    with pytest.raises(InputError, match=r"expected a 3D scan .* came 4D of shape \[7, 6, 5, 4\]: write every time"):
+        read_image([path])
+    np.testing.assert_array_equal(read_image([path], channels=4).array, array)
+
+
+def test_flat_images_have_one_slice(tmp_path: Path) -> None:
+    volume = read_image([write_sitk(tmp_path / "a.mha", voxels((7, 6)))])
+    np.testing.assert_array_equal(volume.array[0, :, :, 0], voxels((7, 6)))
+    np.testing.assert_array_equal(volume.affine, np.diag([-1, -1, 1, 1]))
+
+
+@pytest.mark.parametrize("ending", [".nhdr", ".mhd"])
+def test_data_files_belong_to_the_scan(tmp_path: Path, ending: str) -> None:
+    path = write_sitk(tmp_path / f"a{ending}", voxels())
+    assert all_files(path) == (path, tmp_path / "a.raw")
+    (tmp_path / "a.raw").unlink()
+    with pytest.raises(InputError, match=r"a\.raw: expected the voxels of a\."):
+        read_header(path)
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../a.raw"])
+def test_voxels_are_not_fetched_from_elsewhere(tmp_path: Path, name: str) -> None:
+    path = write_sitk(tmp_path / "b" / "a.mhd", voxels())
+    (tmp_path / "b" / "a.raw").rename(tmp_path / "a.raw")
+    path.write_text(path.read_text().replace("a.raw", name))
+    with pytest.raises(InputError, match="expected a data file beside it"):
+        read_image([path])
+    path.write_text(path.read_text().replace(name, "LIST"))
+    with pytest.raises(InputError, match="expected one data file, came several"):
+        read_image([path])
+
+
+def test_spacing_that_is_not_recorded_is_known_to_be_assumed(tmp_path: Path) -> None:
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 7 6 5\nencoding: raw\n\n" + bytes(210))
+    assert not read_header(path).recorded
+    volume = read_image([path], spacing=(0.5, 0.5, 3))
+    assert (volume.spacing, volume.recorded) == ((0.5, 0.5, 3), False)
+
+
+@pytest.mark.parametrize(
+    ("ending", "old", "new"),
+    [
+        (".nrrd", b"sizes: 7 6 5", b"sizes: 9999 9999 9999"),
+        (".mha", b"DimSize = 7 6 5", b"DimSize = 9999 9999 9999"),
+        (".mhd", b"DimSize = 7 6 5", b"DimSize = 9999 9999 9999"),
+    ],
+)
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_header_that_promises_too_much_is_refused_before_memory_is_taken(
+    tmp_path: Path, ending: str, old: bytes, new: bytes, compress: bool
+) -> None:
+    path = write_sitk(tmp_path / f"a{ending}", voxels(), compress=compress)
+    path.write_bytes(path.read_bytes().replace(old, new))
+    for read in (read_header, lambda path: read_image([path])):
+        with pytest.raises(InputError, match=r"promises shape \[9999, 9999, 9999, 1\] of int16, 1999400059998 bytes"):
+            read(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.99])
+def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path, ending: str, share: float) -> None:
+    path = write_sitk(tmp_path / f"a{ending}", voxels((20, 20, 20)))
+    cut = all_files(path)[-1]
+    content = cut.read_bytes()
+    cut.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError) as caught:
+        read_image([path])
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{tmp_path / 'a'}.")
+    assert "\n" not in problem
+
+
+def test_other_content_complex_numbers_and_unknown_endings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.nrrd").write_text("this is no scan")
+    (tmp_path / "a.mha").write_text("nor is this")
+    for name, kind in (("a.nrrd", "NRRD"), ("a.mha", "MetaImage")):
+        with pytest.raises(InputError, match=f"expected a whole {kind} file, came a cut off or damaged one"):
+            read_image([tmp_path / name])
+    waves = sitk.GetImageFromArray(np.ones((3, 3, 3), np.complex64))
+    sitk.WriteImage(waves, str(tmp_path / "c.nrrd"))
+    with pytest.raises(InputError, match=r"expected one real number per voxel|expected one class|channel"):
+        read_label(tmp_path / "c.nrrd")
+    with pytest.raises(InputError, match=r"expected a scan \(\.nii\.gz, .*came another ending: convert it"):
+        read_image([tmp_path / "a.doc"])
+    with pytest.raises(InputError, match=r"none\.mha: expected a MetaImage file, found none"):
+        read_image([tmp_path / "none.mha"])
+
+
+def test_what_is_not_installed_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_sitk(tmp_path / "a.nrrd", voxels())
+    monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
+    with pytest.raises(InputError, match=r"a\.nrrd: reading this format needs SimpleITK.*: pip install SimpleITK$"):
+        read_image([path])

@@ -1,0 +1,94 @@
+"""ACDC's slices, their changes and the scores of volumes against the official loader and test functions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from golden_files import golden
+from semiseg.data.importers.acdc import scale_volume
+from semiseg.data.importers.slice_samples import ANGLES, SliceChange, change_slice, draw_change
+from semiseg.data.resample import zoom_nearest
+from semiseg.evaluation.metrics import overlap_and_surface
+
+DRAWS = 4000
+SHARE = 0.03
+
+
+@pytest.fixture(scope="module")
+def g() -> dict[str, np.ndarray]:
+    return golden("dataset_acdc")
+
+
+def groups(g: dict[str, np.ndarray], name: str) -> list[str]:
+    found = sorted({key.rsplit("/", 1)[0] for key in g if key.startswith(f"{name}/")})
+    assert found
+    return found
+
+
+def test_turns_and_flips(g):
+    for group in groups(g, "rotflip"):
+        change = SliceChange(quarters=int(g[f"{group}/k"]), flip=int(g[f"{group}/axis"]))
+        for kind in ("image", "label"):
+            np.testing.assert_array_equal(change_slice(g[f"slice/{kind}"], change), g[f"{group}/{kind}"], err_msg=group)
+
+
+def test_small_rotations(g):
+    for group in groups(g, "rotate"):
+        change = SliceChange(angle=int(g[f"{group}/angle"]))
+        assert ANGLES[0] <= int(g[f"{group}/angle"]) < ANGLES[1]
+        for kind in ("image", "label"):
+            np.testing.assert_array_equal(change_slice(g[f"slice/{kind}"], change), g[f"{group}/{kind}"], err_msg=group)
+
+
+def test_resize_and_back(g):
+    sides = g["slice/output_size"].tolist()
+    for kind in ("image", "label"):
+        resized = zoom_nearest(g[f"slice/{kind}"], sides)
+        np.testing.assert_array_equal(resized, g[f"resize/{kind}"])
+        assert resized.dtype == g[f"resize/{kind}"].dtype
+    np.testing.assert_array_equal(zoom_nearest(g["resize/label"], g["slice/label"].shape), g["resize/back_label"])
+
+
+@pytest.mark.parametrize(("name", "rule"), [("old", "bcp"), ("new", "ssl4mis")])
+def test_shares_of_the_branches(g, name, rule):
+    rng = np.random.default_rng(5)
+    drawn = [draw_change(rng, rule) for _ in range(DRAWS)]
+    flipped = sum(change.flip is not None for change in drawn) / DRAWS
+    rotated = sum(change.angle is not None for change in drawn) / DRAWS
+    assert flipped == pytest.approx(float(g[f"branch/{name}_rotflip_share"]), abs=SHARE)
+    assert rotated == pytest.approx(float(g[f"branch/{name}_rotate_share"]), abs=SHARE)
+
+
+def test_a_slice_may_stay_as_it_is(g):
+    np.testing.assert_array_equal(change_slice(g["slice/image"], SliceChange()), g["slice/image"])
+
+
+def predict(g, volume: np.ndarray, sides) -> np.ndarray:
+    """Labels of a volume by the file's formula for a network, slice by slice on a grid of `sides`."""
+    x = torch.from_numpy(zoom_nearest(volume, (len(volume), *sides)))
+    logits = torch.stack([-float(g["net/scale"]) * (x - index / 3) ** 2 for index in range(4)], dim=1)
+    labels = logits.softmax(1).argmax(1).numpy().astype(np.uint8)
+    return zoom_nearest(labels, volume.shape)
+
+
+@pytest.mark.parametrize("name", ["vol", "vol_missing"])
+def test_scores_of_volumes(g, name):
+    image, label = g[f"{name}/image"], g[f"{name}/label"]
+    small, full = predict(g, image, g[f"{name}/val_size"].tolist()), predict(g, image, (256, 256))
+    np.testing.assert_array_equal(full, g[f"{name}/prediction_256"])
+    for index, (validation, test) in enumerate(
+        zip(g[f"{name}/val_dice_hd95"], g[f"{name}/test_dice_jc_hd95_asd"], strict=True), start=1
+    ):
+        scores = overlap_and_surface(small == index, label == index, empty="official")
+        assert [scores.dice, scores.voxel.hd95] == pytest.approx(validation, abs=1e-6)
+        scores = overlap_and_surface(full == index, label == index, empty="official")
+        assert [scores.dice, scores.jaccard, scores.voxel.hd95, scores.voxel.asd] == pytest.approx(test, abs=1e-6)
+
+
+def test_scaling_takes_the_whole_volume(g):
+    image = g["vol/image"]
+    expected = (image - image.min()) / (image.max() - image.min())
+    np.testing.assert_allclose(scale_volume(1500 * image + 30), expected, atol=1e-6)
+    np.testing.assert_array_equal(scale_volume(np.full_like(image, 7)), 0)

@@ -1,0 +1,54 @@
+"""The papers' figures: complete, in one schema, in the package."""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import semiseg
+from scripts import ROOT
+from semiseg.papers import figures, papers
+from semiseg.papers.figures import COLUMNS
+
+PACKAGE = Path(semiseg.__file__).parent
+DATASETS = {"LA", "Pancreas-NIH", "IAN", "ACDC", "BraTS2019", "AMOS", "Synapse", "Lung tumour"}
+
+
+@pytest.mark.parametrize("paper", papers(), ids=lambda paper: paper.name)
+def test_one_schema(paper):
+    with (PACKAGE / "papers" / f"{paper.name}.csv").open(newline="") as file:
+        assert tuple(next(csv.reader(file))) == COLUMNS
+    assert paper.figures
+    for figure in paper.figures:
+        assert figure.dataset in DATASETS
+        assert figure.labelled.endswith("%")
+        assert 0 < int(figure.labelled[:-1]) <= 100
+        assert figure.metric.split()[0] in {"Dice", "Jaccard", "95HD", "ASD", "Q", "p-value"}
+        assert figure.metric not in {"Dice", "Jaccard"} or 1 < figure.value < 100
+    keys = [(f.table, f.method, f.dataset, f.labelled, f.metric) for f in paper.figures]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(
+    ("paper", "key", "text"),
+    [
+        ("micd", ("III", "MICD", "Synapse", "20%", "Dice"), "54.10 ± 1.46"),
+        ("ducisc", ("V", "DuCiSC", "LA", "10%", "Q"), "0.9433"),
+        ("cml", ("2", "CML", "ACDC", "5%", "95HD"), "1.87"),
+        ("lefed", ("V", "t=3", "LA", "10%", "Dice"), "90.00"),
+    ],
+)
+def test_some_printed_figures(paper, key, text):
+    found = [f for f in figures(paper) if (f.table, f.method, f.dataset, f.labelled, f.metric) == key]
+    assert [str(figure) for figure in found] == [text]
+
+
+def test_data_files_are_in_the_wheel():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["semiseg"]
+    shipped = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    data = {path for path in (PACKAGE / "papers").iterdir() if path.is_file() and path.suffix != ".py"}
+    assert {path.suffix for path in data} == {".csv", ".yaml"}
+    assert data <= shipped

@@ -1,0 +1,251 @@
+"""Presets: every one resolves, says what its sources say, and lies below the user's own settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from semiseg.config import RunConfig, load_config
+from semiseg.errors import InputError
+from semiseg.methods.base import registry
+from semiseg.presets import Preset, deviations, differences, names, preset, wishes
+from semiseg.presets.describe import overview, page
+from semiseg.validation import parse
+
+
+def _run(name: str, **settings: Any) -> RunConfig:
+    return load_config(None, {"data": "scans", "preset": name, **settings})
+
+
+def _combinations() -> Iterator[tuple[str, str, str]]:
+    for name in names():
+        for method in preset(name).methods:
+            for budget in preset(name).budgets:
+                yield name, method, budget
+
+
+@pytest.mark.parametrize(("name", "method", "budget"), list(_combinations()))
+@pytest.mark.parametrize("protocol", ["honest", "paper"])
+def test_every_combination_is_a_complete_run(name: str, method: str, budget: str, protocol: str) -> None:
+    labelled = None if budget == "all" else int(budget)
+    config = _run(name, method=method, labelled=labelled, protocol=protocol, validation=1)
+    assert config.based_on == name
+    assert config.labelled == (None if labelled is None else preset(name).budgets[budget].cases)
+    assert config.window.weights == "uniform"
+    assert config.metrics.unit == "voxel"
+    assert config.select == "last" or protocol == "paper"
+    told = " ".join(deviations(config))
+    assert told.startswith("split: drawn")
+    assert ("select: last" in told) == (preset(name).settings(method, None, "paper").get("select") == "best") * (
+        protocol == "honest"
+    )
+    assert yaml.safe_load(config.to_yaml())["based_on"] == name
+
+
+def test_all_datasets_of_the_papers_have_one() -> None:
+    assert set(names()) == {"la", "pancreas", "acdc", "brats2019", "amos", "synapse", "ian", "lung_tumor"}
+
+
+@pytest.mark.parametrize("name", names())
+def test_only_registered_methods_are_named(name: str) -> None:
+    found = preset(name)
+    assert set(found.methods) <= set(registry())
+    assert found.run["method"] in found.methods
+    assert {method for budget in found.budgets.values() for method in budget.methods} <= set(found.methods)
+    assert found.sources
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'acdc'"):
+        _run("acdcc")
+    with pytest.raises(InputError, match="did you mean 'budgets'"):
+        parse(Preset, {"name": "a", "title": "b", "sources": [], "budget": {}}, "preset a")
+    with pytest.raises(InputError, match=r"unknown setting 'optimiser\.learning_rate'"):
+        _run("la", optimiser={"learning_rate": 1})
+
+
+# name, method, labelled, setting -> value, each as the dataset's or the method's source has it
+CONSTANTS = [
+    ("la", "supervised", 16, {"steps": 6000, "batch.labelled": 4, "batch.unlabelled": 0, "options.loss": "la"}),
+    ("la", "supervised", 16, {"optimiser.every": 2500, "optimiser.factor": 0.1, "largest_component": False}),
+    ("la", "cml", 8, {"steps": 17000, "batch.labelled": 4, "batch.unlabelled": 4, "largest_component": True}),
+    ("la", "cml", 8, {"options.discrepancy_weight": 0.2, "options.mix_ratio": 2 / 3, "optimiser.schedule": "step"}),
+    ("la", "cml", 8, {"network.name": "vnet", "network.options": {"filters": 16}, "batch.patch": (112, 112, 80)}),
+    ("la", "cml", 8, {"window.stride": (18, 18, 4), "optimiser.nesterov": False, "optimiser.weight_decay": 1e-4}),
+    ("la", "ducisc", 8, {"steps": 15000, "optimiser.schedule": "constant", "batch.labelled": 2}),
+    ("la", "lefed", 8, {"steps": 15000, "optimiser.schedule": "step", "optimiser.clip": None, "seed": 1337}),
+    ("pancreas", "ducisc", 6, {"batch.patch": (96, 96, 96), "window.stride": (16, 16, 16), "augment.rotflip": 0}),
+    ("pancreas", "lefed", 6, {"window.stride": (16, 16, 4), "augment.rotflip": 1, "optimiser.schedule": "step"}),
+    ("ian", "ducisc", 9, {"batch.patch": (160, 128, 112), "window.stride": (16, 16, 16), "steps": 15000}),
+    ("acdc", "supervised", 7, {"steps": 30000, "batch.labelled": 24, "optimiser.schedule": "poly"}),
+    ("acdc", "mean_teacher", 7, {"options.consistency_start": 1000, "options.ramp_length": 200, "optimiser.lag": True}),
+    ("acdc", "cml", 7, {"steps": 40000, "options.pretraining": 0.25, "options.mix_ratio": 0.5}),
+    ("acdc", "cml", 7, {"options.unlabelled_weight": 0.5, "options.discrepancy_weight": 0.1, "augment.spatial": 0.5}),
+    ("acdc", "ducisc", 7, {"batch.labelled": 12, "batch.unlabelled": 12, "batch.patch": (256, 256)}),
+    ("brats2019", "mean_teacher", 25, {"optimiser.lr": 0.1, "window.stride": (64, 64, 64), "steps": 30000}),
+    ("brats2019", "cml", 25, {"optimiser.lr": 0.01, "optimiser.schedule": "constant", "steps": 40000}),
+    ("amos", "dhc", 10, {"epochs": 201, "optimiser.length": 200, "optimiser.lr": 0.03, "optimiser.nesterov": True}),
+    ("amos", "dhc", 10, {"optimiser.unit": "epoch", "optimiser.lag": True, "optimiser.weight_decay": 3e-5}),
+    ("amos", "micd", 10, {"optimiser.lr": 0.01, "batch.labelled": 1, "batch.unlabelled": 1, "options.weight": 0.1}),
+    ("amos", "micd", 10, {"options.ramp": "epochs", "options.weights_a": "diff", "options.weights_b": "dist"}),
+    ("amos", "cps", 10, {"options.cross_on": "all", "options.loss": "dhc", "metrics.empty": "dhc"}),
+    ("amos", "supervised", 10, {"epochs": 1001, "optimiser.lr": 0.01, "batch.labelled": 4}),
+    ("synapse", "micd", 4, {"epochs": 301, "window.stride": (16, 32, 32), "batch.patch": (64, 128, 128)}),
+    ("synapse", "dhc", 2, {"epochs": 201, "optimiser.length": 200}),
+    ("synapse", "supervised", 2, {"epochs": 1001, "optimiser.length": 1000}),
+    ("lung_tumor", "lefed", 10, {"batch.patch": (96, 96, 96), "window.stride": (16, 16, 4), "steps": 15000}),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "labelled", "constants"), CONSTANTS)
+def test_constants_of_the_sources(name: str, method: str, labelled: int, constants: dict[str, Any]) -> None:
+    config = _run(name, method=method, labelled=labelled)
+    for setting, value in constants.items():
+        found: Any = config
+        for part in setting.split("."):
+            found = found[part] if isinstance(found, dict) else getattr(found, part)
+        assert found == (pytest.approx(value) if isinstance(value, float) else value), setting
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "on", "every", "first"),
+    [
+        ("la", "cml", "test", 200, None),
+        ("la", "ducisc", "test", 200, 800),
+        ("pancreas", "ducisc", "test", 200, 800),
+        ("acdc", "cml", "validation", 200, None),
+        ("brats2019", "mean_teacher", "validation", 200, None),
+        ("amos", "dhc", "validation", 10, 1),
+    ],
+)
+def test_selection_of_the_sources(name: str, method: str, on: str, every: int, first: int | None) -> None:
+    config = _run(name, method=method, protocol="paper", validation=1)
+    assert (config.select, config.selects_on) == ("best", on)
+    assert (config.validate_every, config.validate_from) == (every, first)
+    honest = _run(name, method=method)
+    assert (honest.select, honest.patience) == ("last", None)
+
+
+def test_selection_of_dhc_replays_its_patience() -> None:
+    amos, synapse = (_run(name, method="dhc", protocol="paper", validation=1) for name in ("amos", "synapse"))
+    assert (amos.patience, synapse.patience) == (5, 10)  # 50 and 100 epochs, validated every 10
+    assert (amos.validate_unit, amos.validate_with) == ("epoch", "centre")
+
+
+def test_the_last_weights_count_where_the_source_takes_them() -> None:
+    assert _run("la", method="supervised", protocol="paper").select == "last"
+
+
+def test_precedence(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: la\nmethod: cml\nsteps: 300\noptimiser: {lr: 0.5}\noptions: {mix_ratio: 0.4}\n")
+    config = load_config(file, {"data": "scans", "steps": 20}, ["options.discrepancy_weight=0.9"])
+    assert config.steps == 20  # command line over file
+    assert config.optimiser.lr == 0.5  # file over preset
+    assert config.optimiser.weight_decay == 1e-4  # preset over default
+    assert config.options["mix_ratio"] == 0.4
+    assert config.options["discrepancy_weight"] == 0.9
+    assert config.log_every == RunConfig.model_fields["log_every"].default
+    assert load_config(file, {"data": "scans"}, ["preset=pancreas"]).batch.patch == (96, 96, 96)
+    told = deviations(config)
+    assert "steps: 20; the paper: 17000" in told
+    assert "optimiser.lr: 0.5; the paper: 0.01" in told
+    assert any(line.startswith("options.mix_ratio: 0.4") for line in told)
+
+
+def test_steps_replace_epochs() -> None:
+    config = _run("amos", labelled=4, steps=30)
+    assert (config.steps, config.epochs) == (30, None)
+    assert "epochs: not set; the paper: 201" in deviations(config)
+
+
+def test_the_default_method_is_the_dataset_s_own() -> None:
+    assert (_run("la").method, _run("amos").method, _run("ian").method) == ("cml", "micd", "ducisc")
+
+
+def test_methods_without_a_section_take_what_is_common() -> None:
+    config = _run("la", method="pi_model", labelled=4)
+    assert (config.steps, config.network.name) == (6000, "vnet")
+    assert any("no settings of pi_model itself" in line for line in deviations(config))
+
+
+def test_a_run_s_own_settings_need_no_preset_again(tmp_path: Path) -> None:
+    config = _run("la", labelled=4)
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    assert load_config(file, {}) == config
+    with pytest.raises(InputError, match="based on the preset 'la'"):
+        load_config(file, {"preset": "la"})
+
+
+def _imported(root: Path, *, cropped: bool) -> Path:
+    (root / "splits").mkdir(parents=True)
+    for name in ("l8", "l8_honest", "all"):
+        (root / "splits" / f"{name}.json").write_text(json.dumps({"labelled": ["a"], "validation": ["b"]}))
+    (root / "dataset.json").write_text(json.dumps({"imported": {"cropped_around_labels": cropped}}))
+    return root
+
+
+def test_published_lists_become_the_split(tmp_path: Path) -> None:
+    data = _imported(tmp_path / "data", cropped=True)
+    config = load_config(None, {"data": data, "preset": "la", "labelled": 8})
+    assert (config.split, config.labelled) == (data / "splits" / "l8.json", None)
+    told = deviations(config)
+    assert not any(line.startswith("split") for line in told)
+    assert load_config(None, {"data": data, "preset": "la"}).split == data / "splits" / "all.json"
+    drawn = load_config(None, {"data": data, "preset": "la", "labelled": 4})
+    assert (drawn.split, drawn.labelled) == (None, 4)
+    own = load_config(None, {"data": data, "preset": "la", "split": tmp_path / "mine.json"})
+    assert own.split == tmp_path / "mine.json"
+    assert any(line.startswith("labels: the papers report 4, 8, 16, all") for line in deviations(own))
+
+
+def test_choosing_within_the_budget_takes_the_list_for_it(tmp_path: Path) -> None:
+    data = _imported(tmp_path / "data", cropped=True)
+    config = load_config(None, {"data": data, "preset": "la", "labelled": 8, "select": "best"})
+    assert config.split == data / "splits" / "l8_honest.json"
+    assert any("keeps validation cases within the budget" in line for line in deviations(config))
+
+
+def test_scans_that_the_import_has_cut_are_not_cut_again(tmp_path: Path) -> None:
+    for cropped in (True, False):
+        data = _imported(tmp_path / str(cropped), cropped=cropped)
+        paper = load_config(None, {"data": data, "preset": "la", "labelled": 8, "protocol": "paper"})
+        assert (paper.plan.crop == "none") == cropped
+        assert not deviations(paper)
+        assert list(differences(paper)) == ["preset la, method cml, protocol paper: as the paper has it"]
+        honest = load_config(None, {"data": data, "preset": "la", "labelled": 8})
+        assert honest.plan.crop == "none"
+        told = any(line.startswith("plan.crop: none; the paper: around the label") for line in deviations(honest))
+        assert told != cropped
+
+
+def test_cutting_around_labels_takes_the_paper_s_protocol() -> None:
+    crop = {"margin": [[1, 1]] * 3, "smallest": [4, 4, 4]}
+    with pytest.raises(InputError, match="around the label uses test labels"):
+        _run("la", labelled=4, plan={"crop": crop})
+    with pytest.raises(InputError, match="select_on: test"):
+        _run("la", labelled=4, select="best", select_on="test")
+
+
+def test_prepare_takes_the_honest_wishes() -> None:
+    assert wishes(None).folder == "prepared"
+    assert wishes("la") == _run("la", labelled=4).plan
+
+
+def test_pages() -> None:
+    from semiseg import list_presets
+
+    text = overview(list_presets())
+    assert all(name in text for name in names())
+    la = page("la")
+    assert "discrepancy_weight: 0.2" in la
+    assert "only with protocol: paper" in la
+    assert "yulequan/UA-MT" in la
+    with pytest.raises(InputError, match="unknown preset 'lala'"):
+        page("lala")
