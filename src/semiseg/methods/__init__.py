@@ -1,6 +1,18 @@
 """Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
 
-from semiseg.methods import cml, cps, dhc, ducisc, lefed, mean_teacher, micd, pi_model, supervised, temporal_ensembling
+from semiseg.methods import (
+    cml,
+    cps,
+    dhc,
+    ducisc,
+    lefed,
+    mean_teacher,
+    micd,
+    pi_model,
+    simis,
+    supervised,
+    temporal_ensembling,
+)
 
 __all__ = [
     "cml",
@@ -11,6 +23,7 @@ __all__ = [
     "mean_teacher",
     "micd",
     "pi_model",
+    "simis",
     "supervised",
     "temporal_ensembling",
 ]
