@@ -1,6 +1,7 @@
 """Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
 
 from semiseg.methods import (
+    cld,
     cml,
     cps,
     dhc,
@@ -15,6 +16,7 @@ from semiseg.methods import (
 )
 
 __all__ = [
+    "cld",
     "cml",
     "cps",
     "dhc",
