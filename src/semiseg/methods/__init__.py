@@ -1,6 +1,7 @@
 """Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
 
 from semiseg.methods import (
+    adsh,
     cld,
     cml,
     cps,
@@ -16,6 +17,7 @@ from semiseg.methods import (
 )
 
 __all__ = [
+    "adsh",
     "cld",
     "cml",
     "cps",

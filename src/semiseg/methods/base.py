@@ -80,12 +80,14 @@ class Task:
         channels: number of image channels.
         spatial_dims: 2 or 3.
         class_voxels: voxels per class over all full labelled scans, background first.
+        unlabelled: number of unlabelled cases.
     """
 
     classes: int
     channels: int
     spatial_dims: int
     class_voxels: tuple[int, ...]
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
