@@ -2,6 +2,7 @@
 
 from semiseg.methods import (
     adsh,
+    basak,
     cld,
     cml,
     cps,
@@ -18,6 +19,7 @@ from semiseg.methods import (
 
 __all__ = [
     "adsh",
+    "basak",
     "cld",
     "cml",
     "cps",
