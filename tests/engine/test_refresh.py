@@ -16,6 +16,7 @@ from semiseg.engine import train as module
 from semiseg.engine.run import Run
 from semiseg.engine.session import open_session
 from semiseg.engine.train import train
+from semiseg.methods.adsh import Adsh
 from semiseg.methods.crest import CReST
 from tiny import tiny_dataset
 
@@ -125,6 +126,41 @@ def test_every_generation_begins_with_all_unlabelled_scans(
         voxels = sum(session.store.image(case)[0].size for case in session.split.unlabelled)
     expected = [(k * LENGTH, f"generation{k + 1}", voxels, False) for k in range(STEPS // LENGTH)]
     assert found == expected
+
+
+def test_every_epoch_can_begin_with_them(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _noted(monkeypatch, Adsh)
+    config = _config(data, method="adsh-paper", options={}, steps=8)
+    train(config, tmp_path / "whole", show=False)
+    with open_session(config, Run(tmp_path / "whole")) as session:
+        epoch = session.batches.steps_per_epoch
+    assert [step for step, *_ in found] == list(range(0, 8, epoch))
+    assert len(found) > 2
+    final = load_file(tmp_path / "whole" / "checkpoints" / "final.safetensors")
+    assert not torch.equal(final["method.thresholds.0.value"], final["method.thresholds.1.value"])
+    monkeypatch.undo()
+    _stop(monkeypatch, (epoch + 1, epoch + 3))  # at the start of an epoch, which has just been refreshed; and inside
+    assert _same(_continued(config, tmp_path / "stopped", 2), tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("adsh", {"capacity": 5}),
+        ("adsh", {"capacity": 5, "exact": True}),
+        ("basak", {"update_iter": 4}),
+        ("cld", {"update_iter": 4}),
+        ("simis", {}),
+        ("crest", {}),
+    ],
+)
+def test_stopped_inside_of_a_window_and_continued_is_bit_identical(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, options: dict[str, object]
+) -> None:
+    config = _config(data, method=method, options=options, steps=5, checkpoint_every=2)
+    train(config, tmp_path / "whole", show=False)
+    _stop(monkeypatch, (3,))
+    assert _same(_continued(config, tmp_path / "stopped", 1), tmp_path / "whole")
 
 
 def test_optimisers_of_new_networks_know_nothing_of_the_old_ones(

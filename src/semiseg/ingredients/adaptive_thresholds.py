@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import class_counts
+from semiseg.ingredients.pseudo_labels import confident_labels
 from semiseg.ingredients.reduce import batch_cat, batch_sum, processes
-from semiseg.ingredients.score_histogram import BINS, channel_histogram, score_at
+from semiseg.ingredients.score_histogram import BINS, channel_histogram, label_histogram, no_scores, score_at
 
 EPS = 1e-8
 
@@ -72,6 +73,19 @@ class AdaptiveThresholds(nn.Module):
                 self._compute(empty * probabilities[0, 0].numel())
         return self.value.clone()
 
+    @torch.no_grad()
+    def take(self, histogram: Tensor) -> None:
+        """New thresholds from the scores of all voxels, counted by the class predicted there, `[C, BINS]`.
+
+        As printed in the paper: the share of the majority class above `majority` is kept of every class, of its own
+        voxels. Classes that are predicted nowhere get threshold 1.
+        """
+        predicted = histogram.sum(1)
+        major = predicted.argmax()
+        sure = histogram[major, int(self.majority * BINS) :].sum()
+        rank = (sure / predicted[major].clamp(min=1) * predicted).long()
+        self.value.copy_(score_at(histogram, rank))
+
     def _store(self, p: Tensor, *, first: bool) -> None:
         classes = p.shape[1]
         space = (0, *range(2, p.ndim))
@@ -107,3 +121,24 @@ class AdaptiveThresholds(nn.Module):
         if saved is not None and self.exact:
             self.scores = torch.empty_like(saved, device=self.value.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def above(probabilities: Tensor, limit: Tensor) -> Tensor:
+    """Where each channel of `probabilities` `[B, C, *S]` is above its `limit` `[C]`."""
+    return probabilities > limit.view(-1, *(1,) * (probabilities.ndim - 2))
+
+
+@torch.no_grad()
+def take_pool(
+    thresholds: Iterable[AdaptiveThresholds],
+    nets: Iterable[Callable[[Tensor], Tensor]],
+    pool: Iterable[tuple[Tensor, Tensor]],
+) -> None:
+    """New thresholds for each of `nets` from images `[B, channels, *S]` and which of their voxels count, `[B, *S]`."""
+    pairs = [(own, net, no_scores(len(own.value), own.value.device)) for own, net in zip(thresholds, nets, strict=True)]
+    for images, counted in pool:
+        for _, net, histogram in pairs:
+            confidence, labels = confident_labels(net(images))
+            histogram += label_histogram(confidence, labels, len(histogram), counted)
+    for own, _, histogram in pairs:
+        own.take(batch_sum(histogram))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import confident_labels
 from semiseg.ingredients.reduce import batch_sum
-from semiseg.ingredients.score_histogram import BINS, label_histogram, score_at
+from semiseg.ingredients.score_histogram import label_histogram, no_scores, score_at
 from semiseg.networks.base import Network
 
 
@@ -58,7 +58,7 @@ class PseudoLabeller(nn.Module):
         for own, net in zip(self.nets, nets, strict=True):
             own.load_state_dict(net.state_dict())
         classes = len(self.rates)
-        histogram = torch.zeros(classes, BINS, dtype=torch.long, device=self.rates.device)
+        histogram = no_scores(classes, self.rates.device)
         for images, counted in pool:
             histogram += label_histogram(*self._ask(images), classes, counted)
         histogram = batch_sum(histogram)

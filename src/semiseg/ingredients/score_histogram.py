@@ -9,11 +9,16 @@ BINS = 4096
 """Bins of [0, 1]; a quantile is off by less than one of them, 0.00025."""
 
 
+def no_scores(classes: int, device: torch.device | None = None) -> Tensor:
+    """An empty histogram `[classes, BINS]`, to which others are added."""
+    return torch.zeros(classes, BINS, dtype=torch.long, device=device)
+
+
 def channel_histogram(scores: Tensor) -> Tensor:
     """Counts `[C, BINS]` of the scores `[B, C, *S]` of each channel over all samples and voxels (int64)."""
     classes = scores.shape[1]
     rows = torch.arange(classes, device=scores.device).view(-1, *(1,) * (scores.ndim - 2)).expand(scores.shape[1:])
-    total = torch.zeros(classes, BINS, dtype=torch.long, device=scores.device)
+    total = no_scores(classes, scores.device)
     for sample in scores:  # one at a time bounds the memory of the indices
         total += label_histogram(sample, rows, classes)
     return total
@@ -23,7 +28,7 @@ def label_histogram(scores: Tensor, labels: Tensor, classes: int, counted: Tenso
     """Counts `[classes, BINS]` of `scores` by the class of their `labels`, of one shape; where `counted`, if given."""
     bins = (scores * BINS).long().clamp_(0, BINS - 1)
     ones = torch.ones_like(labels) if counted is None else counted.long()
-    total = torch.zeros(classes * BINS, dtype=torch.long, device=scores.device)
+    total = no_scores(classes, scores.device).flatten()
     return total.scatter_add_(0, (labels * BINS + bins).flatten(), ones.flatten()).view(classes, BINS)
 
 
