@@ -81,9 +81,9 @@ class AdaptiveThresholds(nn.Module):
         voxels. Classes that are predicted nowhere get threshold 1.
         """
         predicted = histogram.sum(1)
-        major = predicted.argmax()
-        sure = histogram[major, int(self.majority * BINS) :].sum()
-        rank = (sure / predicted[major].clamp(min=1) * predicted).long()
+        major = predicted.argmax(0, keepdim=True)
+        sure = histogram.index_select(0, major)[:, int(self.majority * BINS) :].sum()
+        rank = (sure / predicted.index_select(0, major).clamp(min=1) * predicted).long()
         self.value.copy_(score_at(histogram, rank))
 
     def _store(self, p: Tensor, *, first: bool) -> None:
@@ -103,8 +103,8 @@ class AdaptiveThresholds(nn.Module):
         """New thresholds from the bank and `empty` voxels of class 0 with scores 0."""
         predicted = self.predicted.clone()
         predicted[0] += empty
-        major = predicted.argmax()
-        rho = (self.sure[major].float() + EPS) / (predicted[major].float() + EPS)
+        major = predicted.argmax(0, keepdim=True)  # indexing by a number would wait for the device
+        rho = (self.sure.index_select(0, major).float() + EPS) / (predicted.index_select(0, major).float() + EPS)
         rank = (rho * predicted.float()).long()
         if self.exact:
             ordered = F.pad(self.scores, (0, empty)).sort(1, descending=True).values
