@@ -12,6 +12,7 @@ from torch import Tensor
 
 from semiseg.errors import InputError
 from semiseg.ingredients.class_weights import ClassWeightOptions, make_both_weights
+from semiseg.ingredients.co_training import observed_weights
 from semiseg.ingredients.ema import TeacherOptions, frozen_statistics, make_teacher
 from semiseg.ingredients.features import FeatureOptions, decoder_consistency
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss, dice_ce
@@ -126,7 +127,7 @@ class MICD(Method):
         return [*(self.students if students else ()), *(self.teachers if teachers else ())]
 
     def observations(self) -> dict[str, Tensor]:
-        return {f"class_weight_{name}": w.weight for name, w in zip("ab", self.class_weights, strict=True)}
+        return observed_weights(self.class_weights)
 
     def _view(self, images: Sequence[Tensor], *, with_features: bool) -> View:
         taps = self.students[0].decoder_taps if with_features else ()
