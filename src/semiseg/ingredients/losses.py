@@ -22,7 +22,6 @@ DICE_CE_DOC = (
     "supervised loss: `ssl4mis`, half of cross-entropy + Dice with squares over all classes; `la`, the same with "
     "foreground Dice; `dhc`, cross-entropy - foreground Dice with smooth 1; `dhc_half`, half of that with smooth 1e-8"
 )
-_LEFT_OUT = -1
 STRICT_DOC = "let undefined class weights and weighted means become NaN, as in the official code, instead of zero"
 
 
