@@ -9,14 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semiseg.api import check, demo, evaluate, list_methods, predict, prepare, train
+    from semiseg.api import check, compare, demo, evaluate, list_methods, predict, prepare, train
     from semiseg.config import RunConfig
     from semiseg.errors import InputError
 
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("check", "demo", "evaluate", "list_methods", "predict", "prepare", "train"), "semiseg.api"),
+    **dict.fromkeys(
+        ("check", "compare", "demo", "evaluate", "list_methods", "predict", "prepare", "train"), "semiseg.api"
+    ),
     "RunConfig": "semiseg.config",
     "InputError": "semiseg.errors",
 }
@@ -26,6 +28,7 @@ __all__ = [
     "RunConfig",
     "__version__",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "list_methods",
