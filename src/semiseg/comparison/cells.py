@@ -64,6 +64,7 @@ def cells_of(grid: Grid, assignments: Sequence[str] = ()) -> list[Cell]:
     """
     cells: list[Cell] = []
     problems: list[str] = []
+    kept = test_cases(grid) if grid.labelled else 0
     for seed in grid.seeds:
         for preset in grid.presets or ("",):
             try:
@@ -78,7 +79,7 @@ def cells_of(grid: Grid, assignments: Sequence[str] = ()) -> list[Cell]:
                 except InputError as error:
                     problems += error.problems
                 else:
-                    cells.append(Cell(entry.label, role, budget.name, subset, seed, preset, _keeping(config, grid)))
+                    cells.append(Cell(entry.label, role, budget.name, subset, seed, preset, _keeping(config, kept)))
     raise_all(unique(problems))
     _check_names(cells)
     return cells
@@ -105,9 +106,9 @@ def _values(grid: Grid, entry: MethodEntry, budget: Budget, preset: str, seed: i
     return values | ({"preset": preset} if preset else {})
 
 
-def _keeping(config: RunConfig, grid: Grid) -> RunConfig:
+def _keeping(config: RunConfig, test: int) -> RunConfig:
     """`config` with a number of test cases, where no split file names them."""
-    return config if config.split else config.model_copy(update={"test": config.test or test_cases(grid)})
+    return config if config.split else config.model_copy(update={"test": config.test or test})
 
 
 def _check_names(cells: Sequence[Cell]) -> None:

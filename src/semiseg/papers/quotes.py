@@ -80,13 +80,15 @@ def quotes(method: str, dataset: str, share: float) -> list[Quote]:
 
 def _figures(paper: Paper, method: str, dataset: str, share: float) -> dict[str, Figure]:
     tables = {result.table for result in paper.results}
-    rows: dict[tuple[float, str, str], dict[str, Figure]] = {}
+    names = _names(method)
+    rows: dict[tuple[float, int, str], dict[str, Figure]] = {}
     for figure in paper.figures:
         printed = int(figure.labelled.rstrip("%")) / 100
         near = abs(printed - share) <= _NEAR * share
-        if figure.table in tables and figure.dataset == dataset and figure.method in _names(method) and near:
-            rows.setdefault((abs(printed - share), figure.table, figure.method), {})[figure.metric] = figure
-    return rows[min(rows, key=lambda key: key[0])] if rows else {}
+        if figure.table in tables and figure.dataset == dataset and figure.method in names and near:
+            key = abs(printed - share), names.index(figure.method), figure.table
+            rows.setdefault(key, {})[figure.metric] = figure
+    return rows[min(rows)] if rows else {}
 
 
 def _names(method: str) -> tuple[str, ...]:
