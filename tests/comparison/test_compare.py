@@ -117,7 +117,7 @@ def test_every_number_of_the_runs_is_in_the_tidy_file(finished: Results) -> None
     keys = [(row["method"], row["role"], row["seed"], row["case"], row["class"], row["metric"]) for row in rows]
     assert len(set(keys)) == len(keys) == 3 * 6 * 2 * 10
     for role, folder in (("method", "mean_teacher_l2_s0"), ("bound", "supervised_all_s0")):
-        own = list(csv.DictReader((finished.output / "runs" / folder / "scores.csv").open()))
+        own = csv.DictReader(io.StringIO((finished.output / "runs" / folder / "scores.csv").read_text()))
         wanted = {(row["case"], row["class"]): row["dice"] for row in own}
         found = {(r["case"], r["class"]): r["value"] for r in rows if (r["role"], r["metric"]) == (role, "dice")}
         assert found == wanted

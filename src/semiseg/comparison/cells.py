@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from semiseg.comparison.budgets import ALL, Budget, budgets_of, test_cases
-from semiseg.comparison.grid import CONTROL, Grid, MethodEntry, merged, unique
+from semiseg.comparison.grid import Grid, MethodEntry, merged, unique
 from semiseg.config import RunConfig, load_config
 from semiseg.errors import InputError, raise_all
 
@@ -117,11 +117,6 @@ def _check_names(cells: Sequence[Cell]) -> None:
         f"compare: two cells would be called {name}: the grid has something twice (budgets, seeds, presets)"
         for name in unique([name for name in names if names.count(name) > 1])
     )
-
-
-def is_control(cell: Cell) -> bool:
-    """Whether the cell trains the control, at whatever budget."""
-    return cell.role != "method" and cell.config.method == CONTROL
 
 
 def with_config(cell: Cell, **changes: Any) -> Cell:

@@ -24,8 +24,7 @@ def run_here(tasks: Sequence[Task], workers: int, done: Callable[[Task], None]) 
 
     Where there are several GPUs, processes take turns on them. `done` is called after each task, whatever came of it.
     """
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["semiseg.comparison.work", "semiseg.engine.train"])
+    get_context("forkserver").set_forkserver_preload(["semiseg.comparison.work", "semiseg.engine.train"])
     waiting = list(tasks)
     busy: dict[int, tuple[BaseProcess, Task]] = {}
     devices = visible_devices() if workers > 1 else []
@@ -34,22 +33,28 @@ def run_here(tasks: Sequence[Task], workers: int, done: Callable[[Task], None]) 
             for slot in range(workers):
                 if slot not in busy and waiting and not stop:
                     task = waiting.pop(0)
-                    process: BaseProcess = context.Process(target=_in_process, args=(task, _device(devices, slot)))
-                    with script_hidden():
-                        process.start()
-                    busy[slot] = process, task
+                    busy[slot] = _start(task, _device(devices, slot)), task
             if stop:
                 _stop([process for process, _ in busy.values()])
             connection.wait([process.sentinel for process, _ in busy.values()], timeout=0.2)
-            for slot, (process, task) in list(busy.items()):
-                if process.is_alive():
-                    continue
-                process.join()
-                if process.exitcode not in (0, STOPPED) and not stop:
-                    note_death(task, process.exitcode or 0)
-                del busy[slot]
+            for slot in [slot for slot, (process, _) in busy.items() if not process.is_alive()]:
+                process, task = busy.pop(slot)
+                _note_end(process, task, stopped=bool(stop))
                 done(task)
     return not stop
+
+
+def _start(task: Task, device: str | None) -> BaseProcess:
+    process = get_context("forkserver").Process(target=_in_process, args=(task, device))
+    with script_hidden():
+        process.start()
+    return process
+
+
+def _note_end(process: BaseProcess, task: Task, *, stopped: bool) -> None:
+    process.join()
+    if process.exitcode not in (0, STOPPED) and not stopped:
+        note_death(task, process.exitcode or 0)
 
 
 def visible_devices() -> list[str]:
