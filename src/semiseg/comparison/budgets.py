@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from semiseg import presets
 from semiseg.comparison.grid import Grid, budget_name, check_name, share_of
 from semiseg.data.dataset import open_dataset
 from semiseg.errors import InputError
@@ -78,12 +78,7 @@ def _count(grid: Grid, wanted: int | str, preset: str | None) -> int:
 
 def _published(preset: str) -> dict[str, int]:
     """Numbers of cases by the budgets of a preset."""
-    if find_spec("semiseg.presets") is None:
-        return {}
-    from importlib import import_module
-
-    found = import_module("semiseg.presets").preset(preset)
-    return {name: budget.cases for name, budget in found.budgets.items()}
+    return {name: budget.cases for name, budget in presets.preset(preset).budgets.items()}
 
 
 def _with_label(grid: Grid) -> int:
