@@ -40,7 +40,7 @@ def acdc_download(root: Path) -> Path:
     for seed, (patient, frames) in enumerate(FRAMES.items()):
         folder = root / "database" / "training" / patient
         for frame in frames:
-            image, label = heart(10 * seed + frame)
+            image, label = heart(100 * seed + frame)
             save_nifti(folder / f"{patient}_frame{frame:02d}.nii.gz", image, HEART_AFFINE)
             save_nifti(folder / f"{patient}_frame{frame:02d}_gt.nii.gz", label, HEART_AFFINE)
         save_nifti(folder / f"{patient}_4d.nii.gz", np.stack([image] * 3, axis=-1), HEART_AFFINE)
@@ -59,7 +59,7 @@ def acdc_h5(root: Path) -> Path:
     """The tree of SSL4MIS: slices of training cases, volumes of the others; frames are counted."""
     for seed, (patient, frames) in enumerate(FRAMES.items()):
         for number, frame in enumerate(frames, start=1):
-            image, label = heart(10 * seed + frame)
+            image, label = heart(100 * seed + frame)
             image, label = scale_volume(image).T, label.T
             case = f"{patient}_frame{number:02d}"
             if patient in official_lists("acdc")["train"]:

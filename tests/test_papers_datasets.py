@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -17,7 +19,11 @@ from semiseg.data.dataset import open_dataset
 from semiseg.data.importers import abdomen
 from semiseg.data.importers.base import importer, importers
 from semiseg.data.importers.official import official_lists
-from semiseg.data.splits import load_split
+from semiseg.data.readers import read_image
+from semiseg.data.store import open_store
+from semiseg.engine.run import Run
+from semiseg.presets import names as preset_names
+from semiseg.presets import preset
 
 PAGE = (Path(__file__).parents[1] / "docs" / "papers_datasets.md").read_text(encoding="utf-8")
 SECTIONS = {
@@ -44,11 +50,34 @@ SOURCES: dict[str, Callable[[Path], object]] = {
 """A small download for every section."""
 
 
-def commands(name: str) -> list[list[str]]:
-    """Arguments of the commands in the first block of a section."""
+def commands(name: str) -> dict[str, list[str]]:
+    """Arguments of the commands in the first block of a section, by command."""
     block = re.search(r"```\n(.*?)```", SECTIONS[name], re.DOTALL)
     assert block is not None
-    return [shlex.split(line)[1:] for line in block[1].splitlines() if line.startswith("semiseg ")]
+    found = [shlex.split(line)[1:] for line in block[1].splitlines() if line.startswith("semiseg ")]
+    return {arguments[0]: arguments for arguments in found}
+
+
+SHORT = {"vnet": {"filters": 2}, "unet2d": {"filters": [2, 4, 8, 8, 8]}, "unet": {"filters": [4, 8]}}
+"""Networks that take no time."""
+
+
+def shortened(arguments: list[str]) -> list[str]:
+    """A train command with two steps of a tiny network on tiny patches, in place of the page's."""
+    name = arguments[arguments.index("--preset") + 1] if "--preset" in arguments else None
+    network = preset(name).run["network"]["name"] if name else "unet"
+    flat = name is not None and preset(name).plan["spatial_dims"] == 2
+    sets = [f"network.options={json.dumps(SHORT[network])}", f"batch.patch={[32] * (2 if flat else 3)}"]
+    sets += ["batch.labelled=2", "batch.unlabelled=2", "precision=fp32", "accelerator=cpu", "window.stride=null"]
+    sets += ["plan.slice_size=[32, 32]"] * flat
+    few = ["--labelled", "1", "--test", "1"] if name is None else []
+    return [*arguments, *few, "--steps", "2", "-o", "run", *(part for value in sets for part in ("--set", value))]
+
+
+def answer(arguments: list[str]) -> str:
+    found = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return found.output
 
 
 def test_every_dataset_has_a_section() -> None:
@@ -57,20 +86,57 @@ def test_every_dataset_has_a_section() -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_commands(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's commands end in a trained run of the paper's settings on the published split."""
     SOURCES[name](tmp_path / "downloads" / name)
     monkeypatch.setattr(abdomen, "STATIC_GRID", (16, 16, 8))
     monkeypatch.chdir(tmp_path)
-    found = {arguments[0]: arguments for arguments in commands(name)}
-    assert list(found) == ["import", "check", "prepare", "train"]
-    for command in ("import", "check", "prepare"):
-        extra = ["--workers", "1"] if command != "check" else []
-        answer = CliRunner().invoke(app, [*found[command], *extra], catch_exceptions=False)
-        assert answer.exit_code == 0, answer.output
-    dataset = open_dataset(Path(found["train"][1]))
-    if "--split" in found["train"]:
-        assert load_split(Path(found["train"][found["train"].index("--split") + 1]), dataset).labelled
-    else:
-        assert not Path(found["train"][1], "splits").exists()
+    page = commands(name)
+    assert list(page) == ["import", "check", "train"]
+    answer([*page["import"], "--workers", "1"])
+    answer([*page["check"], "--workers", "1"])
+    data = Path(page["train"][1])
+    told = answer(shortened(page["train"]))
+    run = Run(Path("run"))
+    assert run.finished
+    if name == "msd":
+        assert not (data / "splits").exists()
+        return
+    config = run.config()
+    assert f"preset {name}, method {config.method}" in told
+    assert config.based_on == name
+    assert config.split is not None
+    assert config.split.parent.resolve() == (data / "splits").resolve()
+    assert not any(line.startswith(("split", "labels")) for line in told.splitlines())
+    assert run.split().labelled
+    _check_scales(data, run)
+    answer(["predict", "run"])
+    assert "label budget" in answer(["evaluate", "run", "--workers", "1"])
+
+
+def _check_scales(data: Path, run: Run) -> None:
+    """What the import scaled goes into the network as it is."""
+    assert json.loads((data / "dataset.json").read_text())["imported"]["normalised"]
+    store = open_store(run.config().prepared or data / run.config().plan.folder)
+    for case, found in open_dataset(data).cases.items():
+        wanted = np.concatenate([np.unique(read_image([path]).array) for path in found.images]).astype(np.float16)
+        assert set(np.unique(store.image(case))) <= set(wanted.tolist())
+
+
+def test_protocols_are_those_of_the_presets() -> None:
+    """The table of what chooses the weights under `--protocol paper`."""
+    section = PAGE.split("\n## Presets and protocols\n")[1].split("\n## ")[0]
+    told: dict[tuple[str, str], str] = {}
+    for names, methods, rule in re.findall(r"^\| (`[^|]*) \| ([^|]*) \| ([^|]*) \|$", section, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", names):
+            for method in preset(name).methods if methods == "all" else methods.split(", "):
+                told[name, method] = rule
+    known = {(name, method) for name in preset_names() for method in preset(name).methods}
+    variants = {pair for pair in known if pair[1] in ("lefed-official", "micd-paper")}
+    assert known - variants <= set(told)
+    for (name, method), rule in told.items():
+        settings = preset(name).settings(method, None, "paper")
+        chosen = settings.get("select_on") if settings.get("select") == "best" else "last"
+        assert str(chosen) in rule, (name, method)
 
 
 @pytest.mark.parametrize("name", SOURCES)

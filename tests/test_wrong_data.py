@@ -62,6 +62,12 @@ def test_a_case_cannot_have_two_roles(data: Path, tmp_path: Path) -> None:
     assert "expected one role per case, came 'case_000' in labelled and test: keep one of them" in _refused(data, split)
 
 
+def test_a_wrong_split_is_told_before_the_preparation(data: Path, tmp_path: Path) -> None:
+    assert "labelled: " in _refused(data, _split(tmp_path / "split.json", labelled=["case_009"]))
+    assert "there is no such file: did you mean 'split.json'" in _refused(data, tmp_path / "splits.json")
+    assert not (data / "prepared").exists()
+
+
 @pytest.mark.parametrize(("dtype", "value"), [(np.uint16, 65535), (np.int32, 1_000_000), (np.float64, 40000.5)])
 def test_values_beyond_int16_come_through(tmp_path: Path, dtype: type, value: float) -> None:
     array = np.full((3, 3, 3), value, dtype=dtype)

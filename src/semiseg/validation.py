@@ -55,6 +55,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: cannot be read: there is no such file: {_beside(path)}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -62,3 +64,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping of settings, came {type(values).__name__}")
     return values
+
+
+def _beside(path: Path) -> str:
+    """The file that may have been meant, of those that are there."""
+    others = [file.name for file in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
+    return did_you_mean(path.name, others) if others else "check the path"

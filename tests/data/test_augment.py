@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydantic import ValidationError
 from scipy import ndimage
 
+from official_samples import turn_and_flip
 from semiseg.data.augment import AugmentConfig, Params, apply, draw, margin
 
 STILL = {"flip": 0, "rot90": 0, "spatial": 0, "noise": 0, "blur": 0, "brightness": 0, "contrast": 0, "gamma": 0}
@@ -277,8 +279,6 @@ def test_turns_and_flips_of_the_papers(patch):
 
 
 def test_turns_and_flips_equal_the_official_function():
-    from semiseg.data.importers.volume_samples import turn_and_flip
-
     rng = np.random.default_rng(4)
     image = rng.normal(size=(1, 7, 7, 5)).astype(np.float32)
     for _ in range(20):
@@ -304,6 +304,20 @@ def test_one_change_of_two():
     assert not any(a and b for a, b in zip(turned, rotated, strict=True))
     assert abs(np.mean(turned) - 0.5) < 0.04
     assert abs(np.mean(rotated) - 0.25) < 0.04
+
+
+def test_nearest_voxels_are_taken_where_asked_for():
+    rng = np.random.default_rng(8)
+    config = AugmentConfig(**{**STILL, "spatial": 1.0, "rotation": 30, "nearest": True})
+    image = rng.choice([0.0, 3.0, 7.0], size=(1, 15, 13)).astype(np.float32)
+    params = [draw(config, np.random.default_rng(seed), (15, 13)) for seed in range(3)]
+    found, _ = apply(torch.as_tensor(image)[None].repeat(3, 1, 1, 1), None, params, (15, 13))
+    assert set(np.unique(found)) <= {0.0, 3.0, 7.0}
+    linear = dataclasses.replace(params[1], nearest=False)
+    mixed, _ = apply(torch.as_tensor(image)[None].repeat(3, 1, 1, 1), None, [params[0], linear, params[2]], (15, 13))
+    assert torch.equal(mixed[::2], found[::2])
+    assert len(np.unique(mixed[1])) > 20
+    assert torch.equal(mixed[1], alone(image, linear, (15, 13))[0])
 
 
 def test_the_papers_changes_leave_other_random_numbers_as_they_were():

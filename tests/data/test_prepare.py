@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from semiseg.data.geometry import restore_label
 from semiseg.data.prepare import prepare
 from semiseg.data.readers import read_label
 from semiseg.data.store import CaseFiles, open_store
+from semiseg.data.wishes import PlanWishes
 from semiseg.errors import InputError
 from tiny import tiny_dataset, write_nifti
 
@@ -151,6 +153,34 @@ def test_memory_of_a_step_is_estimated_anew_after_an_edit(root):
     edited = prepare(root, workers=1).plan
     assert edited.edited
     assert edited.step_gib > 4 * plan.step_gib
+
+
+def _imported(root, **told):
+    path = root / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"imported": told}))
+
+
+def test_what_an_import_normalised_is_not_normalised_again(root):
+    _imported(root, normalised=True)
+    store = prepare(root, workers=1)
+    assert {scale.scheme for scale in store.plan.normalisation} == {"none"}
+    assert "the import has brought intensities to a common scale" in store.plan.reasons["normalisation"]
+    case = next(iter(store.cases))
+    values = np.asarray(nib.load(root / "imagesTr" / f"{case}_0000.nii.gz").dataobj)
+    assert (store.image(case).min(), store.image(case).max()) == (values.min(), values.max())
+    _imported(root, normalised=False)
+    assert prepare(root, workers=1).plan.normalisation[0].scheme == "zscore"
+
+
+def test_raw_intensities_that_are_to_be_taken_as_they_are_are_told(root, caplog):
+    wishes = PlanWishes.model_validate({"normalisation": "none"})
+    for _ in range(2):
+        prepare(root, workers=1, wishes=wishes)
+    told = [
+        record.getMessage() for record in caplog.records if "expected normalised intensities" in record.getMessage()
+    ]
+    assert len(told) == 1, "once per plan"
+    assert "bring the scans in by semiseg import" in told[0]
 
 
 def test_given_plan_is_kept_from_then_on(root, tmp_path):

@@ -84,8 +84,11 @@ def test_one_labelled_case_is_enough_and_none_is_not(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_splits(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        load_split(tmp_path / "none.json", SINGLE)
+    with pytest.raises(InputError, match="there is no such file: check the path"):
+        load_split(tmp_path / "folder" / "none.json", SINGLE)
+    (tmp_path / "dev_l8.json").write_text("{}")
+    with pytest.raises(InputError, match=r"/l8\.json: cannot be read: there is no such file: did you mean 'dev_l8"):
+        load_split(tmp_path / "l8.json", SINGLE)
     assert "expected a mapping" in _problems(tmp_path, ["c00"])[0]
     problems = _problems(tmp_path, {"labeled": ["c00"], "test": "c01", "validation": [1]})
     assert "unknown role 'labeled': did you mean 'labelled'?" in problems[0]

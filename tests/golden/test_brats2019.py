@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from golden_files import golden
+from official_samples import cut, draw_sample, paddings, sample
 from semiseg.data.importers.brats2019 import brain_box, clip_top, whole_tumour
-from semiseg.data.importers.volume_samples import cut, draw_sample, paddings, sample
 
 
 @pytest.fixture(scope="module")

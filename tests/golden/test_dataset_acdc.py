@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from golden_files import golden
+from official_slices import ANGLES, SliceChange, change_slice, draw_change
+from semiseg.data.augment import Params, apply
 from semiseg.data.importers.acdc import scale_volume
-from semiseg.data.importers.slice_samples import ANGLES, SliceChange, change_slice, draw_change
 from semiseg.data.resample import zoom_nearest
 from semiseg.evaluation.metrics import overlap_and_surface
 
@@ -40,6 +43,28 @@ def test_small_rotations(g):
         assert ANGLES[0] <= int(g[f"{group}/angle"]) < ANGLES[1]
         for kind in ("image", "label"):
             np.testing.assert_array_equal(change_slice(g[f"slice/{kind}"], change), g[f"{group}/{kind}"], err_msg=group)
+
+
+def test_training_rotates_like_the_official_function(g):
+    """The package's own batched rotation, by nearest voxels and with zeros around the slice, as the preset has it.
+
+    The official function leaves zero where it looks between the outermost voxel's centre and its border.
+    """
+    shape = g["slice/image"].shape
+    window = [side + 2 * (int(0.4 * side) // 2) for side in shape]
+    around = [((w - side) // 2,) * 2 for w, side in zip(window, shape, strict=True)]
+    image, label = (torch.from_numpy(np.pad(g[f"slice/{kind}"], around))[None] for kind in ("image", "label"))
+    for group in groups(g, "rotate"):
+        angle = math.radians(float(g[f"{group}/angle"]))
+        matrix = ((math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle)))
+        params = Params(matrix=matrix, nearest=True, flips=(False, False))
+        middle = (np.array(shape)[:, None, None] - 1) / 2
+        source = np.einsum("ij,jhw->ihw", np.array(matrix), np.indices(shape) - middle) + middle
+        inside = ((source >= 0) & (source <= 2 * middle)).all(0)
+        assert inside.mean() > 0.5
+        for found, kind in zip(apply(image[None], label, [params], shape), ("image", "label"), strict=True):
+            same = found[0].squeeze(0).numpy() == g[f"{group}/{kind}"]
+            assert same[inside].mean() > 0.995, group  # a place half-way between two voxels may be rounded either way
 
 
 def test_resize_and_back(g):

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import conv3d
 
 from golden_files import golden
+from official_samples import cut, cut_centre, paddings
 from semiseg.data.importers.abdomen import WINDOW, halved, resize_image, resize_label, scale_window
-from semiseg.data.importers.volume_samples import cut, cut_centre, paddings
 from semiseg.evaluation.metrics import overlap_and_surface
 from semiseg.inference.windows import sliding_labels, sliding_windows
 

@@ -61,6 +61,10 @@ class AugmentConfig(BaseModel):
     spatial: Probability = Field(0.2, description="probability of a rotation with scaling")
     rotation: float = Field(15.0, ge=0, le=180, description="largest angle about each axis, degrees")
     scaling: FactorRange = Field((0.8, 1.25), description="size in the patch relative to the scan")
+    nearest: bool = Field(
+        False,
+        description="rotated or scaled images take the nearest voxel, as labels do, not a mean of neighbours",
+    )
     in_plane: bool = Field(False, description="3D patches: rotate and scale within slices (last axis untouched)")
     noise: Probability = Field(0.1, description="probability of Gaussian noise")
     noise_deviation: WidthRange = Field((0.0, 0.1), description="its standard deviation, normalised grey values")
@@ -90,6 +94,7 @@ class Params:
 
     Attributes:
         matrix: output offset -> source offset from the centres, in voxels; `None` for a plain crop.
+        nearest: whether `matrix` reads images by the nearest voxel.
         flips: one per spatial axis.
         turn: `(quarters, axis, axis)`, as `torch.rot90` takes them.
         noise: standard deviation; `noise_seed` seeds the sample's own generator.
@@ -98,6 +103,7 @@ class Params:
     """
 
     matrix: Matrix | None = None
+    nearest: bool = False
     flips: tuple[bool, ...] = (False, False, False)
     turn: tuple[int, int, int] = (0, 0, 1)
     noise: float = 0.0
@@ -141,6 +147,7 @@ def draw(config: AugmentConfig, rng: np.random.Generator, patch: Sequence[int]) 
         flipped = tuple(axis == papers_axis for axis in range(dims))
     return Params(
         matrix=_matrix(config, angles, _zoom(config.scaling, amount[1]), dims) if moved else None,
+        nearest=config.nearest,
         flips=flipped,
         turn=turn,
         noise=maybe(2, config.noise, config.noise_deviation, 0.0),
@@ -203,8 +210,9 @@ def apply(
         patch: spatial sides of the result.
 
     Returns:
-        Images `[B, C, *patch]` float32 (linear interpolation) and labels `[n, *patch]` in their own type (nearest
-        neighbour: exact for any number of classes, and a thin structure is never voted away by its neighbours).
+        Images `[B, C, *patch]` float32 (linear interpolation, or nearest voxels if the numbers say so) and labels
+        `[n, *patch]` in their own type (nearest neighbour: exact for any number of classes, and a thin structure is
+        never voted away by its neighbours).
 
     Raises:
         ValueError: sizes that do not fit together.
@@ -217,7 +225,7 @@ def apply(
     if labels is not None and (labels.shape[1:] != images.shape[2:] or len(labels) > len(images)):
         raise ValueError(f"labels {tuple(labels.shape)} do not belong to images {tuple(images.shape)}")
 
-    out, truth = spatial.warp_or_crop(images, labels, [p.matrix for p in params], sides)
+    out, truth = spatial.warp_or_crop(images, labels, [p.matrix for p in params], sides, [p.nearest for p in params])
     turns, flips = [p.turn for p in params], [p.flips for p in params]
     out = spatial.flip(spatial.quarter_turn(out, turns, dims), flips, dims)
     if truth is not None:

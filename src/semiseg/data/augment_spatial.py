@@ -69,15 +69,20 @@ def resample(batch: Tensor, grid: Tensor, mode: str) -> Tensor:
 
 
 def warp_or_crop(
-    images: Tensor, labels: Tensor | None, matrices: Sequence[Matrix | None], patch: tuple[int, ...]
+    images: Tensor,
+    labels: Tensor | None,
+    matrices: Sequence[Matrix | None],
+    patch: tuple[int, ...],
+    nearest: Sequence[bool] = (),
 ) -> tuple[Tensor, Tensor | None]:
     """Source windows to patches: samples with a matrix are resampled, the others are cropped at the centre.
 
     Args:
-        images: `[B, C, *source]`, read linearly, returned as float32.
+        images: `[B, C, *source]`, read linearly unless `nearest` says otherwise, returned as float32.
         labels: `[n, *source]` of the first n samples, read by nearest neighbour, returned in their own type.
         matrices: one per sample, output offset -> source offset in voxels, or `None`.
         patch: sides of the result.
+        nearest: one per sample, or none at all: whether its image is read by nearest neighbour.
     """
     rows = [row for row, matrix in enumerate(matrices) if matrix is not None]
     out = torch.empty((*images.shape[:2], *patch), dtype=torch.float32, device=images.device)
@@ -88,7 +93,11 @@ def warp_or_crop(
 
     index = small(rows, images.device, torch.int64)
     grid = sampling_grid([m for m in matrices if m is not None], images.shape[2:], patch, images.device)
-    out.index_copy_(0, index, resample(images.index_select(0, index).float(), grid, "bilinear"))
+    for mode, wanted in (("bilinear", False), ("nearest", True)):
+        chosen = [place for place, row in enumerate(rows) if (bool(nearest) and nearest[row]) == wanted]
+        if chosen:
+            part, places = _part(index, chosen), _part(grid, chosen)
+            out.index_copy_(0, part, resample(images.index_select(0, part).float(), places, mode))
     if labels is not None and truth is not None:
         count = sum(row < len(labels) for row in rows)
         if count:
@@ -96,6 +105,10 @@ def warp_or_crop(
             source = labels.index_select(0, index[:count]).unsqueeze(1).float()
             truth.index_copy_(0, index[:count], resample(source, grid[:count], "nearest").squeeze(1).to(labels.dtype))
     return out, truth
+
+
+def _part(values: Tensor, chosen: Sequence[int]) -> Tensor:
+    return values if len(chosen) == len(values) else values.index_select(0, small(chosen, values.device, torch.int64))
 
 
 def flip(batch: Tensor, flips: Sequence[Sequence[bool]], dims: int) -> Tensor:

@@ -69,9 +69,18 @@ def read_description(root: Path) -> Description:
 
 def cropped_around_labels(root: Path) -> bool:
     """Whether the scans in `root` were cut around their labels when they were imported, as dataset.json records it."""
+    return _imported(root, "cropped_around_labels")
+
+
+def normalised(root: Path) -> bool:
+    """Whether intensities of the scans in `root` were brought to a common scale when they were imported."""
+    return _imported(root, "normalised")
+
+
+def _imported(root: Path, what: str) -> bool:
     try:
         content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
-        return bool(content["imported"]["cropped_around_labels"])
+        return bool(content["imported"][what])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -32,7 +32,13 @@ class _Grid:
     reason: str
 
 
-def make_plan(fingerprint: Fingerprint, voxels: int | None = None, wishes: PlanWishes = PlanWishes()) -> Plan:
+def make_plan(
+    fingerprint: Fingerprint,
+    voxels: int | None = None,
+    wishes: PlanWishes = PlanWishes(),
+    *,
+    normalised: bool = False,
+) -> Plan:
     """Decide everything about a dataset from its fingerprint.
 
     Args:
@@ -41,6 +47,7 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None, wishes: PlanW
             training step of the planned U-Net on its 2 + 2 (2D: 8 + 8) patches stays below 6 GiB in fp32, as
             `engine.footprint` counts and `benchmarks/plan_memory.py` measures it.
         wishes: decisions that are taken as they are asked for; the others follow from them.
+        normalised: whether an import has brought the intensities to a common scale already.
     """
     cases = list(fingerprint.cases.values())
     grid = _wished(_grid(cases), wishes)
@@ -50,7 +57,8 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None, wishes: PlanW
         shape = [*wishes.slice_size, shape[2]]
     budget = voxels or (math.prod(wishes.slice_size) if wishes.slice_size else PATCH_VOXELS[grid.dims])
     network = topology(shape[: grid.dims], spacing[: grid.dims], budget)
-    scales = [_normalisation(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
+    scale = _as_imported if normalised else _normalisation
+    scales = [scale(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
     batch = _BATCH[grid.dims]
     plan = Plan(
         dataset=fingerprint.dataset,
@@ -59,7 +67,7 @@ def make_plan(fingerprint: Fingerprint, voxels: int | None = None, wishes: PlanW
         spatial_dims=grid.dims,
         transpose=grid.transpose,
         spacing=spacing,
-        normalisation=tuple(scale for scale, _ in scales),
+        normalisation=tuple(chosen for chosen, _ in scales),
         patch=network.patch,
         strides=network.strides,
         filters=network.filters,
@@ -177,6 +185,13 @@ def _strides_reason(network: Topology) -> str:
     return (
         f"{len(network.strides)} stages: sides are halved {halvings} times, down to {left} voxels, while at least 4 "
         "remain; an axis waits until its spacing is less than twice the finest"
+    )
+
+
+def _as_imported(channel: str, found: Intensities) -> tuple[Normalisation, str]:
+    return Normalisation(scheme="none"), (
+        f"{channel}: the import has brought intensities to a common scale ({found.minimum:.4g} ... "
+        f"{found.maximum:.4g}), so they are taken as they are"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from semiseg.data.cases import CaseTask, prepare_case, source_files, stamp, up_to_date
 from semiseg.data.checks import check
 from semiseg.data.dataset import Dataset, open_dataset
+from semiseg.data.description import normalised
 from semiseg.data.fingerprint import Fingerprint, fingerprint
 from semiseg.data.parallel import Map, processes, worker_count
 from semiseg.data.plan import Plan
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 _BYTES_PER_VOXEL = 20  # source, normalised, spline coefficients, resampled, stored
+
+
+_WIDEST_SCALE = 10.0  # standard deviation; those of z-scores and of a range of 0 to 1 lie far below
 
 
 def prepare(
@@ -61,7 +65,11 @@ def prepare(
     count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
     with _alone(output), processes(count) as run:
         found = _fingerprint(dataset, output, run, count)
-        chosen = _choose(output / "plan.json", given, found, wishes)
+        automatic = make_plan(found, wishes=wishes, normalised=normalised(root))
+        first = not (output / "plan.json").is_file()
+        chosen = _choose(output / "plan.json", given, automatic, wishes)
+        for warning in _unscaled(chosen, found) if first else ():
+            _log.warning("warning: %s", warning)
         tasks = [CaseTask(root, output / "store", case, chosen) for case in dataset.cases.values()]
         _clean(output / "store", dataset)
         _prepare_cases(tasks, run, progress or (lambda done, total: None))
@@ -92,9 +100,8 @@ def _all_files(dataset: Dataset) -> list[Path]:
     return [dataset.root / "dataset.json", *(file for case in dataset.cases.values() for file in source_files(case))]
 
 
-def _choose(path: Path, given: Plan | None, found: Fingerprint, wishes: PlanWishes) -> Plan:
+def _choose(path: Path, given: Plan | None, automatic: Plan, wishes: PlanWishes) -> Plan:
     """The plan to prepare with, which is also what then stands in `path`."""
-    automatic = make_plan(found, wishes=wishes)
     old = Plan.load(path) if path.is_file() and given is None else None
     if given is not None:
         chosen = given.model_copy(update={"automatic": ""})  # kept from now on, like an edited one
@@ -120,6 +127,17 @@ def _choose(path: Path, given: Plan | None, found: Fingerprint, wishes: PlanWish
         with writing_to(path.parent):
             chosen.save(path)
     return chosen
+
+
+def _unscaled(plan: Plan, found: Fingerprint) -> Iterator[str]:
+    """Channels whose intensities are taken as they are, though they look as no import left them."""
+    for channel, scale, measured in zip(plan.channels, plan.normalisation, found.intensities, strict=True):
+        if scale.scheme == "none" and measured.std > _WIDEST_SCALE:
+            yield (
+                f"{channel}: expected normalised intensities, for the plan takes them as they are, came "
+                f"{measured.minimum:.4g} ... {measured.maximum:.4g}: bring the scans in by semiseg import, as presets "
+                "expect them, or set plan.normalisation=zscore"
+            )
 
 
 def _with_estimate(plan: Plan) -> Plan:

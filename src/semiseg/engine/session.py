@@ -18,7 +18,7 @@ from semiseg.data.batches import Batches, Share
 from semiseg.data.dataset import Dataset, open_dataset
 from semiseg.data.plan import Plan
 from semiseg.data.prepare import prepare
-from semiseg.data.splits import Split
+from semiseg.data.splits import Split, load_split
 from semiseg.data.store import Store
 from semiseg.engine import checkpoint
 from semiseg.engine.launch import device_name, launch, precision_of
@@ -216,11 +216,14 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
 
 def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:
     """The first process prepares what is not prepared yet; the others wait, then open it."""
+    dataset = open_dataset(config.data, config.patient_pattern)
+    if config.split:
+        load_split(config.split, dataset)  # what is wrong with it is told before hours of preparation
     if fabric.is_global_zero:
         prepare(config.data, config.prepared, wishes=config.plan)
     fabric.barrier()
     store = prepare(config.data, config.prepared, wishes=config.plan)
-    return open_dataset(config.data, config.patient_pattern), store
+    return dataset, store
 
 
 def _resume(run: Run, method: Method, optimisers: dict[str, Optimizer]) -> Progress:

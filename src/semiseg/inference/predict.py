@@ -184,6 +184,8 @@ def find_scans(source: Path, channels: int, spacing: Spacing | None = None) -> S
     Raises:
         InputError: nothing is there, or a scan has another number of channels than the run was trained on.
     """
+    if not source.exists():
+        raise InputError(f"{source}: expected a folder of scans or one scan, found nothing there: check the path")
     files = scan_paths(source)
     if not files:
         raise InputError(f"{source}: no scans ({', '.join(ENDINGS)}, DICOM): give a folder of scans or one scan")

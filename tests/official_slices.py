@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
-from semiseg.data.importers.volume_samples import turn_and_flip
+from official_samples import turn_and_flip
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rule = Literal["bcp", "ssl4mis"]
