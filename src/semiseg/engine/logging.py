@@ -48,7 +48,7 @@ class JsonLines:
     """One JSON object per line; lines after the step of a resumed checkpoint are dropped."""
 
     def __init__(self, path: Path, resumed_at: int) -> None:
-        kept = [line for line in _lines(path) if line["step"] <= resumed_at]
+        kept = [line for line in read_log(path) if line["step"] <= resumed_at]
         self._file = path.open("w", encoding="utf-8")
         for line in kept:
             self.write(line)
@@ -63,7 +63,8 @@ class JsonLines:
         self._file.close()
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole records of a run's log, in order; none when there is no log."""
     if not path.exists():
         return []
     whole = []
