@@ -22,6 +22,7 @@ PUBLIC = {
     "matching",
     "predict",
     "prepare",
+    "report",
     "train",
 }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         matching,
         predict,
         prepare,
+        report,
         train,
     )
     from semiseg.config import RunConfig
@@ -40,6 +41,7 @@ _HOME = {
             "matching",
             "predict",
             "prepare",
+            "report",
             "train",
         ),
         "semiseg.api",
@@ -62,6 +64,7 @@ __all__ = [
     "matching",
     "predict",
     "prepare",
+    "report",
     "train",
 ]
 

@@ -42,13 +42,11 @@ def load_scores(folder: Path) -> Scores:
 
 
 def _row(line: Mapping[str, str]) -> Row:
-    units = [
-        Distances(
-            *(float(line[f"{name}_{unit}"]) for name in ("hd95", "hd", "asd")), math.nan, float(line[f"assd_{unit}"])
-        )
-        for unit in ("voxel", "mm")
-    ]
     voxels = int(line["prediction_voxels"]), int(line["truth_voxels"])
-    return Row(
-        line["case"], int(line["label"]), MaskScores(float(line["dice"]), float(line["jaccard"]), *units, *voxels)
-    )
+    overlap = float(line["dice"]), float(line["jaccard"])
+    return Row(line["case"], int(line["label"]), MaskScores(*overlap, _far(line, "voxel"), _far(line, "mm"), *voxels))
+
+
+def _far(line: Mapping[str, str], unit: str) -> Distances:
+    hd95, hd, asd, assd = (float(line[f"{name}_{unit}"]) for name in ("hd95", "hd", "asd", "assd"))
+    return Distances(hd95, hd, asd, math.nan, assd)

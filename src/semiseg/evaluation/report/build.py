@@ -69,9 +69,7 @@ def _document(records: Sequence[Record], cohorts: Sequence[Cohort], failed: Mark
     if cohorts:
         sections.append(Section("numbers", "All numbers", numbers(cohorts)))
     names = ", ".join(record.name for record in records)
-    footer = tag(
-        "p", f"Made by semiseg {version('semiseg')} without any network access. Research use; not a medical device."
-    )
+    footer = tag("p", f"Made by semiseg {version('semiseg')}. For research; not a medical device.")
     return page(f"Segmentation report: {names}", lead(records), sections, footer)
 
 

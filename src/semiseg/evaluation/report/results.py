@@ -33,7 +33,7 @@ def _sentence(record: Record) -> Markup:
         return join([name, f"{trained}. It has not been scored yet: run semiseg predict, then semiseg evaluate."])
     overall = _case_interval(scores)
     spread = (
-        f" (95 % interval {100 * overall.low:.1f} to {100 * overall.high:.1f})" if overall.low == overall.low else ""
+        f" (95 % interval {100 * overall.low:.1f} to {100 * overall.high:.1f})" if not math.isnan(overall.low) else ""
     )
     count = f"{len(scores.cases)} other scan{'s' * (len(scores.cases) != 1)}"
     result = join([" On ", count, " its mean Dice is ", tag("b", percent(overall.mean)), " %", spread, "."])
@@ -114,8 +114,8 @@ def classes(cohort: Cohort) -> Markup:
             rows.append([names[label], record.key, *_class_cells(found, label)])
     rule = scores[0].empty
     caption = (
-        "Mean ± standard deviation over scans. Dice: overlap of prediction and reference, 100 is perfect. 95HD: 95 % of "
-        "the two surfaces are closer than this. ASD: mean distance of the predicted surface to the reference. Empty "
+        "Mean ± standard deviation over scans. Dice: overlap of prediction and reference, 100 is perfect. 95HD: 95 % "
+        "of the two surfaces are closer than this. ASD: mean distance of the predicted surface to the reference. Empty "
         f"masks, rule {rule!r}: {EMPTY_RULES[rule]}. The interval is a bootstrap over scans."
     )
     plots = [_boxes(cohort, "dice", "Dice", 100.0, "%"), _boxes(cohort, "hd95_mm", "95HD", 1.0, "mm")]
@@ -133,7 +133,7 @@ def classes(cohort: Cohort) -> Markup:
 
 def _class_cells(scores: Scores, label: int) -> list[object]:
     dice = mean_interval(scores.values("dice", label))
-    bounds = f"{100 * dice.low:.1f} to {100 * dice.high:.1f}" if dice.low == dice.low else "-"
+    bounds = f"{100 * dice.low:.1f} to {100 * dice.high:.1f}" if not math.isnan(dice.low) else "-"
     spread = [
         _spread(scores, metric, label, factor)
         for metric, factor in (("dice", 100.0), ("hd95_mm", 1.0), ("asd_mm", 1.0))
