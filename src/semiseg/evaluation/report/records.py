@@ -16,6 +16,7 @@ from semiseg.engine.run import Run
 from semiseg.errors import InputError, raise_all
 from semiseg.evaluation.score_files import load_scores
 from semiseg.evaluation.scores import Scores
+from semiseg.methods.base import entry
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,14 @@ class Record:
         return tuple(map(str, self.facts.get("stamps") or ()))
 
     @property
+    def unlabelled(self) -> int:
+        """Unlabelled scans that the method was given; supervised ones get none."""
+        return len(self.split.unlabelled) if entry(self.config.method).cls.uses_unlabelled else 0
+
+    @property
     def steps(self) -> int:
         """Steps that the log has."""
         return max((int(line["step"]) for line in self.log), default=0)
-
-    @property
-    def patches_per_second(self) -> float | None:
-        """Median speed over the log."""
-        rates = sorted(value for _, value in self.curve("patches_per_second"))
-        return rates[len(rates) // 2] if rates else None
 
     def names(self, group: str) -> list[str]:
         """Names of the numbers that the log has in `group` (`loss`, `observed`, `validation`), in order."""

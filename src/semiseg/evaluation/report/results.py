@@ -27,7 +27,7 @@ def _sentence(record: Record) -> Markup:
     trained = f" learned from {_scans(len(split.labelled), 'labelled')}"
     if record.facts.get("label_budget", {}).get("selection"):
         trained += f" (and {record.facts['label_budget']['selection']} more that chose its weights)"
-    trained += f" and {_scans(len(split.unlabelled), 'unlabelled')}" if split.unlabelled else ""
+    trained += f" and {_scans(record.unlabelled, 'unlabelled')}" if record.unlabelled else ""
     name = join([tag("b", record.key), " ", tag("b", record.config.method)])
     if scores is None:
         return join([name, f"{trained}. It has not been scored yet: run semiseg predict, then semiseg evaluate."])
@@ -76,7 +76,7 @@ def overview(records: Sequence[Record]) -> Markup:
         "run",
         "method",
         "labels: training + selection",
-        "unlabelled scans",
+        "unlabelled scans used",
         "steps",
         "Dice %",
         "95HD mm",
@@ -94,7 +94,7 @@ def _run_cell(record: Record) -> Markup:
 def _given(record: Record) -> list[object]:
     budget = record.facts.get("label_budget", {})
     labels = f"{budget.get('training', len(record.split.labelled))} + {budget.get('selection', 0)}"
-    return [labels, len(record.split.unlabelled), f"{record.steps} of {record.config.steps}"]
+    return [labels, record.unlabelled, f"{record.steps} of {record.config.steps}"]
 
 
 def _reached(record: Record) -> list[object]:
@@ -122,7 +122,7 @@ def classes(cohort: Cohort) -> Markup:
     legend = tag("p", "A dot is a scan, the box holds the middle half of them, its bar is the median.", class_="note")
     return join(
         [
-            table("Scores per class", heads, rows),
+            table("Means over scans", heads, rows),
             tag("p", caption, class_="note"),
             tag("div", *plots, class_="charts"),
             legend,

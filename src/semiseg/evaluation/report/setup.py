@@ -73,7 +73,7 @@ def _deviations(record: Record) -> Markup:
 
 
 def _again(record: Record) -> Markup:
-    run = str(record.run.path.resolve())
+    run = str(record.run.path.absolute())
     again = f"{run}-again"
     commands = [
         ["semiseg", "train", "--config", f"{run}/config.yaml", "--output", again],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from semiseg.evaluation.report.charts import Line, clipped, line_chart, style_of
+from semiseg.evaluation.report.charts import Line, clipped, line_chart, linear_axis, style_of
 from semiseg.evaluation.report.markup import Markup, join, tag
 from semiseg.evaluation.report.records import Record
 from semiseg.evaluation.report.tables import index_of, source
@@ -19,12 +20,18 @@ def losses(records: Sequence[Record]) -> Markup:
         line_chart(f"loss: {name}", [_line(record, record.curve("loss", name)) for record in records]) for name in terms
     ]
     charts += [
-        line_chart(title, [_line(record, record.curve(name)) for record in records], unit=unit)
-        for title, name, unit in (("learning rate", "lr", ""), ("speed", "patches_per_second", "patches per second"))
+        _from_zero(records, "learning rate", "lr"),
+        _from_zero(records, "patches per second", "patches_per_second"),
     ]
     if not any(charts):
         return tag("p", "The log has no records yet.", class_="note")
     return join([tag("div", *charts, class_="charts"), _skipped(records), source(records, "log.jsonl", "train")])
+
+
+def _from_zero(records: Sequence[Record], title: str, name: str) -> Markup:
+    lines = [_line(record, record.curve(name)) for record in records]
+    highest = max((y for line in lines for _, y in line.points if math.isfinite(y)), default=0.0)
+    return line_chart(title, lines, axis=linear_axis(0, highest) if highest > 0 else None)
 
 
 def _line(record: Record, points: Sequence[tuple[float, float]]) -> Line:
