@@ -20,7 +20,8 @@ from semiseg.files import write_text
 LIMIT = 4_500_000
 """Bytes of a report that is still sent by mail; pictures get fewer slices until it fits."""
 
-SLICES = (28, 20, 14, 9, 5, 2)
+SLICES = 28
+"""Most slices per plane."""
 
 
 def write_report(paths: Sequence[Path], output: Path | None = None) -> Path:
@@ -43,11 +44,10 @@ def report(records: Sequence[Record]) -> str:
     """The report as HTML."""
     cohorts = gather(records)
     failed = _per_cohort(cohorts, failures)
-    for most in SLICES:
-        shown = _per_cohort(cohorts, partial(pictures, most=most))
-        html = _document(records, cohorts, failed, shown)
-        if len(html.encode()) <= LIMIT:
-            break
+    most, html = SLICES, ""
+    while most and (not html or len(html.encode()) > LIMIT):
+        html = _document(records, cohorts, failed, _per_cohort(cohorts, partial(pictures, most=most)))
+        most = int(0.9 * most * min(LIMIT / len(html.encode()), 1))
     return html
 
 
