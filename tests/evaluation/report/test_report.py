@@ -208,8 +208,9 @@ def test_in_a_browser(page: Path, browser: Page, tmp_path: Path) -> None:
     assert browser.complaints == []
     assert browser.evaluate("document.querySelectorAll('img, [onerror], [onmouseover]').length") == 0
     first = "document.querySelector('.plane')"
-    parts = (("output", "textContent"), ("image", "href.baseVal"), (".truth", "getAttribute('d')"))
-    state = "[" + ", ".join(f"{first}.querySelector('{where}').{what}" for where, what in parts) + "]"
+    outlines = f"[...{first}.querySelectorAll('path')].map(path => path.getAttribute('d')).join()"
+    shown = f"{first}.querySelector('output').textContent, {first}.querySelector('image').href.baseVal"
+    state = f"[{shown}, {outlines}]"
     before = browser.evaluate(state)
     browser.evaluate(f"{first}.querySelector('input').focus()")
     browser.press("ArrowRight")
