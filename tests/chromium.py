@@ -92,7 +92,7 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press and release a key, such as `ArrowRight`."""
-        codes = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, " ": 32, "Home": 36}
+        codes = {"ArrowRight": 39, "ArrowLeft": 37, " ": 32}
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
 
@@ -100,10 +100,6 @@ class Page:
         """The whole page as PNG."""
         data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(data))
-
-    def print(self, path: Path) -> None:
-        """The page as PDF."""
-        path.write_bytes(base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"]))
 
     @property
     def complaints(self) -> list[str]:

@@ -32,12 +32,8 @@ class Watch:
         self._began = time.monotonic()
         self._curves: dict[str, list[float]] = {}
         self._notes: list[str] = []
-        self._live = Live(
-            get_renderable=self.render,
-            console=console or Console(quiet=not shown),
-            refresh_per_second=2,
-            transient=False,
-        )
+        self._console = console or Console(quiet=not shown)
+        self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=2)
         self._live.start()
 
     def note(self, text: str) -> None:
@@ -70,7 +66,7 @@ class Watch:
             self._time_left(),
         )
         body = Table.grid(padding=(0, 2))
-        width = max(min(self._live.console.width - 46, 60), 8)
+        width = max(min(self._console.width - 46, 60), 8)
         for name, curve in sorted(self._curves.items(), key=lambda item: _rank(item[0])):
             body.add_row(Text(name), Text(sparkline(curve, width), no_wrap=True), f"{curve[-1]:.4g}", _range(curve))
         return Group(head, body, *(Text(note) for note in self._notes[-3:]))
