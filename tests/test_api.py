@@ -19,6 +19,7 @@ PUBLIC = {
     "import_dataset",
     "init_dataset",
     "list_methods",
+    "list_presets",
     "matching",
     "predict",
     "prepare",

@@ -158,8 +158,9 @@ def _panel(stack: Stack, cut: Slice, run: int, side: float, names: Sequence[str]
 
 def _ends(stack: Stack, side: float) -> list[Markup]:
     places = ((0.03, 0.5, "start"), (0.97, 0.5, "end"), (0.5, 0.98, "middle"), (0.5, 0.055, "middle"))
+    size = {"font_size": 0.05 * side, "stroke_width": 0.008 * side}
     return [
-        tag("text", name, x=x * side, y=y * side, text_anchor=anchor, font_size=0.05 * side, class_="side")
+        tag("text", name, x=x * side, y=y * side, text_anchor=anchor, **size, class_="side")
         for name, (x, y, anchor) in zip(stack.ends, places, strict=True)
         if name
     ]
