@@ -21,7 +21,7 @@ from typing import Any
 import semiseg
 
 METHODS = ("supervised", "mean_teacher", "cps", "dhc", "micd", "ducisc", "cml", "lefed")
-METRICS = {"dice": 100.0, "hd95_mm": 1.0, "asd_mm": 1.0}
+METRICS = ("dice", "hd95_mm", "asd_mm")
 COLUMNS = ("experiment", "dataset", "split", "method", "seed", "class", "metric", "value")
 
 
@@ -84,8 +84,8 @@ def table(cells: Iterable[Cell], arguments: argparse.Namespace) -> list[str]:
         if not lines:
             columns = ["Dice %", *(f"Dice % {name}" for name in names), *(f"95HD mm {name}" for name in names)]
             lines = [f"| method | {' | '.join(columns)} | patches/s |", "|---" * (len(columns) + 2) + "|"]
-        values = [spread([scores["mean"]["dice"] for scores in found])]
-        values += [spread([scores[name]["dice"] for scores in found]) for name in names]
+        values = [spread([100 * scores["mean"]["dice"] for scores in found])]
+        values += [spread([100 * scores[name]["dice"] for scores in found]) for name in names]
         values += [spread([scores[name]["hd95_mm"] for scores in found]) for name in names]
         label = f"{cell.method}, all labels" if cell.split == arguments.bound else cell.method
         speed = median(patches_per_second(folder) for folder in runs)
@@ -94,7 +94,7 @@ def table(cells: Iterable[Cell], arguments: argparse.Namespace) -> list[str]:
 
 
 def write(path: Path, cells: Iterable[Cell], arguments: argparse.Namespace) -> None:
-    """Every figure of every run as one row of a tidy CSV file: Dice in percent, distances in mm."""
+    """Every figure of every run as one row of a tidy CSV file, in the units of `scores.csv`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -116,10 +116,9 @@ def scores_of(folder: Path) -> dict[str, dict[str, float]]:
     """Means over cases by class (and `mean` over classes) and metric."""
     scores: dict[str, Any] = json.loads((folder / "scores.json").read_text())
     by_class = {
-        name: {metric: factor * found[metric]["mean"] for metric, factor in METRICS.items()}
-        for name, found in scores["classes"].items()
+        name: {metric: found[metric]["mean"] for metric in METRICS} for name, found in scores["classes"].items()
     }
-    return {**by_class, "mean": {metric: factor * scores["mean"][metric] for metric, factor in METRICS.items()}}
+    return {**by_class, "mean": {metric: scores["mean"][metric] for metric in METRICS}}
 
 
 def patches_per_second(folder: Path) -> float:

@@ -23,20 +23,13 @@ from semiseg.api import MethodInfo
 from semiseg.evaluation.tables import COLUMNS
 from semiseg.methods.base import Entry, Method, registry
 from semiseg.methods.describe import describe
-from semiseg.papers import Figure, Paper, Row, Table, paper_of, papers
+from semiseg.papers import ELSEWHERE, Figure, Paper, Row, Table, paper_of, papers
 from semiseg.papers.tables import as_text
 
 HERE = Path(__file__).parent
 RESULT = ("experiment", "dataset", "split", "method", "seed", "class", "metric", "value")
 METRICS = ("Dice", "Jaccard", "95HD", "ASD")
 CONTROL = "supervised"
-QUOTED = {
-    CONTROL: ("V-Net", "U-Net", "V-Net (fully)"),
-    "mean_teacher": ("MT",),
-    "cps": ("CPS",),
-    "dhc": ("DHC",),
-}
-"""Names under which the tables of the four papers print methods that come from elsewhere."""
 
 NOTICE = "<!-- Written by docs/generate.py; change the docstrings, options or papers' files it reads, then run it. -->"
 INDEX = """# Methods
@@ -217,7 +210,7 @@ def printed(family: Family) -> list[str]:
         wanted = {(own.name, result.table, method) for result in own.results for method in result.methods}
         lines = ["## The paper's numbers", "", "On the test scans: Dice and Jaccard in %, distances in voxels."]
     else:
-        names = QUOTED.get(family.main.name, ())
+        names = ELSEWHERE.get(family.main.name, ())
         every = (figure for paper in papers() for figure in paper.figures)
         wanted = {(figure.paper, figure.table, figure.method) for figure in every if figure.method in names}
         lines = [

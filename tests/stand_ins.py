@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from semiseg.ingredients.class_weights import ClassWeights
-from semiseg.methods.base import Clock, Loss, Method, Task, entry
+from semiseg.methods.base import Batch, Clock, Loss, Method, Task, entry
 from semiseg.networks.base import Network, Tap
 
 
@@ -87,3 +87,21 @@ def close(actual: object, expected: object, rtol: float, atol: float = 0.0, equa
 def lengths(values: dict[str, np.ndarray], pattern: str) -> dict[int, np.ndarray]:
     """Arrays whose key matches `pattern`, by the number in its group."""
     return {int(found[1]): values[key] for key in values if (found := re.fullmatch(pattern, key))}
+
+
+def run_pair_step(
+    method: Method, g: Mapping[str, np.ndarray], step: int, prefix: str = ""
+) -> tuple[Loss, list[Tensor]]:
+    """Loss of a method with two networks `nets` for step `step` of a golden file, and the gradients of their logits.
+
+    The file holds `logits_a`, `logits_b` `[steps, B, C, *S]` and `labels` `[steps, n, 1, *S]`.
+    """
+    nets = [StandIn(leaf(g[f"{prefix}logits_{name}"][step], torch.float32)) for name in "ab"]
+    for index, net in enumerate(nets):
+        method.nets[index] = net  # type: ignore[index, operator]
+    target = labels(g[f"{prefix}labels"][step], channel=True)
+    assert len(target) == int(g["n_labelled"])
+    shape = nets[0].clean.shape
+    loss = loss_of(method, Batch(torch.ones(shape[0], 1, *shape[2:]), target), clock(step))
+    loss.total.backward()
+    return loss, [net.clean.grad for net in nets]

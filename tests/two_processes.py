@@ -11,9 +11,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from semiseg.ingredients.class_weights import DiffDW, DistDW
+from semiseg.ingredients.adaptive_thresholds import AdaptiveThresholds
+from semiseg.ingredients.class_performance import class_indicators
+from semiseg.ingredients.class_sampling import ClassConfidence
+from semiseg.ingredients.class_weights import DiffDW, DistDW, simis_weights
 from semiseg.ingredients.levels import one_hot
-from semiseg.ingredients.losses import cross_entropy, dice_ce
+from semiseg.ingredients.losses import cross_entropy, dice_ce, kept_cross_entropy
 from semiseg.ingredients.masked import masked_parts, masked_probability_mse, over_levels
 from semiseg.ingredients.prototypes import prototype_loss, prototypes
 
@@ -37,6 +40,7 @@ def results(share: slice) -> dict[str, Tensor]:
         "dhc": lambda z: dice_ce(z, target, "dhc", weight),
         "ssl4mis": lambda z: dice_ce(z, target, "ssl4mis"),
         "weighted": lambda z: cross_entropy(z, target, weight),
+        "kept": lambda z: kept_cross_entropy(z, target, images[:, 0] > 0, weight, over="kept"),
         "masked": lambda z: over_levels([masked_parts(z, one_hot(target, 3), images[:, 0] > 0, "kl")]),
         "squares": lambda z: masked_probability_mse(z, one_hot(target, 3), images[:, 0] > 0),
     }
@@ -50,6 +54,16 @@ def results(share: slice) -> dict[str, Tensor]:
     predicted = torch.einsum("kc,bc...->bk...", start, images).argmax(1)
     found["difficulty"] = DiffDW(3).update(predicted, target)
     found["rarity"] = DistDW([9, 3, 1]).update(predicted, target[:0])
+    found["distance"] = simis_weights([9, 3, 1]).update(predicted, target)
+    logits = torch.einsum("kc,bc...->bk...", start, images)
+    confidence = ClassConfidence(3, window=1, momentum=0.9)
+    confidence.value.zero_()
+    found["confidence"] = confidence.update(logits, target, 0)
+    for pairs in (True, False):
+        found[f"indicators {pairs}"] = class_indicators(logits, target, pairs=pairs)
+    for exact in (True, False):
+        thresholds = AdaptiveThresholds(3, 5, 0.6, exact=exact)
+        found[f"thresholds {exact}"] = [thresholds.update(logits.softmax(1), step) for step in range(2)][1]
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from semiseg.api import (
         check,
+        compare,
         demo,
         evaluate,
         import_dataset,
@@ -32,6 +33,7 @@ _HOME = {
     **dict.fromkeys(
         (
             "check",
+            "compare",
             "demo",
             "evaluate",
             "import_dataset",
@@ -55,6 +57,7 @@ __all__ = [
     "RunConfig",
     "__version__",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "import_dataset",

@@ -319,6 +319,65 @@ def matching(
     return match_run(Path(run), _path(output), accelerator=accelerator, done=done)
 
 
+def compare(
+    data: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    config: PathLike | None = None,
+    assignments: Sequence[str] = (),
+    workers: int = 1,
+    launcher: Literal["processes", "slurm", "local"] = "processes",
+    slurm: Mapping[str, Any] | None = None,
+    paper: bool = False,
+    paper_dataset: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    **grid: Any,
+) -> Any:
+    """Train a grid of methods, label budgets and seeds, each beside its supervised control and the bound of all labels.
+
+    Killed or stopped, the same call goes on where it was; what is finished is not done again. A failed cell does not
+    stop the others. Scores, statistics and tables are files in `output`.
+
+    Args:
+        data: dataset folder.
+        output: folder of the comparison; default `comparisons/<dataset>`.
+        config: YAML file with the grid, `semiseg.comparison.grid.Grid`.
+        assignments: settings of every cell as the command line's `--set` takes them, `optimiser.lr=0.02`.
+        workers: cells at once, in processes that share the cores and GPUs.
+        launcher: `processes`, jobs of a `slurm` cluster, or the same jobs on this machine (`local`).
+        slurm: parameters of the jobs, for submitit.
+        paper: put the papers' printed figures beside ours.
+        paper_dataset: which dataset that is, where its name does not tell.
+        say: called with a line on each cell that ends.
+        grid: fields of `Grid`, which win over those of the file: `methods=["micd", "ducisc"]`, `labelled=[4, 8]`,
+            `seeds=3`, `steps=2000`.
+
+    Returns:
+        A row per method, budget, class and metric: mean, spread, interval, test against the control, label budget,
+        protocol, time. A pandas DataFrame if pandas is installed, else a list of dictionaries.
+
+    Raises:
+        InputError: settings or data are not usable; finished cells have other settings; all problems are named.
+    """
+    from semiseg.comparison.beside import Paper
+    from semiseg.comparison.compare import How
+    from semiseg.comparison.compare import compare as run
+    from semiseg.comparison.grid import default_output, load_grid
+    from semiseg.comparison.results import as_frame
+
+    asked = load_grid(_path(config), {"data": data, **grid})
+    folder = Path(output) if output else default_output(asked)
+    found = run(
+        asked,
+        folder.absolute(),
+        assignments,
+        how=How(workers, launcher, slurm),
+        paper=Paper(paper or paper_dataset is not None, paper_dataset),
+        say=say,
+    )
+    return as_frame(found.rows())
+
+
 @dataclass(frozen=True)
 class MethodInfo:
     """A method as `semiseg methods` shows it.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 app = typer.Typer(
     name="semiseg",
@@ -295,6 +296,85 @@ def evaluate(
     from semiseg.evaluation.runs import heading
 
     typer.echo("\n".join(part for part in (heading(scores), scores.table()) if part))
+
+
+class Several(TyperCommand):
+    """A command whose repeatable options take several words at once: `--methods micd cml` is `--methods micd --methods
+    cml`. So arguments stand before the options.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the name of an option before each further word."""
+        names = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread: list[str] = []
+        current: str | None = None
+        for word in args:
+            if word.startswith("-"):
+                current = word if word in names else None
+            elif current is not None and spread[-1] != current:
+                spread.append(current)
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+@app.command(cls=Several)
+def compare(
+    data: Annotated[Path | None, typer.Argument(help="Dataset folder; not needed with --config")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--methods", "--method", "-m", help="Methods, or all; see semiseg methods")
+    ] = None,
+    labelled: Annotated[
+        list[str] | None, typer.Option("--labelled", "-n", help="Numbers of labelled cases, or shares such as 10%")
+    ] = None,
+    splits: Annotated[
+        list[str] | None, typer.Option("--splits", help="Split files, or names in the dataset's folder splits")
+    ] = None,
+    subsets: Annotated[int | None, typer.Option(help="Draws of the labelled cases (with --labelled)")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds; default 3")] = None,
+    presets: Annotated[
+        list[str] | None, typer.Option("--presets", "--preset", help="Papers' settings to start from")
+    ] = None,
+    test: Annotated[int | None, typer.Option(help="Cases kept for scoring (with --labelled); default a fifth")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of every cell")] = None,
+    control: Annotated[bool | None, typer.Option(help="Train the supervised control at every budget")] = None,
+    bound: Annotated[bool | None, typer.Option(help="Train the supervised method on all labels")] = None,
+    output: Output = None,
+    prepared: Prepared = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with the grid (grid.yaml of a comparison)")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of every cell, such as optimiser.lr=0.02; may be repeated"),
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Put the papers' figures beside ours")] = False,
+    paper_dataset: Annotated[str | None, typer.Option(help="Which dataset of the papers this is")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Cells at once; they share cores and GPUs")] = 1,
+    launcher: Annotated[
+        str, typer.Option(help="processes, slurm, or local (SLURM's jobs on this machine)")
+    ] = "processes",
+    slurm: Annotated[
+        list[str] | None, typer.Option("--slurm", help="Parameter of the jobs for submitit, such as timeout_min=600")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the complete plan and do nothing")] = False,
+) -> None:
+    """Train a grid of methods, budgets and seeds, test them against the control, and write tables; resumable."""
+    from semiseg.comparison.command import Asked, run
+
+    grid = {
+        "data": data,
+        "prepared": prepared,
+        "methods": methods or None,
+        "labelled": labelled or None,
+        "splits": splits or None,
+        "presets": presets or None,
+        "subsets": subsets,
+        "seeds": seeds,
+        "test": test,
+        "steps": steps,
+        "control": control,
+        "bound": bound,
+    }
+    asked = Asked(grid, config, output, set_ or [], workers, launcher, slurm or [], paper, paper_dataset)
+    sys.exit(run(asked, dry=dry_run, say=typer.echo))
 
 
 @app.command()

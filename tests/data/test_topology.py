@@ -1,12 +1,13 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semiseg.data.topology import stage_strides, topology
 
 
+@settings(deadline=None)
 @given(
     shape=st.one_of(st.tuples(*[st.integers(1, 600)] * 2), st.tuples(*[st.integers(4, 600)] * 3)),
     spacing=st.tuples(*[st.floats(0.1, 10)] * 3),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from semiseg.evaluation.statistics import adjust, compare_paired, mean_interval
+from semiseg.evaluation.statistics import adjust, compare_paired, mean_interval, over_runs, spread
 
 
 def cases(values: object) -> dict[str, float]:
@@ -78,3 +78,28 @@ def test_tests_without_an_effect_reject_as_seldom_as_they_say() -> None:
     rng = np.random.default_rng(2)
     rejected = [compare_paired(cases(a), cases(b)).p < 0.05 for a, b in rng.normal(size=(200, 2, 20))]
     assert 0.01 <= np.mean(rejected) <= 0.10
+
+
+def test_spread_is_that_of_a_sample() -> None:
+    found = spread([1.0, 2.0, 6.0, math.nan])
+    assert (found.mean, found.std) == pytest.approx((3.0, np.std([1, 2, 6], ddof=1)))
+    assert math.isnan(spread([1.0]).std)
+    assert math.isnan(spread([]).mean)
+
+
+def test_cases_are_averaged_over_the_trainings_that_scored_them() -> None:
+    runs = [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": math.nan}, {"c": math.nan}]
+    found = over_runs(runs)
+    assert (found["a"], found["b"]) == (2.0, 2.0)
+    assert math.isnan(found["c"])
+
+
+def test_holm_keeps_the_chance_of_any_false_alarm_below_its_level() -> None:
+    """Five methods that are all like the control: one or more is called different in about 5 % of the comparisons."""
+    rng = np.random.default_rng(5)
+    alarms = []
+    for _ in range(200):
+        control, *methods = rng.normal(size=(6, 12))
+        found = {str(i): compare_paired(cases(m), cases(control)).p for i, m in enumerate(methods)}
+        alarms.append(min(adjust(found).values()) < 0.05)
+    assert np.mean(alarms) <= 0.09

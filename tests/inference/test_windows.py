@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semiseg.errors import InputError
-from semiseg.inference.windows import cut_windows, sliding_labels, sliding_windows, window_starts
+from semiseg.inference.windows import cut_windows, sliding_labels, sliding_windows, tile_windows, window_starts
 
 CASES = {
     "2D": ((17, 12), (6, 8), (3, 5)),
@@ -160,3 +160,17 @@ def test_windows_are_those_that_the_network_sees(name):
     whole = list(cut_windows(torch.ones(1, *size, dtype=torch.long), patch, stride, batch=1))
     assert {each.dtype for each in whole} == {torch.long}
     assert min(int(each.sum()) for each in whole) > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch"), [((11, 9, 7), (4, 4, 4)), ((5, 9, 3), (8, 4, 6)), ((8, 8, 5), (4, 4)), ((10, 6), (4, 4))]
+)
+def test_tiles_show_every_voxel_once(shape, patch):
+    image = torch.arange(1, 1 + math.prod(shape), dtype=torch.float32).view(1, *shape)
+    seen = []
+    for images, counted in tile_windows(image, patch, batch=3):
+        assert images.shape[1:] == (1, *patch)
+        assert counted.shape == (len(images), *patch)
+        assert len(images) <= 3
+        seen.append(images[:, 0][counted])
+    assert torch.equal(torch.cat(seen).sort().values, image.flatten())

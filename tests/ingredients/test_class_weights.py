@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.ingredients.class_weights import DiffDW, DistDW, make_weights
+from semiseg.ingredients.class_weights import (
+    CountedWeights,
+    DiffDW,
+    DistDW,
+    FixedWeights,
+    crest_weights,
+    inverse_roots,
+    make_weights,
+    reversed_shares,
+    simis_weights,
+)
 
 
 def slow_difficulty(dices, window):
@@ -91,3 +101,50 @@ def test_kinds():
     plain = make_weights("none", [1, 2], 50, 0.9, strict=False)
     predicted = torch.ones(1, 2, 2, dtype=torch.long)
     assert plain.update(predicted, predicted[:0]).tolist() == [1.0, 1.0]
+
+
+def slow_reversed(counts, exponent=1 / 3):
+    shares = [((n + 1e-8) / (max(counts) + 1e-8)) ** exponent for n in counts]
+    order = sorted(range(len(counts)), key=lambda c: -shares[c])  # stable
+    found = [0.0] * len(counts)
+    for rank, c in enumerate(order):
+        found[c] = shares[order[len(counts) - 1 - rank]]
+    return np.array(found)
+
+
+@pytest.mark.parametrize("counts", [[9, 3, 1, 0], [1, 3, 9, 3], [5, 5, 5, 5], [7, 0, 0, 0], [0, 2, 0, 8]])
+def test_reversed_shares_follow_their_definition(counts):
+    found = reversed_shares(torch.tensor(counts, dtype=torch.float32), 0.5)
+    np.testing.assert_allclose(found, slow_reversed(counts, 0.5), rtol=1e-5)
+
+
+def test_weights_by_reversed_rank_follow_unlabelled_patches():
+    weights, expected = crest_weights([90, 9, 1], 0.9, 0.5), slow_reversed([90, 9, 1], 0.5)
+    np.testing.assert_allclose(weights.weight, expected, rtol=1e-5)
+    predicted = torch.tensor([[0, 0, 0, 0], [2, 2, 1, 2]])
+    found = weights.update(predicted, torch.zeros(1, 4, dtype=torch.long))
+    np.testing.assert_allclose(found, 0.9 * expected + 0.1 * slow_reversed([0, 1, 3], 0.5), rtol=1e-5)
+
+
+def test_weights_by_distance_follow_all_patches():
+    weights = simis_weights([6, 3, 1], 0.9)
+    start = 0.9 * 3 + 0.1 * 3 * np.array([0.0, 0.3, 0.5])
+    np.testing.assert_allclose(weights.weight, start, rtol=1e-5)
+    found = weights.update(torch.tensor([[0, 0, 0, 0], [2, 2, 1, 2]]), torch.zeros(1, 4, dtype=torch.long))
+    np.testing.assert_allclose(found, 0.9 * start + 0.1 * 3 * np.array([0.0, 3 / 8, 1 / 8]), rtol=1e-5)
+
+
+def test_weights_by_labelled_voxels_do_not_change():
+    weights = make_weights("cld", [27000, 1000, 0], 50, 0.9, strict=False)
+    assert isinstance(weights, FixedWeights)
+    np.testing.assert_allclose(weights.weight, [1.0, 3.0, 30.0], rtol=1e-5)
+    assert torch.equal(weights.update(torch.ones(2, 4).long(), torch.ones(1, 4).long()), weights.weight)
+    np.testing.assert_allclose(inverse_roots(torch.tensor([8.0, 2.0]), 0.5), [1.0, 2.0])
+
+
+def test_the_family_by_name():
+    for kind, expected in (("crest", crest_weights([5, 2], 0.9)), ("simis", simis_weights([5, 2], 0.9))):
+        found = make_weights(kind, [5, 2], 50, 0.9, strict=False)
+        assert isinstance(found, CountedWeights)
+        assert (found.on, found.momentum) == (expected.on, 0.9)
+        assert torch.equal(found.weight, expected.weight)

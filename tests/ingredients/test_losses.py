@@ -5,7 +5,15 @@ import pytest
 import torch
 
 import slow_losses
-from semiseg.ingredients.losses import FORMS, cross_entropy, cross_pseudo_loss, dice_ce, hard_dice, soft_dice
+from semiseg.ingredients.losses import (
+    FORMS,
+    cross_entropy,
+    cross_pseudo_loss,
+    dice_ce,
+    hard_dice,
+    kept_cross_entropy,
+    soft_dice,
+)
 
 SHAPES = [(2, 3, 4, 5), (1, 2, 3, 4, 2), (3, 5, 2, 3, 4)]
 WEIGHTS = {"plain": None, "weighted": [0.0, 2.0, 0.5, 1.0, 3.0]}
@@ -109,3 +117,31 @@ def test_hard_dice_counts_classes():
         both, size = ((predicted == c) & (target == c)).sum(), (predicted == c).sum() + (target == c).sum()
         assert dice[c].item() == pytest.approx(2 * both / size)
     assert dice[3].item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("over", ["all", "kept"])
+def test_kept_cross_entropy_is_the_sum_over_voxels(weighted, over):
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(2, 3, 4, 5, generator=generator), torch.randint(3, (2, 4, 5), generator=generator)
+    keep = torch.rand(2, 4, 5, generator=generator)
+    weight = torch.tensor([0.5, 1.0, 3.0]) if weighted else None
+    log_p, total = logits.log_softmax(1), 0.0
+    for index in np.ndindex(2, 4, 5):
+        b, *place = index
+        c = int(target[index])
+        total -= float(keep[index] * log_p[(b, c, *place)]) * (1.0 if weight is None else float(weight[c]))
+    divisor = target.numel() if over == "all" else float(keep.sum())
+    found = kept_cross_entropy(logits, target, keep, weight, over=over)
+    torch.testing.assert_close(found, torch.tensor(total / divisor), rtol=1e-5, atol=0)
+
+
+def test_kept_cross_entropy_of_nothing_is_zero_with_zero_gradient():
+    logits = torch.randn(1, 3, 4).requires_grad_()
+    nothing = torch.zeros(1, 4, dtype=torch.bool)
+    for over in ("all", "kept"):
+        loss = kept_cross_entropy(logits, torch.zeros(1, 4, dtype=torch.long), nothing, over=over)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert loss == 0
+        assert not gradient.any()
+    assert kept_cross_entropy(logits[:0], torch.zeros(0, 4, dtype=torch.long), nothing[:0]) == 0

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from semiseg.ingredients.ema import Teacher
-from semiseg.methods.base import Batch, Clock, Method, Task, entry, registry
+from semiseg.methods.base import Batch, Clock, Method, Task, Tiles, entry, registry
 from semiseg.networks import build_network
 
 SIDE = {2: 16, 3: 8}
@@ -111,6 +111,19 @@ def test_every_stage_steps(name, dims, classes):
         assert all_finite(method, train(method, make_batch(dims, classes), number, optimiser, stage=number))
     assert sum(stage.share for stage in stages) == pytest.approx(1)
     assert len({stage.name for stage in stages}) == len(stages)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", [name for name in METHODS if entry(name).cls.refresh is not Method.refresh])
+def test_steps_after_a_refresh_are_finite(name, dims, classes):
+    method, batch = make(name, dims, classes), make_batch(dims, classes)
+    optimiser = optimisers(method)
+    tiles = Tiles(batch.unlabelled, torch.ones_like(batch.unlabelled[:, 0], dtype=torch.bool))
+    for number, stage in enumerate(method.stages()):
+        with torch.no_grad():
+            method.eval().refresh([tiles, tiles], Clock(number, 100, number, 100, stage.name))
+        assert all_finite(method.train(), train(method, batch, number, optimiser, stage=number))
 
 
 @every_case

@@ -10,7 +10,7 @@ import pytest
 
 import semiseg
 from scripts import ROOT
-from semiseg.papers import figures, papers
+from semiseg.papers import dataset_of, figures, papers, quotes
 from semiseg.papers.figures import COLUMNS
 
 PACKAGE = Path(semiseg.__file__).parent
@@ -52,3 +52,38 @@ def test_data_files_are_in_the_wheel():
     data = {path for path in (PACKAGE / "papers").iterdir() if path.is_file() and path.suffix != ".py"}
     assert {path.suffix for path in data} == {".csv", ".yaml"}
     assert data <= shipped
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "share", "source", "value"),
+    [
+        ("ducisc", "LA", 8 / 80, "DuCiSC, Table I", "91.81"),
+        ("micd-paper", "AMOS", 10 / 216, "MICD, Table I", None),
+        ("cml", "ACDC", 0.05, "CML, Table 2", None),
+        ("supervised", "LA", 1.0, "CML, Table 1", "91.47"),
+        ("lefed", "LA", 0.2, "LeFeD, text", "91.44"),
+    ],
+)
+def test_quotes_find_the_main_figure(method, dataset, share, source, value):
+    found = {quote.source: quote for quote in quotes(method, dataset, share)}
+    figure = found[source].figures["Dice"]
+    assert figure.dataset == dataset
+    assert found[source].selection
+    assert value is None or str(figure) == value
+
+
+def test_quotes_are_of_no_other_budget_or_dataset():
+    assert quotes("ducisc", "LA", 0.5) == []
+    assert quotes("ducisc", "hippocampus", 0.1) == []
+    assert quotes("pi_model", "LA", 0.1) == []
+
+
+def test_the_selection_rule_of_every_test_selected_source_is_stamped():
+    rules = {paper.name: paper.selection for paper in papers()}
+    assert all(rules["ducisc"][name].startswith("test-selected") for name in ("LA", "Pancreas-NIH", "IAN"))
+    assert rules["cml"]["LA"].startswith("test-selected")
+
+
+def test_datasets_are_known_by_both_names():
+    assert dataset_of("", "Pancreas-NIH") == dataset_of("pancreas") == "Pancreas-NIH"
+    assert dataset_of("hippocampus") is None

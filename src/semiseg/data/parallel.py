@@ -46,7 +46,7 @@ def processes(count: int) -> Iterator[Map]:
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start)
 
     def run(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
-        with _script_hidden():
+        with script_hidden():
             waiting = [pool.submit(function, item) for item in items]
         for future in as_completed(waiting):
             yield future.result()
@@ -63,7 +63,7 @@ def processes(count: int) -> Iterator[Map]:
 
 
 @contextmanager
-def _script_hidden() -> Iterator[None]:
+def script_hidden() -> Iterator[None]:
     """Spawned processes run the caller's script again if they see it; ours need nothing from it, nor a guard in it."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -90,8 +90,13 @@ def _memory() -> int:
 
 
 def _start() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone, even when it was killed."""
+    """Leave Ctrl-C to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, even when that was killed."""
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

@@ -23,7 +23,7 @@ from semiseg.engine.precision import autocast, memory_format, set_memory_format
 from semiseg.networks import build_network
 
 KEPT = 1.3
-"""What a process on a CPU holds, over what its tensors take; `benchmarks/plan_memory.py` measures 1.2 to 1.4."""
+"""What a process on a CPU holds, over what its tensors take; `benchmarks/plan_memory.py` measures 1.2 to 1.5."""
 
 _CPU = torch.device("cpu")
 

@@ -102,11 +102,11 @@ def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Netwo
 
 
 def task_of(store: Store, split: Split) -> Task:
-    """What the method may know of the data: counts of the labelled cases only."""
+    """What the method may know of the data: voxels of the labelled cases, and the number of the others."""
     counts = [store.meta(case).voxels for case in split.labelled]
     totals = tuple(sum(per_class) for per_class in zip(*(count for count in counts if count), strict=True))
     plan = store.plan
-    return Task(plan.classes, len(plan.channels), plan.spatial_dims, totals)
+    return Task(plan.classes, len(plan.channels), plan.spatial_dims, totals, len(split.unlabelled))
 
 
 def patch_of(config: RunConfig, plan: Plan, network: Network) -> tuple[int, ...]:

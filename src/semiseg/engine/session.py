@@ -31,7 +31,7 @@ from semiseg.engine.stamps import stamps
 from semiseg.methods.base import Clock, Loss, Method, Stage, Task, entry
 from semiseg.presets import deviations
 
-_INIT, _STEP = 2, 3
+_INIT, _STEP, _REFRESH = 2, 3, 4
 
 
 class Stepper(nn.Module):
@@ -143,6 +143,9 @@ class Session:
             found = checkpoint.load(self.run.checkpoints, best_name(span.before))
             checkpoint.unpack(found.tensors, self.method, self.optimisers)
             self.method.load_extra_state(found.state["extra"])
+        if span.stage.start == "anew":
+            for optimiser in self.optimisers.values():
+                optimiser.state.clear()
 
     def save_best(self) -> None:
         """Write the best moment of the stage that the last step was of; that of the last stage is the run's `best`."""
@@ -167,6 +170,10 @@ class Session:
     def seed(self, step: int) -> None:
         """Give torch's generators the stream of (seed, step, rank)."""
         torch.manual_seed(_number(self.config.seed, _STEP, step, self.fabric.global_rank))
+
+    def seed_refresh(self, step: int) -> None:
+        """Give them the stream of (seed, step), the same on every process."""
+        torch.manual_seed(_number(self.config.seed, _REFRESH, step))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from semiseg.config import RunConfig
 from semiseg.engine.journal import Journal
 from semiseg.engine.memory import explained
 from semiseg.engine.optim import guarded_step
+from semiseg.engine.refresh import refresh
 from semiseg.engine.run import Run
 from semiseg.engine.session import Session, open_session
 from semiseg.engine.trackers import check_trackers
@@ -47,6 +48,7 @@ def train(config: RunConfig, output: Path, *, show: bool = True, watch: bool = F
                 if session.exhausted:
                     break
                 session.enter_stage(step)
+                refresh(session, step)
                 train_step(session, journal, step, batch)
                 session.progress.step = step + 1
                 journal.tick(step + 1, batch)

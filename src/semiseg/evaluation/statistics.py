@@ -8,7 +8,7 @@ shown beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,31 @@ class Comparison:
     difference: Interval
     cases: int
     p: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (NaN below two values) over repeated trainings."""
+
+    mean: float
+    std: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and spread of one number per training, such as a mean Dice per seed; NaNs are left out."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Spread(math.nan, math.nan)
+    return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else math.nan)
+
+
+def over_runs(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Score of each case, averaged over the trainings that have a number for it; NaN where none has."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for case, value in run.items():
+            found.setdefault(case, []).append(value)
+    return {case: spread(values).mean for case, values in found.items()}
 
 
 def compare_paired(method: Mapping[str, float], control: Mapping[str, float]) -> Comparison:

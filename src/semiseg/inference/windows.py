@@ -104,6 +104,21 @@ def cut_windows(image: Tensor, patch: Sequence[int], stride: Sequence[int], *, b
         yield patches.squeeze(-1) if plan.flat else patches
 
 
+def tile_windows(image: Tensor, patch: Sequence[int], *, batch: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """Windows side by side, `[B, channels, *patch]`, and a mask `[B, *patch]` of what each one shows first.
+
+    Windows overlap where the last one along an axis is moved back. Every voxel of the image is in one mask exactly;
+    padding is in none.
+
+    Raises:
+        InputError: patch or batch do not fit the image.
+    """
+    plan = _Plan.of(image, patch, patch, "uniform")
+    for starts, patches in _cut_batches(image, plan, batch):
+        shown = torch.stack([_outer(plan.shown_first(start), image.device) > 0 for start in starts])
+        yield (patches.squeeze(-1), shown.squeeze(-1)) if plan.flat else (patches, shown)
+
+
 @dataclass(frozen=True)
 class _Plan:
     """Geometry of the windows, one entry per axis of the image."""
@@ -133,6 +148,17 @@ class _Plan:
     def padding(self) -> tuple[tuple[int, int], ...]:
         missing = (max(side - size, 0) for side, size in zip(self.patch, self.size, strict=True))
         return tuple((lack // 2, lack - lack // 2) for lack in missing)
+
+    def shown_first(self, start: Sequence[int]) -> list[Tensor]:
+        """Per axis, 1 where the window at `start` shows what the window before it does not, inside of the image."""
+        axes = []
+        for axis, first in enumerate(start):
+            side, (low, _) = self.patch[axis], self.padding[axis]
+            index = self.starts[axis].index(first)
+            reached = self.starts[axis][index - 1] + side if index else 0
+            place = first + torch.arange(side)
+            axes.append(((place >= max(reached, low)) & (place < low + self.size[axis])).double())
+        return axes
 
     def coverage(self, axis: int) -> Tensor:
         """Sum of the window weights at each position of the padded axis; over axes it is an outer product."""

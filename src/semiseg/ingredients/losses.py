@@ -22,7 +22,6 @@ DICE_CE_DOC = (
     "supervised loss: `ssl4mis`, half of cross-entropy + Dice with squares over all classes; `la`, the same with "
     "foreground Dice; `dhc`, cross-entropy - foreground Dice with smooth 1; `dhc_half`, half of that with smooth 1e-8"
 )
-_LEFT_OUT = -1
 STRICT_DOC = "let undefined class weights and weighted means become NaN, as in the official code, instead of zero"
 
 
@@ -100,12 +99,27 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None, 
     return _ratio(total, summed, strict)
 
 
-def kept_cross_entropy(logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
-    """Cross-entropy summed over the voxels with `keep` `[B, *S]` and divided by the number of *all* voxels."""
+def kept_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    keep: Tensor,
+    weight: Tensor | None = None,
+    over: Literal["all", "kept"] = "all",
+) -> Tensor:
+    """Cross-entropy of every voxel times `keep` `[B, *S]` and `weight` `[C]` of its target, as a mean.
+
+    Args:
+        over: the mean divides by the number of *all* voxels, or by the sum of `keep` (zero where that is zero).
+    """
     if target.numel() == 0:
         return logits.sum()
-    chosen = torch.where(keep, target, _LEFT_OUT)
-    return F.cross_entropy(full_precision(logits), chosen, ignore_index=_LEFT_OUT, reduction="sum") / target.numel()
+    logits = full_precision(logits)
+    weight = None if weight is None else weight.to(logits.dtype)
+    total = (F.cross_entropy(logits, target, weight, reduction="none") * keep).sum()
+    if over == "all":
+        return total / target.numel()
+    total, kept = batch_sum(torch.stack([total, keep.sum().to(total.dtype)]))
+    return _ratio(total, kept, strict=False)
 
 
 def cross_pseudo_loss(

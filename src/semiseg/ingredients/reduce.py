@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
@@ -23,6 +24,21 @@ class _AllSum(Function):
         return total
 
 
+def processes() -> int:
+    """Number of processes that share a batch."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def batch_cat(value: Tensor) -> Tensor:
+    """Values of all processes, of equal shapes, one after the other along the first axis; no gradient."""
+    if processes() == 1:
+        return value
+    value = value.detach().contiguous()
+    parts = [torch.empty_like(value) for _ in range(processes())]
+    dist.all_gather(parts, value)
+    return torch.cat(parts)
+
+
 def batch_sum(value: Tensor) -> Tensor:
     """Sum of `value` over all processes; `value` itself when there is only one.
 
@@ -31,7 +47,7 @@ def batch_sum(value: Tensor) -> Tensor:
     backward pass adds their equal upstream gradients (a factor of the number of processes), and averaging the
     parameter gradients over the processes takes that factor away again. Every process must call it equally often.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if processes() == 1:
         return value
     summed: Tensor = _AllSum.apply(value)  # type: ignore[no-untyped-call]
     return summed

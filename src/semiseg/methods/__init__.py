@@ -1,8 +1,12 @@
 """Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
 
 from semiseg.methods import (
+    adsh,
+    basak,
+    cld,
     cml,
     cps,
+    crest,
     depl,
     dhc,
     dst,
@@ -11,6 +15,7 @@ from semiseg.methods import (
     mean_teacher,
     micd,
     pi_model,
+    simis,
     ssnet,
     supervised,
     temporal_ensembling,
@@ -19,8 +24,12 @@ from semiseg.methods import (
 )
 
 __all__ = [
+    "adsh",
+    "basak",
+    "cld",
     "cml",
     "cps",
+    "crest",
     "depl",
     "dhc",
     "dst",
@@ -29,6 +38,7 @@ __all__ = [
     "mean_teacher",
     "micd",
     "pi_model",
+    "simis",
     "ssnet",
     "supervised",
     "temporal_ensembling",

@@ -7,7 +7,7 @@ writes) runs next. Reading order is execution order, and no method sees a traine
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
@@ -23,6 +23,10 @@ from semiseg.validation import parse
 
 if TYPE_CHECKING:
     from semiseg.data.places import Place
+
+
+StageStart = Literal["last", "best", "anew"]
+RefreshAt = Literal["never", "epoch", "stage"]
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,14 @@ class Task:
         channels: number of image channels.
         spatial_dims: 2 or 3.
         class_voxels: voxels per class over all full labelled scans, background first.
+        unlabelled: number of unlabelled cases.
     """
 
     classes: int
     channels: int
     spatial_dims: int
     class_voxels: tuple[int, ...]
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,14 +122,27 @@ class Stage:
         schedule: what the learning-rate schedule counts: the steps of the whole `run`, or those of the `stage`;
             `constant` keeps the base rate.
         start: weights, state and optimisers that it starts with: those at the end of the stage before it (`last`), or
-            that stage's `best` ones by validation, in runs that select by validation. Which weights a run keeps as its
-            best is decided in the last stage alone.
+            that stage's `best` ones by validation, in runs that select by validation; `anew` is `last` with optimisers
+            that have forgotten their moments. Which weights a run keeps as its best is decided in the last stage alone.
     """
 
     name: str
     share: float
     schedule: Literal["run", "stage", "constant"] = "run"
-    start: Literal["last", "best"] = "last"
+    start: StageStart = "last"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Windows of an unlabelled scan as it is, without augmentation, that together show all of it.
+
+    Attributes:
+        images: `[B, channels, *S]`.
+        counted: `[B, *S]`, True at voxels of the scan that no window before has shown; False in the padding.
+    """
+
+    images: Tensor
+    counted: Tensor
 
 
 class NetworkBuilder(Protocol):
@@ -185,6 +204,17 @@ class Method(nn.Module, ABC):
     def stages(self) -> tuple[Stage, ...]:
         """Stages in order; their shares sum to one."""
         return (Stage("main", 1.0),)
+
+    def refresh_at(self) -> RefreshAt:
+        """When `refresh` is called: never, or before the first step of every epoch or of every stage."""
+        return "never"
+
+    def refresh(self, pool: Iterable[Tiles], clock: Clock) -> None:
+        """Learn something of all unlabelled scans; called in eval mode, without gradient, before the step of `clock`.
+
+        Every process walks through its own share of the scans, so sums over them are sums over processes. Random
+        numbers are the same on all processes. A pool that is not walked through costs nothing.
+        """
 
     def observations(self) -> dict[str, Tensor]:
         """Small tensors worth logging besides the loss terms (class weights, thresholds), read every few steps."""

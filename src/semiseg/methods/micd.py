@@ -12,6 +12,7 @@ from torch import Tensor
 
 from semiseg.errors import InputError
 from semiseg.ingredients.class_weights import ClassWeightOptions, make_both_weights
+from semiseg.ingredients.co_training import observed_weights
 from semiseg.ingredients.ema import TeacherOptions, frozen_statistics, make_teacher
 from semiseg.ingredients.features import FeatureOptions, decoder_consistency
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss, dice_ce
@@ -29,6 +30,7 @@ PAPER = {
     "loss": "dhc",
     "weights_a": "diff",
     "weights_b": "dist",
+    "freeze_masked": False,
 }
 """The paper's choices, and DHC's where it is silent, as far as they are not the defaults."""
 
@@ -52,8 +54,8 @@ class MICD(Method):
     `micd-paper` is the method as printed: built on DHC (without MCPC, CFC and CMD it is DHC), one weight of 0.1 for
     all terms, and labels from the *masked* image teach the clean view (its Eq. 3). The defaults of `micd` are those
     that beat the supervised control in docs/results.md within hundreds of steps: labels from the clean image teach the
-    masked view (the paper's introduction), plain Dice and cross-entropy without class weights, weight 1, and a
-    hundredth of it for CFC, which otherwise outweighs the labels.
+    masked view (the paper's introduction), plain Dice and cross-entropy without class weights, weight 1, a hundredth
+    of it for CFC, which otherwise outweighs the labels, and running statistics of whole images, as in prediction.
 
         L      = L_sup(A) + L_sup(B) + w(t) (L_mcpc + c L_cfc + L_cmd)          c: cfc_weight
         L_mcpc = CE(p_A of one view, argmax p_B of the other) + the same with A and B exchanged
@@ -76,7 +78,9 @@ class MICD(Method):
         teacher_dropout: bool = Field(False, description="keep the teachers' dropout on during training")
         cmd_weighted: bool = Field(False, description="class weights in the discrepancy too")
         unlabelled_only: bool = Field(False, description="MCPC, CFC and CMD on unlabelled patches only")
-        freeze_masked: bool = Field(False, description="masked passes leave the students' running statistics alone")
+        freeze_masked: bool = Field(
+            True, description="masked passes leave the students' running statistics (batch normalisation) alone"
+        )
         loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
         init: Init = Field("kaiming", description="initialisation of the students' convolutions")
         predict_with: Literal["students", "teachers", "all"] = Field("students", description="networks for prediction")
@@ -126,7 +130,7 @@ class MICD(Method):
         return [*(self.students if students else ()), *(self.teachers if teachers else ())]
 
     def observations(self) -> dict[str, Tensor]:
-        return {f"class_weight_{name}": w.weight for name, w in zip("ab", self.class_weights, strict=True)}
+        return observed_weights(self.class_weights)
 
     def _view(self, images: Sequence[Tensor], *, with_features: bool) -> View:
         taps = self.students[0].decoder_taps if with_features else ()

@@ -5,6 +5,22 @@ One CSV file per paper holds the figures, one YAML file what each row of its abl
 
 from semiseg.papers.commands import replay
 from semiseg.papers.figures import Figure, figures
+from semiseg.papers.quotes import ELSEWHERE, Quote, dataset_of, quotes
 from semiseg.papers.tables import Paper, Result, Row, Setup, Table, paper_of, papers
 
-__all__ = ["Figure", "Paper", "Result", "Row", "Setup", "Table", "figures", "paper_of", "papers", "replay"]
+__all__ = [
+    "ELSEWHERE",
+    "Figure",
+    "Paper",
+    "Quote",
+    "Result",
+    "Row",
+    "Setup",
+    "Table",
+    "dataset_of",
+    "figures",
+    "paper_of",
+    "papers",
+    "quotes",
+    "replay",
+]

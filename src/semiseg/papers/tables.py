@@ -109,6 +109,7 @@ class Paper:
         method: the registered method of its rows.
         tables: its ablations.
         results: its main figures.
+        selection: by dataset, which weights its figures belong to, as its code or text says.
         notes: what its method's page tells besides, as Markdown.
     """
 
@@ -120,6 +121,7 @@ class Paper:
     method: str
     tables: tuple[Table, ...]
     results: tuple[Result, ...]
+    selection: Settings = field(default_factory=dict)
     notes: str = ""
     name: str = ""
 

@@ -1,0 +1,97 @@
+"""The papers' printed figures beside our lines, never mixed with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semiseg.comparison.cells import UNNAMED, Cell
+from semiseg.comparison.lines import MEAN, Line
+from semiseg.data.description import read_description
+from semiseg.errors import InputError
+from semiseg.papers import dataset_of, quotes
+from semiseg.papers.quotes import DATASETS
+
+PRINTED = {"dice": ("Dice", 0.01), "jaccard": ("Jaccard", 0.01), "hd95_voxel": ("95HD", 1.0), "asd_voxel": ("ASD", 1.0)}
+"""Metrics that papers print: their name there, and the factor that brings the number into our unit."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Whether the papers' figures stand beside ours, and of which dataset if its name does not say it."""
+
+    shown: bool = False
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A paper's figure for a line, in the unit of the line.
+
+    Attributes:
+        source: paper and table.
+        selection: which weights the figure belongs to.
+        differs: whether our mean is farther from it than the larger of both spreads; None where we have no spread.
+    """
+
+    paper: str
+    source: str
+    selection: str
+    value: float
+    std: float | None
+    differs: bool | None
+
+
+def check_known(cells: Iterable[Cell], dataset: str | None) -> None:
+    """Refuse to look for the figures of a dataset that no paper has.
+
+    Raises:
+        InputError: none of the names of the dataset is known.
+    """
+    for cell in cells:
+        if _dataset(cell, dataset) is None:
+            name = dataset or cell.config.data.name
+            raise InputError(
+                f"compare: --paper: the papers have no figures of {name!r}: name the dataset that it is with "
+                f"--paper-dataset, one of {', '.join(DATASETS)}"
+            )
+
+
+def beside(line: Line, dataset: str | None = None) -> Sequence[Printed]:
+    """What the papers print for a line: means over classes only.
+
+    Args:
+        line: ours.
+        dataset: name of the dataset; default: as the preset, the dataset or its folder is called.
+    """
+    outcome = line.group.done[0]
+    known = _dataset(outcome.cell, dataset)
+    if line.name != MEAN or line.metric not in PRINTED or known is None or not outcome.pool:
+        return ()
+    name, factor = PRINTED[line.metric]
+    found = []
+    for quote in quotes(outcome.cell.config.method, known, outcome.budget[0] / outcome.pool):
+        figure = quote.figures.get(name)
+        if figure is not None:
+            value, std = figure.value * factor, None if figure.std is None else figure.std * factor
+            differs = _differs(line, value, std or 0.0)
+            found.append(Printed(quote.paper.name, quote.source, quote.selection, value, std, differs))
+    return found
+
+
+def _differs(line: Line, value: float, std: float) -> bool | None:
+    return None if math.isnan(line.spread) else abs(line.mean - value) > max(line.spread, std)
+
+
+def _dataset(cell: Cell, named: str | None) -> str | None:
+    if named:
+        return dataset_of(named)
+    data = cell.config.data
+    own = (_name(data), data.name) if data != UNNAMED.absolute() else ()
+    return dataset_of(*filter(None, (cell.preset, *own)))
+
+
+def _name(data: Path) -> str:
+    return read_description(data).name if (data / "dataset.json").is_file() else ""

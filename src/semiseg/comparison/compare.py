@@ -1,0 +1,139 @@
+"""`semiseg compare`: plan, run what is left, and write what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from semiseg.comparison.beside import Paper, check_known
+from semiseg.comparison.cells import Cell, cells_of
+from semiseg.comparison.forecast import forecast
+from semiseg.comparison.gather import gather
+from semiseg.comparison.grid import Grid
+from semiseg.comparison.launch import run_here
+from semiseg.comparison.results import Results, results_of
+from semiseg.comparison.slurm import run_jobs
+from semiseg.comparison.splits import open_prepared, with_splits, write_splits
+from semiseg.comparison.states import check_same, records_of
+from semiseg.comparison.work import Record, Task, record_of, task_of
+from semiseg.data.parallel import worker_count
+from semiseg.engine.run import Run, locked
+from semiseg.errors import InputError, raise_all
+from semiseg.files import write_text
+
+Launcher = Literal["processes", "slurm", "local"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class How:
+    """How the cells of a grid are worked on; it decides nothing about the numbers.
+
+    Attributes:
+        workers: cells at once.
+        launcher: `processes` of this machine, jobs of a `slurm` cluster, or the same jobs on this machine (`local`).
+        slurm: parameters for submitit.
+    """
+
+    workers: int = 1
+    launcher: Launcher = "processes"
+    slurm: Mapping[str, Any] | None = None
+
+
+def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: int = 1) -> str:
+    """The complete plan as text; nothing is prepared, trained or written.
+
+    Raises:
+        InputError: all that is wrong with the settings of any cell, or finished cells have other settings.
+    """
+    drafts = cells_of(grid, assignments)
+    cells = with_splits(drafts, output) if grid.data is not None and grid.data.is_dir() else drafts
+    check_same(cells, output)
+    return forecast(cells, records_of(cells, output), output, workers)
+
+
+def compare(
+    grid: Grid,
+    output: Path,
+    assignments: Sequence[str] = (),
+    *,
+    how: How = How(),
+    paper: Paper = Paper(),
+    say: Say = lambda line: None,
+) -> Results:
+    """Run the cells of `grid` that are not finished, and write files and tables of all of them into `output`.
+
+    A cell that fails does not stop the others, stands as failed in the tables, and is tried again the next time. A
+    signal ends it after the running steps; the same call goes on where it was.
+
+    Raises:
+        InputError: all that is wrong with the settings of any cell; problems of the data; finished cells have other
+            settings; another process works in `output`.
+    """
+    raise_all(_problems(grid, how))
+    drafts = cells_of(grid, assignments)
+    _check_data(grid)
+    cells = with_splits(drafts, output)
+    if paper.shown:
+        check_known(cells, paper.dataset)
+    check_same(cells, output)
+    with locked(Run(output)):
+        for config in {str((c.config.data, c.config.prepared, c.preset)): c.config for c in cells}.values():
+            open_prepared(config)
+        write_splits(cells, drafts, output)
+        check_same(cells, output)
+        write_text(output / "grid.yaml", _yaml(grid, assignments))
+        complete = _run(cells, output, how, say)
+        results = results_of(gather(cells, records_of(cells, output), output), output, complete, paper)
+        results.write()
+    return results
+
+
+def _problems(grid: Grid, how: How) -> list[str]:
+    problems = [] if grid.data else ["compare: give the dataset folder (without one, only --dry-run works)"]
+    if how.workers < 1:
+        problems.append(f"compare: --workers: expected 1 or more, came {how.workers}")
+    if how.slurm and how.launcher == "processes":
+        problems.append("compare: --slurm sets parameters of jobs: add --launcher slurm")
+    return problems
+
+
+def _check_data(grid: Grid) -> None:
+    if grid.data is not None and not grid.data.is_dir():
+        raise InputError(f"{grid.data}: expected a dataset folder, found none")
+
+
+def _run(cells: Sequence[Cell], output: Path, how: How, say: Say) -> bool:
+    """Work on what is not finished; False when a signal ended it."""
+    threads = max(1, worker_count(0, 1 << 16, 1) // how.workers) if how.workers > 1 else 0
+    waiting = [task for cell in cells if record_of(task := task_of(cell, output, threads)).state != "finished"]
+    say(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished before")
+    told = _Teller(len(waiting), say)
+    if how.launcher == "processes":
+        return run_here(waiting, how.workers, told)
+    return run_jobs(
+        waiting, how.workers, told, folder=output / "jobs", cluster=how.launcher, parameters=how.slurm or {}
+    )
+
+
+class _Teller:
+    """Says how each cell went."""
+
+    def __init__(self, total: int, say: Say) -> None:
+        self._done, self._total, self._say = 0, total, say
+
+    def __call__(self, task: Task) -> None:
+        self._done += 1
+        found: Record = record_of(task)
+        detail = f": {found.message}" if found.message else f", {found.seconds:.0f} s" if found.seconds else ""
+        self._say(f"{self._done}/{self._total} {task.folder.name}: {found.state}{detail}")
+
+
+def _yaml(grid: Grid, assignments: Sequence[str]) -> str:
+    import yaml
+
+    values = grid.model_dump(mode="json")
+    note = f"# with --set {' --set '.join(assignments)}\n" if assignments else ""
+    return note + yaml.safe_dump(values, sort_keys=False)

@@ -1,0 +1,157 @@
+"""One cell, from training to scores, and the record of how it went."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from semiseg.comparison.cells import Cell
+from semiseg.config import RunConfig
+from semiseg.engine.run import Run, locked
+from semiseg.errors import InputError
+from semiseg.files import sha256, write_json
+
+State = Literal["finished", "failed", "open"]
+_PATIENCE = 60.0
+"""Seconds to wait for a process of a killed comparison to let go of a run folder."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process needs to know of a cell: settings, run folder, file of its record, and threads (0: as many as
+    there are cores).
+    """
+
+    config: RunConfig
+    folder: Path
+    record: Path
+    threads: int = 0
+
+
+def task_of(cell: Cell, output: Path, threads: int = 0) -> Task:
+    """The task of a cell."""
+    return Task(cell.config, cell.folder(output), output / "cells" / f"{cell.name}.json", threads)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a cell went.
+
+    Attributes:
+        state: finished, failed (and will be tried again) or open.
+        message: what failed.
+        seconds: of training, prediction and scoring; NaN where it is not known, as after a kill at the wrong moment.
+        seconds_per_step: of the last stretch of training that was not interrupted.
+        patches_per_second: median over the log.
+    """
+
+    state: State = "open"
+    message: str = ""
+    steps: int = 0
+    seconds: float | None = None
+    seconds_per_step: float | None = None
+    patches_per_second: float | None = None
+    scores: str = ""
+
+
+def record_of(task: Task) -> Record:
+    """The record of a task as it is on the disk; finished only when its scores are whole."""
+    if not task.record.is_file():
+        return Record()
+    found = Record(**json.loads(task.record.read_text(encoding="utf-8")))
+    scores = task.folder / "scores.csv"
+    if found.state == "finished" and not (scores.is_file() and sha256(scores) == found.scores):
+        return Record()
+    return found
+
+
+def work(task: Task) -> bool:
+    """Do what is left of a cell; False when a signal stopped it. What goes wrong is kept in its record."""
+    try:
+        return _work(task)
+    except InputError as error:
+        fail(task, "; ".join(error.problems))
+    except Exception as error:
+        fail(task, f"{type(error).__name__}: {error}", traceback.format_exc())
+    return True
+
+
+def note_death(task: Task, status: int) -> None:
+    """Record that the process of a cell died with the exit status `status`."""
+    how = f"signal {-status}, most often because memory ran out" if status < 0 else f"exit status {status}"
+    fail(task, f"its process was ended from outside ({how}): use fewer --workers")
+
+
+def _work(task: Task) -> bool:
+    from semiseg.api import evaluate, predict
+    from semiseg.engine.train import train
+
+    if task.threads:
+        import torch
+
+        torch.set_num_threads(task.threads)
+    run = Run(task.folder)
+    _wait_until_free(run)
+    task.record.unlink(missing_ok=True)
+    before, began = _steps_done(run), time.perf_counter()
+    run = train(task.config, task.folder, show=False)
+    if not run.finished:
+        return False
+    speed = _speed(run, task, _steps_done(run) - before, time.perf_counter() - began)
+    began = time.perf_counter()
+    predict(run.path, accelerator=task.config.accelerator)
+    evaluate(run.path, workers=task.threads)
+    rest = time.perf_counter() - began
+    per_step = speed["seconds_per_step"]
+    seconds = None if per_step is None else per_step * speed["steps"] + rest
+    known = {**speed, "seconds": seconds, "scores": sha256(run.path / "scores.csv")}
+    write_json(task.record, {"state": "finished", **known})
+    return True
+
+
+def fail(task: Task, message: str, trace: str = "") -> None:
+    """Record that a cell failed; the trace of a bug is printed."""
+    write_json(task.record, {"state": "failed", "message": message})
+    if trace:
+        print(trace, flush=True)
+
+
+def _wait_until_free(run: Run) -> None:
+    until = time.monotonic() + _PATIENCE
+    while run.path.exists():
+        try:
+            with locked(run):
+                return
+        except InputError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def _speed(run: Run, task: Task, steps: int, seconds: float) -> Mapping[str, Any]:
+    """Speed of the training that has just ended; kept on the disk in case that the process is killed after it."""
+    kept = task.record.with_suffix(".speed.json")
+    if steps > 0:
+        write_json(kept, {"steps": _steps_done(run), "seconds_per_step": seconds / steps})
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    return {
+        "steps": _steps_done(run),
+        "seconds_per_step": known.get("seconds_per_step"),
+        "patches_per_second": _median_rate(run),
+    }
+
+
+def _steps_done(run: Run) -> int:
+    return max((int(record.stem.split("_")[1]) for record in run.checkpoints.glob("step_*.json")), default=0)
+
+
+def _median_rate(run: Run) -> float | None:
+    lines = map(json.loads, run.log.read_text(encoding="utf-8").splitlines()) if run.log.is_file() else ()
+    rates = [line["patches_per_second"] for line in lines if "patches_per_second" in line]
+    return median(rates) if rates else None
