@@ -19,9 +19,11 @@ PUBLIC = {
     "import_dataset",
     "init_dataset",
     "list_methods",
+    "list_presets",
     "matching",
     "predict",
     "prepare",
+    "report",
     "train",
 }
 

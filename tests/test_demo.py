@@ -24,6 +24,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(found["per_class"]) == 5
     folder = tmp_path / "demo" / "micd_seed0"
     assert {path.name.split("_")[0] for path in folder.glob("*.png")} == {"worst", "median", "best"}
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 20_000
     weights = folder / "checkpoints" / "final.safetensors"
     before = weights.stat().st_mtime_ns
     semiseg.demo(tmp_path / "demo", show=False)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         matching,
         predict,
         prepare,
+        report,
         train,
     )
     from semiseg.config import RunConfig
@@ -42,6 +43,7 @@ _HOME = {
             "matching",
             "predict",
             "prepare",
+            "report",
             "train",
         ),
         "semiseg.api",
@@ -65,6 +67,7 @@ __all__ = [
     "matching",
     "predict",
     "prepare",
+    "report",
     "train",
 ]
 

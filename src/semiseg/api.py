@@ -165,6 +165,8 @@ def train(
     config: PathLike | None = None,
     assignments: Sequence[str] = (),
     show: bool = False,
+    watch: bool = False,
+    track: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
     **settings: Any,
 ) -> Run:
@@ -176,6 +178,8 @@ def train(
         config: YAML file with settings, such as the `config.yaml` of a run.
         assignments: settings as the command line's `--set` takes them, `optimiser.lr=0.02`.
         show: progress bar.
+        watch: curves in the terminal instead of the bar.
+        track: trackers that get the records of the log as well: `mlflow`, `wandb` (offline).
         say: called with each line on how the run differs from the paper whose preset it is based on.
         settings: fields of `RunConfig`, which win over those of the file: `method="dhc"`, `labelled=8`,
             `options={"cross_weight": 0.1}`, `optimiser={"lr": 0.02}`; and `preset="la"`, over which all others win.
@@ -190,7 +194,8 @@ def train(
     resolved = load_config(_path(config), {"data": data, **settings}, assignments)
     for line in differences(resolved):
         say(line)
-    return run(resolved, Path(output) if output else default_output(resolved), show=show)
+    target = Path(output) if output else default_output(resolved)
+    return run(resolved, target, show=show, watch=watch, track=track)
 
 
 def default_output(config: Any) -> Path:
@@ -272,6 +277,21 @@ def evaluate(
     if labels is None:
         return evaluate_run(source, _path(output), empty=empty, workers=workers)
     return evaluate_folders(source, Path(labels), _path(output), empty=empty or "diagonal", workers=workers)
+
+
+def report(*runs: PathLike, output: PathLike | None = None) -> Path:
+    """Write one HTML file about runs, side by side, that needs no network; returns its path.
+
+    Args:
+        runs: run folders, trained and, where scores and pictures are wanted, predicted and evaluated.
+        output: file to write; default: `report.html` in the run folder, or here when there are several.
+
+    Raises:
+        InputError: a run cannot be read, or the file cannot be written; all problems are named.
+    """
+    from semiseg.evaluation.report.build import write_report
+
+    return write_report([Path(run) for run in runs], _path(output))
 
 
 def matching(

@@ -159,6 +159,10 @@ def train(
     network: Annotated[str | None, typer.Option(help="unet (default), unet2d, unet3d or vnet")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32 or bf16")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes on this machine")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show curves in the terminal")] = False,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="Also log to mlflow or wandb (offline); may be repeated")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, such as optimiser.lr=0.02 or options.mask_ratio=0.3; may be repeated"),
@@ -172,6 +176,8 @@ def train(
         output,
         config=config,
         show=True,
+        watch=watch,
+        track=track or (),
         say=_on_first_process,
         preset=preset,
         protocol=protocol,
@@ -369,6 +375,19 @@ def compare(
     }
     asked = Asked(grid, config, output, set_ or [], workers, launcher, slurm or [], paper, paper_dataset)
     sys.exit(run(asked, dry=dry_run, say=typer.echo))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html in the run folder, or here")
+    ] = None,
+) -> None:
+    """Write one HTML file about runs: scores, curves, cases in slices, failures, and how to reproduce them."""
+    import semiseg
+
+    typer.echo(f"Report: {semiseg.report(*runs, output=output)}")
 
 
 @app.command()

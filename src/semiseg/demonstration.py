@@ -16,6 +16,7 @@ from semiseg.data.dataset import open_dataset
 from semiseg.data.phantom import PhantomConfig, make_cohort
 from semiseg.engine.run import Run
 from semiseg.evaluation.overlay import overlay_extremes
+from semiseg.evaluation.report.build import write_report
 from semiseg.evaluation.scores import Scores
 from semiseg.files import write_json
 
@@ -36,8 +37,9 @@ SETTINGS: dict[str, Any] = {
 def demo(output: Path, *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:
     """Generate a cohort, train the supervised control and MICD with the same steps, and compare them on test scans.
 
-    Writes run folders, overlay pictures of the worst, median and best case, and `summary.json` with mean foreground
-    Dice (over classes, cases and seeds), Dice per class and Dice per seed. What is finished is not done again.
+    Writes run folders, overlay pictures of the worst, median and best case, `report.html`, and `summary.json` with
+    mean foreground Dice (over classes, cases and seeds), Dice per class and Dice per seed. What is finished is not done
+    again.
 
     Raises:
         InputError: the folder cannot be written.
@@ -55,10 +57,11 @@ def demo(output: Path, *, seeds: Sequence[int] = (0,), show: bool = True) -> Map
     methods = {name: _summary(found) for name, found in scores.items()}
     summary = {"methods": methods, "seconds": round(seconds, 1)}
     write_json(output / "summary.json", summary)
+    write_report([output / f"{name}_seed{seed}" for seed in seeds for name in METHODS], output / "report.html")
     console.print(_table(methods))
     console.print(
         f"{COHORT.labelled} labelled and {COHORT.unlabelled} unlabelled scans, {COHORT.test} test scans, "
-        f"{len(seeds)} seed(s), {SETTINGS['steps']} steps each, {seconds:.0f} s. Pictures: {output}/*/*.png"
+        f"{len(seeds)} seed(s), {SETTINGS['steps']} steps each, {seconds:.0f} s. Report: {output}/report.html"
     )
     return summary
 

@@ -15,7 +15,7 @@ from semiseg.config import load_config
 from semiseg.engine import checkpoint
 from semiseg.engine import train as module
 from semiseg.engine.train import train
-from semiseg.engine.validate import centre_patch
+from semiseg.engine.validate import Validation, centre_patch
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate
 from tiny import tiny_dataset
@@ -220,7 +220,7 @@ def test_an_epoch_of_labelled_scans_alone(data: Path, tmp_path: Path) -> None:
 def _scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
     """Validations give these scores in turn."""
     left = list(scores)
-    monkeypatch.setattr(module, "validate", lambda session: left.pop(0))
+    monkeypatch.setattr(module, "validate", lambda session: Validation(left.pop(0), {}))
 
 
 BEST = {"labelled": 2, "validation": 1, "select": "best", "validate_unit": "epoch", "validate_every": 1, "epochs": 9}

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, label_files
 from semiseg.evaluation.metrics import Distances, MaskScores
-from semiseg.evaluation.overlay import COLOURS, _colour, extremes, overlay, overlay_extremes
+from semiseg.evaluation.overlay import COLOURS, class_colour, extremes, overlay, overlay_extremes
 from semiseg.evaluation.scores import Row, Scores
 
 NAMES = ("background", "organ", "tumour")
@@ -46,7 +46,7 @@ def test_every_class_and_the_reference_outline_are_drawn(tmp_path, affine):
 
 
 def test_21_classes_have_colours_of_their_own():
-    assert len({_colour(label) for label in range(1, 22)}) == 21
+    assert len({class_colour(label) for label in range(1, 22)}) == 21
 
 
 def test_reference_outline_is_on_the_prediction_only(tmp_path):

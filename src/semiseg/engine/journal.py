@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from semiseg.engine.logging import Bar, JsonLines, Logger, Meter, Stopwatch, TensorBoard
+from semiseg.engine.logging import Bar, Display, JsonLines, Logger, Meter, Stopwatch, TensorBoard, read_log
 from semiseg.engine.memory import step_bytes
 from semiseg.engine.session import Session
+from semiseg.engine.trackers import Forgiving, open_tracker
+from semiseg.engine.validate import Validation
+from semiseg.engine.watch import Watch
 from semiseg.errors import InputError
 from semiseg.files import write_json
 from semiseg.methods.base import Batch
+
+Screen = Literal["none", "bar", "watch"]
+"""What the terminal shows: nothing, a progress bar, or curves."""
 
 
 class Journal:
     """Context that logs a session; only the first process writes."""
 
-    def __init__(self, session: Session, *, show: bool) -> None:
+    def __init__(self, session: Session, *, screen: Screen = "none", track: Sequence[str] = ()) -> None:
         self._session = session
         self._meter, self._watch = Meter(), Stopwatch()
         self._streak: Tensor = torch.zeros((), device=session.fabric.device)
         self._skips: Tensor = torch.zeros((), device=session.fabric.device)
         self._loggers: list[Logger] = []
-        self._bar: Bar | None = None
+        self._display: Display | None = None
         self._last_read = session.progress.step
         if session.fabric.is_global_zero:
-            self._open(show)
+            self._open(screen, track)
 
-    def _open(self, show: bool) -> None:
+    def _open(self, screen: Screen, track: Sequence[str]) -> None:
         run, config, step = self._session.run, self._session.config, self._session.progress.step
-        self._bar = Bar(config.method, config.steps, step, shown=show)
-        if show:
-            self._bar.note(f"a step takes about {step_bytes(self._session) / 2**30:.2g} GiB of memory")
-        self._loggers = [JsonLines(run.log, step), TensorBoard(run.path / "tensorboard", step), self._bar]
+        logged = max((int(line["step"]) for line in read_log(run.log)), default=0)
+        kind = Watch if screen == "watch" else Bar
+        display = self._display = kind(config.method, config.steps, step, shown=screen != "none")
+        if screen != "none":
+            display.note(f"a step takes about {step_bytes(self._session) / 2**30:.2g} GiB of memory")
+        files: list[Logger] = [JsonLines(run.log, step), TensorBoard(run.path / "tensorboard", step)]
+        trackers = [Forgiving(open_tracker(name, run, config, logged), name, display.note) for name in track]
+        self._loggers = [*files, *trackers, display]
 
     def __enter__(self) -> Journal:
         return self
@@ -56,8 +66,8 @@ class Journal:
     def tick(self, step: int, batch: Batch) -> None:
         """`step` steps are done; read when it is time."""
         self._watch.add(len(batch.cases))
-        if self._bar:
-            self._bar.advance()
+        if self._display:
+            self._display.advance()
         if step % self._session.config.log_every == 0:
             self.read(step)
 
@@ -87,9 +97,9 @@ class Journal:
         if streak >= session.config.max_skipped:
             self._give_up(step, int(streak))
 
-    def validated(self, step: int, score: float) -> None:
-        """Write a validation score (mean foreground Dice)."""
-        self._write({"step": step, "validation": {"dice": score}})
+    def validated(self, step: int, found: Validation) -> None:
+        """Write a validation: mean foreground Dice and that of each class."""
+        self._write({"step": step, "validation": {"dice": found.dice, "per_class": found.per_class}})
 
     def _write(self, record: Mapping[str, Any]) -> None:
         for logger in self._loggers:

@@ -44,11 +44,18 @@ class Logger(Protocol):
     def close(self) -> None: ...
 
 
+class Display(Logger, Protocol):
+    """A logger that also shows how far the training is."""
+
+    def note(self, text: str) -> None: ...
+    def advance(self) -> None: ...
+
+
 class JsonLines:
     """One JSON object per line; lines after the step of a resumed checkpoint are dropped."""
 
     def __init__(self, path: Path, resumed_at: int) -> None:
-        kept = [line for line in _lines(path) if line["step"] <= resumed_at]
+        kept = [line for line in read_log(path) if line["step"] <= resumed_at]
         self._file = path.open("w", encoding="utf-8")
         for line in kept:
             self.write(line)
@@ -63,7 +70,8 @@ class JsonLines:
         self._file.close()
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole records of a run's log, in order; none when there is no log."""
     if not path.exists():
         return []
     whole = []
@@ -85,7 +93,7 @@ class TensorBoard:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """One scalar per number of the record, nested names joined by a slash."""
-        for name, value in _flat(record):
+        for name, value in flat(record):
             self._writer.add_scalar(name, value, record["step"])
 
     def close(self) -> None:
@@ -93,11 +101,12 @@ class TensorBoard:
         self._writer.close()
 
 
-def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """The numbers of a record but for its step, nested names joined by slashes."""
     pairs: list[tuple[str, float]] = []
     for name, value in record.items():
         if isinstance(value, Mapping):
-            pairs += _flat(value, f"{prefix}{name}/")
+            pairs += flat(value, f"{prefix}{name}/")
         elif isinstance(value, list):
             pairs += [(f"{prefix}{name}/{index}", float(item)) for index, item in enumerate(value)]
         elif isinstance(value, int | float) and name != "step":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,29 @@ from semiseg.engine.optim import guarded_step
 from semiseg.engine.refresh import refresh
 from semiseg.engine.run import Run
 from semiseg.engine.session import Session, open_session
+from semiseg.engine.trackers import check_trackers
 from semiseg.engine.validate import validate
 from semiseg.methods.base import Batch
 
 _log = logging.getLogger(__name__)
 
 
-def train(config: RunConfig, output: Path, *, show: bool = True) -> Run:
+def train(config: RunConfig, output: Path, *, show: bool = True, watch: bool = False, track: Sequence[str] = ()) -> Run:
     """Train as `config` says in the run folder `output`; a folder that holds a part of this run is continued.
+
+    `watch` shows curves in the terminal instead of a progress bar; `track` names trackers, see `engine.trackers`.
 
     SIGINT and SIGTERM end it after the current step with a checkpoint; then `Run.finished` is False.
 
     Raises:
         InputError: settings, data or folder are not usable, or the loss stayed non-finite.
     """
+    check_trackers(track)
     run = Run(output)
     if run.finished and _same(run.config(), config):
         _log.info("%s is finished already", output)
         return run
-    with open_session(config, run) as session, Journal(session, show=show) as journal, interrupts() as stop:
+    with open_session(config, run) as session, _journal(session, show, watch, track) as journal, interrupts() as stop:
         session.stepper.train()
         first = session.progress.step
         with explained(session):
@@ -53,6 +57,10 @@ def train(config: RunConfig, output: Path, *, show: bool = True) -> Run:
                     return run
         session.save_weights("final")
     return run
+
+
+def _journal(session: Session, show: bool, watch: bool, track: Sequence[str]) -> Journal:
+    return Journal(session, screen="watch" if watch else "bar" if show else "none", track=track)
 
 
 def _same(was: RunConfig, now: RunConfig) -> bool:
@@ -86,9 +94,9 @@ def _keep(session: Session, journal: Journal, stop: list[int]) -> None:
     """Select and save when it is time, or when the run shall stop."""
     config, step = session.config, session.progress.step
     if session.validates(step):
-        score = validate(session)
-        journal.validated(step, score)
-        session.take(score)
+        found = validate(session)
+        journal.validated(step, found)
+        session.take(found.dice)
     last = step == config.steps or session.exhausted
     if last or stop or step % config.checkpoint_every == 0:
         journal.read(step)

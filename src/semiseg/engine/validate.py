@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,27 +17,36 @@ from semiseg.inference.windows import sliding_labels
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean foreground Dice, and that of each class over the cases where it is defined (None where there are none)."""
+
+    dice: float
+    per_class: dict[str, float | None]
+
+
 ABSENT = 0.5
 """Dice of a class that is in neither label nor prediction of a centre patch, as xmed-lab/DHC has it."""
 
 
-def validate(session: Session) -> float:
-    """Mean Dice over foreground classes and cases, on the stored grid.
+def validate(session: Session) -> Validation:
+    """Dice over foreground classes and cases, on the stored grid.
 
     By default on whole scans with half-overlapping windows; a class that is in neither the label nor the prediction of
     a case does not count. With `validate_with: centre` on one patch in the centre of each scan, where such a class
     counts as 0.5. The first process works, the others get its answer.
     """
     fabric = session.fabric
-    score = torch.zeros((), device=fabric.device)
+    found: Validation | None = None
     if fabric.is_global_zero:
         session.method.eval()
-        score += _score(session)
+        found = _score(session)
         session.method.train()
-    return float(fabric.broadcast(score.item()))
+    return cast(Validation, fabric.broadcast(found))
 
 
-def _score(session: Session) -> float:
+def _score(session: Session) -> Validation:
     centre = session.config.validate_with == "centre"
     found = []
     for case in selection_cases(session.config, session.split):
@@ -45,10 +54,18 @@ def _score(session: Session) -> float:
         if centre:
             image, truth = (centre_patch(array, session.batches.patch) for array in (image, truth))
         predicted = _label(session, image)
-        found += [dice(predicted == index, truth == index) for index in range(1, session.plan.classes)]
+        found.append([dice(predicted == index, truth == index) for index in range(1, session.plan.classes)])
+    scores = np.array(found)
     if centre:
-        found = [ABSENT if math.isnan(value) else value for value in found]
-    return float(np.nanmean(found))
+        scores[np.isnan(scores)] = ABSENT
+    names = session.plan.class_names[1:]
+    per_class = {name: _mean(column) for name, column in zip(names, scores.T, strict=True)}
+    return Validation(float(np.nanmean(scores)), per_class)
+
+
+def _mean(values: Array) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def _label(session: Session, image: Array) -> Array:

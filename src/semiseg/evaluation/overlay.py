@@ -76,7 +76,7 @@ def overlay(
             f"and {prediction.shape}: give one channel of the image and labels on its grid"
         )
     planes = cut_planes([np.atleast_3d(array) for array in (image, truth, prediction)], affine)
-    colours = {label: _colour(label) for label in range(1, len(class_names))}
+    colours = {label: class_colour(label) for label in range(1, len(class_names))}
     figure = _figure(planes, colours, to_scale=affine is not None)
     heading = _heading(truth, prediction, class_names, title, figure.get_figwidth())
     figure.suptitle(heading, color=INK, fontsize=11)
@@ -127,7 +127,11 @@ def overlay_extremes(
 
 def extremes(scores: Scores) -> dict[str, str]:
     """Case ids of the worst, median and best mean Dice; cases where no class is defined are left out."""
-    means = {case: mean for case, mean in scores.case_means("dice").items() if not math.isnan(mean)}
+    return order_extremes({case: mean for case, mean in scores.case_means("dice").items() if not math.isnan(mean)})
+
+
+def order_extremes(means: Mapping[str, float]) -> dict[str, str]:
+    """Case ids of the lowest, the middle and the highest of `means`, each once; ties go by case id."""
     order = sorted(means, key=lambda case: (means[case], case))
     roles = {"worst": order[:1], "best": order[-1:] if len(order) > 1 else []}
     if len(order) > 2:
@@ -135,7 +139,8 @@ def extremes(scores: Scores) -> dict[str, str]:
     return {role: roles[role][0] for role in ("worst", "median", "best") if roles.get(role)}
 
 
-def _colour(label: int) -> str:
+def class_colour(label: int) -> str:
+    """Colour of a class as `#rrggbb`; see `COLOURS`."""
     cycle, place = divmod(label - 1, len(COLOURS))
     towards, share = ((1.0, 0.0), (1.0, 0.45), (0.0, 0.45))[cycle % 3]
     red, green, blue = ((1 - share) * part + share * towards for part in to_rgb(COLOURS[place]))

@@ -31,6 +31,33 @@ class Plane:
         return width * self.spacing[0], height * self.spacing[1]
 
 
+@dataclass(frozen=True)
+class Space:
+    """Volumes the right way up.
+
+    Attributes:
+        volumes: each `[X, Y, Z]`, axes pointing right, anterior and superior when the affine is known.
+        spacing: mm along these axes.
+        ends: what lies at both ends of each axis; empty when unknown.
+        names: of the planes across each axis.
+    """
+
+    volumes: Sequence[Array]
+    spacing: Sequence[float]
+    ends: Sequence[tuple[str, str]]
+    names: tuple[str, str, str]
+
+
+def upright(volumes: Sequence[Array], affine: Array | None) -> Space:
+    """Volumes on one grid with axes that point right, anterior and superior; as stored without an affine."""
+    if affine is None:
+        return Space(volumes, (1.0, 1.0, 1.0), [("", "")] * 3, ("first axis", "second axis", "third axis"))
+    orientation: Array = nib.orientations.io_orientation(affine)  # type: ignore[no-untyped-call]
+    turned = [nib.orientations.apply_orientation(array, orientation) for array in volumes]  # type: ignore[no-untyped-call]
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(orientation[:, 0])].tolist()
+    return Space(turned, spacing, [("L", "R"), ("P", "A"), ("I", "S")], ("sagittal", "coronal", "axial"))
+
+
 def cut_planes(volumes: Sequence[Array], affine: Array | None) -> list[Plane]:
     """The cuts to draw: those with most foreground, across each axis; one for a volume of a single slice.
 
@@ -40,17 +67,11 @@ def cut_planes(volumes: Sequence[Array], affine: Array | None) -> list[Plane]:
         volumes: image, truth and prediction, each `[X, Y, Z]`.
         affine: `[4, 4]`, voxel to RAS+ mm; without it axes stay as stored and voxels are cubes.
     """
-    spacing: Sequence[float] = (1.0, 1.0, 1.0)
-    ends = [("", "")] * 3
-    if affine is not None:
-        orientation: Array = nib.orientations.io_orientation(affine)  # type: ignore[no-untyped-call]
-        volumes = [nib.orientations.apply_orientation(array, orientation) for array in volumes]  # type: ignore[no-untyped-call]
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(orientation[:, 0])].tolist()
-        ends = [("L", "R"), ("P", "A"), ("I", "S")]
+    space = upright(volumes, affine)
+    volumes, spacing, ends, names = space.volumes, space.spacing, space.ends, space.names
     shape = volumes[0].shape
     foreground = (volumes[1] > 0) | (volumes[2] > 0)
-    view = _view(foreground)
-    names = ("sagittal", "coronal", "axial") if affine is not None else ("first axis", "second axis", "third axis")
+    view = view_box(foreground)
     thin = [axis for axis in range(3) if shape[axis] == 1]
     planes = []
     for across in thin[:1] or (2, 1, 0):
@@ -64,7 +85,7 @@ def cut_planes(volumes: Sequence[Array], affine: Array | None) -> list[Plane]:
     return planes
 
 
-def _view(foreground: Array, margin: float = 0.35) -> list[slice]:
+def view_box(foreground: Array, margin: float = 0.35) -> list[slice]:
     """The box around the foreground with a margin of a share of its largest side; all when there is no foreground."""
     if not foreground.any():
         return [slice(0, side) for side in foreground.shape]

@@ -1,0 +1,52 @@
+"""Reading back the files that an evaluation left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semiseg.errors import InputError
+from semiseg.evaluation.metrics import Distances, MaskScores
+from semiseg.evaluation.scores import Row, Scores
+
+
+def load_scores(folder: Path) -> Scores:
+    """The scores of `scores.csv` and `scores.json` in `folder`, rows in the order of the file.
+
+    Distances from truth to prediction alone are not in the files and are nan.
+
+    Raises:
+        InputError: a file is missing or is not what `evaluate` writes.
+    """
+    table, about = folder / "scores.csv", folder / "scores.json"
+    try:
+        facts: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = tuple(_row(line) for line in csv.DictReader(file))
+        labels = {int(values["label"]): name for name, values in facts["classes"].items()}
+        names = ("background", *(labels[label] for label in range(1, len(labels) + 1)))
+        rule, largest = facts["empty_rule"]["name"], bool(facts["largest_component"])
+        provenance = {"stamps": facts.get("stamps", []), **facts["provenance"]}
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}: run semiseg evaluate {folder}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder}: scores.csv and scores.json are not as evaluate writes them ({type(error).__name__}: {error}): "
+            f"run semiseg evaluate {folder} again"
+        ) from None
+    return Scores(rows, names, rule, largest, provenance)
+
+
+def _row(line: Mapping[str, str]) -> Row:
+    voxels = int(line["prediction_voxels"]), int(line["truth_voxels"])
+    overlap = float(line["dice"]), float(line["jaccard"])
+    return Row(line["case"], int(line["label"]), MaskScores(*overlap, _far(line, "voxel"), _far(line, "mm"), *voxels))
+
+
+def _far(line: Mapping[str, str], unit: str) -> Distances:
+    hd95, hd, asd, assd = (float(line[f"{name}_{unit}"]) for name in ("hd95", "hd", "asd", "assd"))
+    return Distances(hd95, hd, asd, math.nan, assd)
