@@ -15,6 +15,7 @@ from semiseg.engine import train as module
 from semiseg.engine.optim import learning_rate
 from semiseg.engine.stages import spans
 from semiseg.engine.train import train
+from semiseg.engine.validate import Validation
 from semiseg.methods.base import Stage
 from tiny import tiny_dataset
 
@@ -48,7 +49,7 @@ def _config(data: Path, **settings: object) -> RunConfig:
 
 def _falling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores by which the first validation of a stage is its best one."""
-    monkeypatch.setattr(module, "validate", lambda session: 1.0 / session.progress.step)
+    monkeypatch.setattr(module, "validate", lambda session: Validation(1.0 / session.progress.step, {}))
 
 
 @pytest.fixture(scope="module")

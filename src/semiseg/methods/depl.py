@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_entropy
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.prior import PRIOR_DOC, PredictionPrior, Prior
 from semiseg.ingredients.pseudo_labels import confident_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 
@@ -32,6 +31,9 @@ class DePL(Method):
     is the paper's vector, independent of the patch size. The paper adds tau ln q to the logits that are trained
     (`marginal: true`, with q of the network that is trained, after its update); DHC computes such logits and never
     uses them, so the default is without. Momentum and threshold are DHC's; the paper has 0.999 and 0.7.
+
+        L       = L_sup(A) + L_sup(B) + w(t) L_cross
+        L_cross = mean(keep_B CE(z_A, y_B) + keep_A CE(z_B, y_A))        y = argmax softmax(z - tau ln q)
     """
 
     class Config(RampOptions, MethodConfig):
@@ -74,8 +76,8 @@ class DePL(Method):
         weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": a + b, "cross": parts[0] + parts[1]}, {"cross": weight})
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([*self.nets], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return [*self.nets]
 
     def observations(self) -> dict[str, Tensor]:
         return {f"prior_{name}": q.value.flatten(2).mean(2)[0] for name, q in zip("ab", self.priors, strict=True)}

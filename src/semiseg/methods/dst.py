@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, cast
 
 import torch
@@ -10,12 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from semiseg.ingredients.adversarial import worst_case_loss
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_entropy
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import confident_labels, hard_labels
 from semiseg.ingredients.ramps import RampOptions, reversal_ramp
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 from semiseg.networks.branches import BranchedNet
 
@@ -37,6 +36,8 @@ class DST(Method):
     network's main decoder learns. No gradient ever reaches that pseudo decoder, so that it stays as it was drawn and
     its labels can hardly mean anything. `dst` is that form, as it made the published numbers; use `dst-paper` for your
     own data. Constants of both are DHC's (the paper has a threshold of 0.7, and 1000 steps for the reversal).
+
+        L = L_sup(A) + L_sup(B) + w(t) (L_cross + L_worst(A) + L_worst(B))
     """
 
     class Config(RampOptions, MethodConfig):
@@ -81,8 +82,8 @@ class DST(Method):
         weight = c.weight * c.ramp_up(clock)
         yield Loss(terms, {"cross": weight, "worst": weight * c.worst_weight})
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([*self.nets], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return [*self.nets]
 
     def _cross(self, learning: tuple[Tensor, ...], labelling: tuple[Tensor, ...]) -> Tensor:
         """Each network's `learning` logits against the confident labels of the other's `labelling` logits."""

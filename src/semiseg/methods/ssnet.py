@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -18,11 +18,10 @@ from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.consistency import probability_dice
 from semiseg.ingredients.dices import DICES, DICES_DOC, DicePair
 from semiseg.ingredients.ema import frozen_statistics
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import soft_dice
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 TAP = "embedding"
@@ -46,6 +45,8 @@ class SSNet(Method):
     leaves it in the update (without the factor by which its losses are scaled for half precision). The official memory
     is lost when a run is stopped, here it is part of checkpoints. With several processes each one contrasts the voxels
     of its own patches.
+
+        L = Dice + w(t) (L_vat + 0.1 (L_contrast on labelled + L_contrast on unlabelled))
     """
 
     class Config(RampOptions, MethodConfig):
@@ -90,8 +91,8 @@ class SSNet(Method):
         weight = c.weight * c.ramp_up(clock)
         yield Loss(terms, {"vat": weight, "contrast": weight * c.contrast_weight})
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.net], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)
 
     def observations(self) -> dict[str, Tensor]:
         return {"memory_sizes": self.memory.kept}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -14,11 +14,10 @@ from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.confidence import low_entropy, monte_carlo_mean, relative_entropy_limit
 from semiseg.ingredients.consistency import add_noise
 from semiseg.ingredients.ema import Teacher
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.masked import masked_parts, masked_probability_mse
 from semiseg.ingredients.ramps import RampOptions, sigmoid_ramp
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 
@@ -34,6 +33,9 @@ class UAMT(Method):
     The paper divides by the number of certain voxels, the official code (yulequan/UA-MT) by twice that, for any number
     of classes; the code is the default. So is ln 2 as the largest entropy, also with more than two classes, where
     `entropy_max: classes` takes ln C. The form of xmed-lab/DHC has `loss: dhc_half` and `counts: epochs`.
+
+        L      = L_sup + w(t) L_cons
+        L_cons = sum M (p_student - p_teacher)^2 / (2 sum M)      M: entropy of the teacher's mean < (3/4 + r/4) ln 2
     """
 
     class Config(RampOptions, MethodConfig):
@@ -73,8 +75,8 @@ class UAMT(Method):
         yield Loss({"supervised": supervised, "consistency": consistency}, {"consistency": weight})
         self.teacher.update(self.student, clock.step if c.counts == "steps" else clock.epoch)
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.student], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.student,)
 
     def _ask(self, images: Tensor) -> Tensor:
         return torch.softmax(full_precision(self.teacher(images)), 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.ingredients.levels import resize_linear
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.pyramid import rectified_consistency, spread
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 
@@ -32,6 +31,9 @@ class URPC(Method):
     have `network.name: unet3d`; those on ACDC `unet2d` with `side_kernel: 3` and `perturb_sides: true` among its
     options, and `enlarge: nearest`. The form of xmed-lab/DHC has `loss: dhc_half`. A network with a single decoder
     stage has a single head, and the consistency is zero.
+
+        L      = mean_s L_sup(p_s) + w(t) L_cons
+        L_cons = mean_s [mean((q - p_s)^2 exp(-V_s)) / mean(exp(-V_s)) + mean(V_s)]     V_s: KL(q, p_s); q: mean of p_s
     """
 
     class Config(RampOptions, MethodConfig):
@@ -61,8 +63,8 @@ class URPC(Method):
         }
         yield Loss(terms, {"consistency": c.weight * c.ramp_up(clock)})
 
-    def predict(self, images: Tensor) -> Tensor:
-        return ensemble_probabilities([self.net], images)
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         """Logits `[B, C, *S]` of all heads, coarse to fine."""

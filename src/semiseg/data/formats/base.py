@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,7 @@ def opened(path: Path, kind: str, broken: tuple[type[BaseException], ...]) -> It
     Raises:
         InputError: the file is missing, empty, unreadable, damaged or too large for the memory.
     """
+    spoken = locale.setlocale(locale.LC_ALL)
     try:
         if not path.is_file():
             raise InputError(f"{path}: expected {kind} file, found none: add the file or remove the case")
@@ -133,6 +135,9 @@ def opened(path: Path, kind: str, broken: tuple[type[BaseException], ...]) -> It
         raise InputError(
             f"{path}: the scan does not fit into memory: free some, or crop or resample the scan"
         ) from error
+    finally:
+        # ITK leaves the process with the locale "C", in which text files would be read as ASCII.
+        locale.setlocale(locale.LC_ALL, spoken)
 
 
 def reason(error: BaseException) -> str:
