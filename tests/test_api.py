@@ -14,6 +14,7 @@ PUBLIC = {
     "RunConfig",
     "__version__",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "list_methods",
