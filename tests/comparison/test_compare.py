@@ -179,7 +179,7 @@ def test_a_process_that_is_killed_is_a_failed_cell(data: Path, tmp_path: Path) -
     import threading
 
     output = tmp_path / "out"
-    grid = toy_grid(data, methods=["supervised", "cps"], bound=False, steps=300)
+    grid = toy_grid(data, methods=["supervised", "cps"], bound=False, steps=20)
 
     def kill() -> None:
         lock = output / "runs" / "supervised_l2_s0" / ".lock"
@@ -201,10 +201,12 @@ def test_a_process_that_is_killed_is_a_failed_cell(data: Path, tmp_path: Path) -
 @pytest.mark.slow
 def test_several_cells_at_once_give_the_same_scores(finished: Results, grid: Grid, tmp_path: Path) -> None:
     found = compare(grid, tmp_path / "out", how=How(workers=2))
-    columns = ("method", "role", "class", "metric", "mean", "p_holm")
-    rows = [[{name: row[name] for name in columns} for row in results.rows()] for results in (found, finished)]
-    for ours, theirs in zip(*rows, strict=True):
-        assert ours == pytest.approx(theirs, nan_ok=True, rel=1e-3)
+    assert not found.failures
+    for ours, theirs in zip(found.rows(), finished.rows(), strict=True):
+        assert [ours[name] for name in ("method", "role", "class", "metric")] == [
+            theirs[name] for name in ("method", "role", "class", "metric")
+        ]
+        assert ours["mean"] == pytest.approx(theirs["mean"], nan_ok=True, rel=1e-3)
 
 
 @pytest.mark.slow
@@ -225,7 +227,7 @@ def test_without_submitit(grid: Grid, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_plan_before_and_after(data: Path, grid: Grid, finished: Results, tmp_path: Path) -> None:
     text = plan(grid, tmp_path / "out")
-    assert text.count("unknown") == 3
+    assert sum(line.endswith("unknown") for line in text.splitlines()) == 3
     assert "3 cells: 0 finished, 0 failed, 3 open." in text
     assert "Time unknown until a cell of the same method is finished: supervised, mean_teacher." in text
     assert not (tmp_path / "out").exists()

@@ -49,7 +49,7 @@ class ThreeClasses:
 
 
 def predictor(patch: tuple[int, ...]) -> Predictor:
-    return Predictor(TwoNetworks(), ThreeClasses(), patch, torch.device("cpu"), "fp32", 0.5, 3)  # type: ignore[arg-type]
+    return Predictor(TwoNetworks(), ThreeClasses(), patch, torch.device("cpu"), "fp32", WindowConfig(), 3)  # type: ignore[arg-type]
 
 
 def slow_means(image, labels, patch, step):

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from semiseg.comparison.budgets import ALL, Budget, budgets_of, test_cases
-from semiseg.comparison.grid import Grid, MethodEntry, merged, unique
+from semiseg.comparison.grid import Grid, MethodEntry, unique
 from semiseg.config import RunConfig, load_config
 from semiseg.errors import InputError, raise_all
+from semiseg.layers import merge
 
 Role = Literal["control", "method", "bound"]
 UNNAMED = Path("DATA")
@@ -99,7 +100,7 @@ def _places(grid: Grid, budgets: Sequence[Budget]) -> Iterator[tuple[MethodEntry
 
 
 def _values(grid: Grid, entry: MethodEntry, budget: Budget, preset: str, seed: int) -> dict[str, Any]:
-    values = merged(grid.settings, entry.settings)
+    values = merge(grid.settings, entry.settings)
     own = {"data": grid.data or UNNAMED, "prepared": grid.prepared, "steps": grid.steps}
     values |= {name: value for name, value in own.items() if value is not None}
     values |= {"method": entry.method, "seed": seed, **budget.settings}

@@ -131,15 +131,6 @@ def default_output(grid: Grid) -> Path:
     return Path("comparisons") / (grid.data.resolve().name if grid.data else "plan")
 
 
-def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """`lower` with `upper` over it, mappings key by key."""
-    result = dict(lower)
-    for name, value in upper.items():
-        old = result.get(name)
-        result[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return result
-
-
 def unique(problems: Sequence[str]) -> list[str]:
     """Each of `problems` once, in order; many cells may have the same."""
     return list(dict.fromkeys(problems))

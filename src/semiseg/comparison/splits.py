@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from semiseg.comparison.budgets import ALL
 from semiseg.comparison.cells import Cell, with_config
@@ -62,8 +61,7 @@ def open_prepared(config: RunConfig) -> tuple[Dataset, Store]:
     Raises:
         InputError: problems of the data, or the store cannot be written.
     """
-    wishes: dict[str, Any] = {"wishes": getattr(config, "plan")} if "plan" in RunConfig.model_fields else {}  # noqa: B009
-    store = prepare(config.data, config.prepared, **wishes)
+    store = prepare(config.data, config.prepared, wishes=config.plan)
     return open_dataset(config.data, config.patient_pattern), store
 
 
