@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import semiseg
+from semiseg.config import WindowConfig
 from semiseg.errors import InputError
 from semiseg.inference.predict import Predictor
 from semiseg.inference.scan_prototypes import scan_prototypes
