@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from semiseg.data.formats.base import kept_locale
+
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From the directions of NRRD and DICOM to those of an affine."""
 
@@ -25,7 +27,8 @@ def save_nrrd(path: Path, array: np.ndarray, spacing: Sequence[float]) -> None:
     image = sitk.GetImageFromArray(array.transpose(2, 1, 0))
     image.SetSpacing(list(spacing))
     image.SetOrigin([-10.0, 5.0, 20.0])
-    sitk.WriteImage(image, str(path), useCompression=True)
+    with kept_locale():
+        sitk.WriteImage(image, str(path), useCompression=True)
 
 
 def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -62,7 +65,8 @@ def save_dicom(folder: Path, array: np.ndarray, spacing: Sequence[float]) -> Non
         for tag, value in tags.items():
             image.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"1-{array.shape[2] - index:03d}.dcm"))
-        writer.Execute(image)
+        with kept_locale():
+            writer.Execute(image)
 
 
 def atrium(seed: int, shape: Sequence[int] = (60, 56, 12)) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ def outcomes(request, bench):
 
 def test_terms_are_those_of_the_committed_page(outcomes):
     paper, found = outcomes
-    text = (ROOT / "docs" / "ablations.md").read_text()
+    text = (ROOT / "docs" / "ablations.md").read_text(encoding="utf-8")
     section = re.search(rf"^## {paper.method}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     lines = [line.split(" | ") for line in section[1].splitlines() if re.match(r"\| .* \| [0-9.]+ \| ", line)]
     committed = [(line[0].removeprefix("| "), line[2].removesuffix(" |")) for line in lines]

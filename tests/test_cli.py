@@ -26,7 +26,7 @@ SMALL = (
 
 def semiseg(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "semiseg.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
 def refused(*arguments: object) -> list[str]:
@@ -209,7 +209,7 @@ def test_a_full_disk_is_told_and_what_was_done_is_kept(data: Path, tmp_path: Pat
     answer = subprocess.run(
         [*map(str, command), *SMALL],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
         check=False,
         preexec_fn=_with_files_up_to(size),

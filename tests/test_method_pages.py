@@ -15,7 +15,7 @@ HEADER = ",".join(generate.RESULT)
 
 
 def test_committed_pages_are_up_to_date():
-    committed = {path.name: path.read_text() for path in (ROOT / "docs" / "methods").iterdir()}
+    committed = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "methods").iterdir()}
     assert committed == generate.pages(generate.read_results(ROOT / "docs" / "results")), "run python docs/generate.py"
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from semiseg.data.formats.base import kept_locale
+
 SERIES = "1.2.826.0.1.3680043.8.498.1"
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -57,7 +59,8 @@ def write_sitk(path: Path, array: np.ndarray, affine: np.ndarray | None = None, 
         image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
         image.SetOrigin(lps[:3, 3].tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(image, str(path), compress)
+    with kept_locale():
+        sitk.WriteImage(image, str(path), compress)
     return path
 
 
@@ -98,7 +101,8 @@ def write_dicom(
         for key, value in tags.items():
             plane.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{prefix}{(number * 7) % count if count % 7 else number:03d}.dcm"))
-        writer.Execute(plane)
+        with kept_locale():
+            writer.Execute(plane)
     return folder
 
 

@@ -27,7 +27,12 @@ def train(data: Path, run: Path, tracker: str, *more: str) -> None:
     command = [sys.executable, "-m", "semiseg.cli", "train", str(data), "--output", str(run), *settings]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "WANDB_"))}
     answer = subprocess.run(
-        [*command, "--track", tracker, *more], capture_output=True, text=True, timeout=300, check=False, env=clean
+        [*command, "--track", tracker, *more],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+        env=clean,
     )
     assert answer.returncode == 0, answer.stderr
     assert "gets no more records" not in answer.stdout

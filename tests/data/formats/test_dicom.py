@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,11 @@ def test_a_real_series(real_data: Path) -> None:
     volume = read_image([real_data / "formats" / "dicom_series"])
     assert volume.array.shape == (1, 35, 51, 32)
     assert volume.spacing == pytest.approx((1, 1, 1))
+
+
+def test_reading_leaves_the_locale_as_it_was(tmp_path: Path) -> None:
+    """ITK's DICOM reader sets the locale "C", and text files would be read as ASCII from then on."""
+    folder = write_dicom(tmp_path / "a", voxels(), AFFINE)
+    before = locale.setlocale(locale.LC_ALL)
+    read_image([folder])
+    assert locale.setlocale(locale.LC_ALL) == before

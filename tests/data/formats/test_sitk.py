@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from data.foreign import affine_of, directions, voxels, write_sitk
 from semiseg.data.formats import all_files
+from semiseg.data.formats.base import kept_locale
 from semiseg.data.readers import read_channel, read_header, read_image, read_label, write_label
 from semiseg.errors import InputError
 
@@ -77,7 +78,8 @@ def test_a_fourth_axis_is_channels_only_when_asked_for(tmp_path: Path, ending: s
     array = voxels((4, 7, 6, 5))
     frames = sitk.JoinSeries([sitk.GetImageFromArray(frame.T) for frame in array])
     path = tmp_path / f"a{ending}"
-    sitk.WriteImage(frames, str(path))
+    with kept_locale():
+        sitk.WriteImage(frames, str(path))
     with pytest.raises(InputError, match=r"expected a 3D scan .* came 4D of shape \[7, 6, 5, 4\]: write every time"):
         read_image([path])
     np.testing.assert_array_equal(read_image([path], channels=4).array, array)
@@ -158,7 +160,8 @@ def test_other_content_complex_numbers_and_unknown_endings_are_refused(tmp_path:
         with pytest.raises(InputError, match=f"expected a whole {kind} file, came a cut off or damaged one"):
             read_image([tmp_path / name])
     waves = sitk.GetImageFromArray(np.ones((3, 3, 3), np.complex64))
-    sitk.WriteImage(waves, str(tmp_path / "c.nrrd"))
+    with kept_locale():
+        sitk.WriteImage(waves, str(tmp_path / "c.nrrd"))
     with pytest.raises(InputError, match=r"expected one real number per voxel|expected one class|channel"):
         read_label(tmp_path / "c.nrrd")
     with pytest.raises(InputError, match=r"expected a scan \(\.nii\.gz, .*came another ending: convert it"):

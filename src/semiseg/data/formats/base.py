@@ -106,6 +106,16 @@ def library(name: str, package: str, path: Path) -> Any:
 
 
 @contextmanager
+def kept_locale() -> Iterator[None]:
+    """Around calls of ITK, which leaves the process with the locale "C", in which text files are read as ASCII."""
+    spoken = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, spoken)
+
+
+@contextmanager
 def opened(path: Path, kind: str, broken: tuple[type[BaseException], ...]) -> Iterator[None]:
     """Around what opens and reads `path`; tells what is wrong with it.
 
@@ -117,13 +127,13 @@ def opened(path: Path, kind: str, broken: tuple[type[BaseException], ...]) -> It
     Raises:
         InputError: the file is missing, empty, unreadable, damaged or too large for the memory.
     """
-    spoken = locale.setlocale(locale.LC_ALL)
     try:
         if not path.is_file():
             raise InputError(f"{path}: expected {kind} file, found none: add the file or remove the case")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: expected {kind} file, came an empty one (0 bytes): copy it again")
-        yield
+        with kept_locale():
+            yield
     except PermissionError as error:
         raise InputError(f"{path}: expected a readable file, came {error.strerror}: change its permissions") from error
     except broken as error:
@@ -135,9 +145,6 @@ def opened(path: Path, kind: str, broken: tuple[type[BaseException], ...]) -> It
         raise InputError(
             f"{path}: the scan does not fit into memory: free some, or crop or resample the scan"
         ) from error
-    finally:
-        # ITK leaves the process with the locale "C", in which text files would be read as ASCII.
-        locale.setlocale(locale.LC_ALL, spoken)
 
 
 def reason(error: BaseException) -> str:

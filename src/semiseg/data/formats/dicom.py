@@ -20,6 +20,7 @@ from semiseg.data.formats.base import (
     check_size,
     check_type,
     from_lps,
+    kept_locale,
     opened,
 )
 from semiseg.data.formats.sitk import affine_of, quiet, type_of, values_of
@@ -76,9 +77,10 @@ def series_files(path: Path) -> tuple[Path, ...]:
         return (path,)
     sitk = quiet(path)
     found: dict[str, list[Path]] = {}
-    for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path)):
-        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path), uid)
-        found[uid] = sorted(Path(name) for name in names)
+    with kept_locale():
+        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path)):
+            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path), uid)
+            found[uid] = sorted(Path(name) for name in names)
     if not found:
         raise InputError(f"{path}: expected a folder with a DICOM series, found none in it: check the path")
     if len(found) > 1:
