@@ -54,10 +54,11 @@ def test_every_command_prints_what_is_shown(tmp_path: Path, monkeypatch: pytest.
         assert answer.exit_code == 0, f"{command}\n{answer.output}"
         assert comparable(answer.stdout, command) == comparable(output, command), command
     done = [command.split()[1] for command in commands]
-    assert done == ["init", "check", "prepare", "train", "predict", "evaluate", "predict"]
+    assert done == ["init", "check", "prepare", "train", "predict", "evaluate", "report", "predict"]
     assert any(told in command for command in commands for told in SHORTER)
     assert Path("runs/first/scores.csv").is_file()
     assert Path("runs/first/scores.json").is_file()
+    assert Path("runs/first/report.html").is_file()
 
 
 def test_files_of_the_example_are_those_of_the_page(tmp_path: Path) -> None:
