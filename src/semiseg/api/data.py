@@ -1,0 +1,152 @@
+"""From scans to a prepared dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semiseg.api.paths import PathLike, as_path
+
+if TYPE_CHECKING:
+    from semiseg.data.checks import Report
+    from semiseg.data.importers.base import Imported
+    from semiseg.data.init import Initialised
+    from semiseg.data.store import Store
+
+
+def check(data: PathLike, *, workers: int = 0) -> Report:
+    """Open every file of a dataset folder and report all problems at once, each with its remedy.
+
+    `workers` is the number of cases that are open at a time; 0 takes one per core, as far as memory allows.
+    """
+    from semiseg.data.checks import check as run
+
+    return run(Path(data), workers)
+
+
+def init_dataset(
+    images: PathLike,
+    labels: PathLike | None,
+    output: PathLike,
+    *,
+    workers: int = 0,
+    show: bool = False,
+    **options: Any,
+) -> Initialised:
+    """Make a dataset folder of two folders of scans, in any readable format and under any names that match.
+
+    NIfTI files are linked, everything else is converted to `.nii.gz`; `dataset.json` is written last, and the same call
+    again continues one that was stopped.
+
+    Args:
+        images: folder, or pattern such as `SRC/*/t1.nrrd`.
+        labels: likewise; may be the folder of the images where names tell labels apart; None takes labels from files
+            that hold both, if there are such.
+        output: folder to make.
+        workers: processes; 0 takes all cores.
+        show: progress bar.
+        options: fields of `semiseg.data.sources.InitOptions`: `classes=("liver", "kidney")`, `channels=("t1", "t2")`,
+            `pattern`, `patients`, `spacing=(0.5, 0.5, 3.0)`, `copy`.
+
+    Raises:
+        InputError: files that cannot be assigned or read, or names that do not fit; all problems are named.
+    """
+    from rich.progress import Progress
+
+    from semiseg.data.init import init_dataset as run
+    from semiseg.data.sources import InitOptions
+
+    with Progress(disable=not show) as bar:
+        task = bar.add_task("bringing in", total=None)
+        return run(
+            images,
+            labels,
+            Path(output),
+            InitOptions(**options),
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def prepare(
+    data: PathLike,
+    prepared: PathLike | None = None,
+    *,
+    workers: int = 0,
+    plan: PathLike | None = None,
+    preset: str | None = None,
+    show: bool = False,
+) -> Store:
+    """Plan the dataset and write the prepared store; what is there already and still true is kept.
+
+    Args:
+        data: dataset folder in nnU-Net's raw layout.
+        prepared: folder to write; default `prepared` inside the dataset folder, with a preset one beside it.
+        workers: processes; 0 takes all cores.
+        plan: an edited plan.json to follow instead of a new one.
+        preset: whose decisions the plan takes over, as runs with this preset ask for them.
+        show: progress bar.
+
+    Raises:
+        InputError: problems of the data, or the folder cannot be written.
+    """
+    from rich.progress import Progress
+
+    from semiseg.data.prepare import prepare as run
+    from semiseg.presets import wishes
+
+    with Progress(disable=not show) as bar:
+        task = bar.add_task("preparing", total=None)
+        return run(
+            Path(data),
+            as_path(prepared),
+            workers=workers,
+            plan=as_path(plan),
+            wishes=wishes(preset),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def import_dataset(
+    name: str,
+    source: PathLike,
+    output: PathLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    workers: int = 0,
+    show: bool = False,
+) -> Imported:
+    """Write a dataset of the papers, downloaded to `source`, as a dataset folder with the published splits.
+
+    Args:
+        name: of the dataset; `semiseg import` lists them.
+        source: folder of the download, or of the preprocessed files that are passed around.
+        output: folder to write; a killed import goes on where it was.
+        options: choices of the dataset's preprocessing; the defaults are the published ones.
+        assignments: options as the command line's `--set` takes them, `line=coranet`.
+        workers: processes; 0 takes all cores.
+        show: progress bar.
+
+    Raises:
+        InputError: unknown dataset or option, files that are missing or cannot be read; all problems are named.
+    """
+    from rich.progress import Progress
+
+    from semiseg.config import assign
+    from semiseg.data.importers.run import import_dataset as run
+
+    values = dict(options or {})
+    for assignment in assignments:
+        assign(values, assignment, "seed=1")
+    with Progress(disable=not show) as bar:
+        task = bar.add_task("importing", total=None)
+        return run(
+            name,
+            Path(source),
+            Path(output),
+            values,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )

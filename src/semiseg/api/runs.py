@@ -1,0 +1,109 @@
+"""Training and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from semiseg.api.paths import PathLike, as_path
+
+if TYPE_CHECKING:
+    from semiseg.engine.run import Run
+
+
+def train(
+    data: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    config: PathLike | None = None,
+    assignments: Sequence[str] = (),
+    show: bool = False,
+    watch: bool = False,
+    track: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+    **settings: Any,
+) -> Run:
+    """Train, or continue a training that was stopped; the same call again does the rest.
+
+    Args:
+        data: dataset folder; prepared first where that is not done yet.
+        output: run folder; default `runs/<dataset>_<method>_<labels>_s<seed>`.
+        config: YAML file with settings, such as the `config.yaml` of a run.
+        assignments: settings as the command line's `--set` takes them, `optimiser.lr=0.02`.
+        show: progress bar.
+        watch: curves in the terminal instead of the bar.
+        track: trackers that get the records of the log as well: `mlflow`, `wandb` (offline).
+        say: called with each line on how the run differs from the paper whose preset it is based on.
+        settings: fields of `RunConfig`, which win over those of the file: `method="dhc"`, `labelled=8`,
+            `options={"cross_weight": 0.1}`, `optimiser={"lr": 0.02}`; and `preset="la"`, over which all others win.
+
+    Raises:
+        InputError: settings, data or folders are not usable; all problems are named.
+    """
+    from semiseg.config import load_config
+    from semiseg.engine.train import train as run
+    from semiseg.presets import differences
+
+    resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
+    for line in differences(resolved):
+        say(line)
+    target = Path(output) if output else default_output(resolved)
+    return run(resolved, target, show=show, watch=watch, track=track)
+
+
+def default_output(config: Any) -> Path:
+    """Run folder that names dataset, method, labels and seed."""
+    drawn = f"l{config.labelled}" if config.labelled else "all"
+    labels = config.split.stem if config.split else drawn
+    return Path("runs") / f"{config.data.resolve().name}_{config.method}_{labels}_s{config.seed}"
+
+
+def predict(
+    run: PathLike,
+    scans: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    overlap: float | None = None,
+    largest_component: bool | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    done: Any = lambda case: None,
+) -> dict[str, Path]:
+    """Label scans with a trained run; returns the written file of each case.
+
+    Args:
+        run: run folder.
+        scans: folder of scans (`CASE_0000.nii.gz`, one file per channel, or one file with all channels; any format,
+            folders of DICOM series) or one scan; default: the test cases of the run's split.
+        output: folder to write; default `predictions` in the run folder (needed when `scans` are given).
+        overlap: share that neighbouring windows have in common; default: windows as the run's settings have them.
+        largest_component: keep only the largest connected component of each class; default: as the run's settings say.
+        spacing: mm along X, Y, Z for scans in formats that record none.
+        accelerator: device to use.
+        done: called with the case id after each written scan.
+
+    Raises:
+        InputError: run or scans are not usable.
+    """
+    from semiseg.engine.run import Run
+    from semiseg.errors import InputError
+    from semiseg.inference.predict import find_scans, load_predictor, predict_scans, test_scans
+
+    folder = Run(Path(run))
+    if scans is not None and output is None:
+        raise InputError("predict needs a folder for the predictions of the given scans: add -o OUT")
+    config = folder.config()
+    window = None if overlap is None else config.window.model_copy(update={"overlap": overlap, "stride": None})
+    predictor = load_predictor(folder, accelerator=accelerator, window=window)
+    found = test_scans(folder) if scans is None else find_scans(Path(scans), len(predictor.plan.channels), spacing)
+    target = folder.predictions if output is None else Path(output)
+    largest = config.largest_component if largest_component is None else largest_component
+    return predict_scans(predictor, found, target, largest=largest, done=done)
+
+
+def demo(output: PathLike = "demo", *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:
+    """Generate a small cohort, train the supervised control and MICD on it, and compare them; returns the summary."""
+    from semiseg.demonstration import demo as run
+
+    return run(Path(output), seeds=seeds, show=show)
