@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
@@ -11,13 +13,15 @@ from torch import Tensor
 
 from semiseg.engine.logging import Bar, Display, JsonLines, Logger, Meter, Stopwatch, TensorBoard, read_log
 from semiseg.engine.memory import step_bytes
+from semiseg.engine.non_finite import KEPT, Dump, Trail, Update, broken_state
 from semiseg.engine.session import Session
 from semiseg.engine.trackers import Forgiving, open_tracker
 from semiseg.engine.validate import Validation
 from semiseg.engine.watch import Watch
 from semiseg.errors import InputError
-from semiseg.files import write_json
 from semiseg.methods.base import Batch
+
+_log = logging.getLogger(__name__)
 
 Screen = Literal["none", "bar", "watch"]
 """What the terminal shows: nothing, a progress bar, or curves."""
@@ -29,8 +33,9 @@ class Journal:
     def __init__(self, session: Session, *, screen: Screen = "none", track: Sequence[str] = ()) -> None:
         self._session = session
         self._meter, self._watch = Meter(), Stopwatch()
-        self._streak: Tensor = torch.zeros((), device=session.fabric.device)
+        self._streak: Tensor = torch.full((), float(session.progress.streak), device=session.fabric.device)
         self._skips: Tensor = torch.zeros((), device=session.fabric.device)
+        self._trail, self._left_out = Trail(), deque[Update](maxlen=KEPT)
         self._loggers: list[Logger] = []
         self._display: Display | None = None
         self._last_read = session.progress.step
@@ -59,7 +64,9 @@ class Journal:
 
     def add(self, terms: Mapping[str, Tensor], total: Tensor, skipped: Tensor) -> None:
         """Take the terms of one update; `skipped` is 1 when it was left out."""
-        self._meter.add({**terms, "total": total})
+        loss = {**terms, "total": total}
+        self._meter.add(loss)
+        self._trail.add(self._session.progress.step, loss, skipped)
         self._streak = (self._streak + skipped) * skipped
         self._skips = self._skips + skipped
 
@@ -84,6 +91,7 @@ class Journal:
         self._skips = torch.zeros_like(self._skips)
         session = self._session
         session.progress.skipped += int(skips)
+        session.progress.streak = int(streak)
         self._write(
             {
                 "step": step,
@@ -94,8 +102,25 @@ class Journal:
                 "observed": {name: value.tolist() for name, value in session.method.observations().items()},
             }
         )
-        if streak >= session.config.max_skipped:
-            self._give_up(step, int(streak))
+        if skips:
+            self._left_out.extend(self._trail.skipped())
+            self._tell(step, int(skips))
+        self._trail.clear()
+
+    def check_state(self, step: int) -> None:
+        """Before a checkpoint of `step` is written: everything in it must be finite.
+
+        Raises:
+            InputError: it is not, as when a broken image went into the running statistics of a normalisation.
+        """
+        broken = broken_state(self._session)
+        if not broken:
+            return
+        dump = self._dump()
+        raise InputError(
+            f"after step {step}, {len(broken)} tensors of the training are not finite, such as {broken[0]}: "
+            f"{dump.blame()}; details are in {dump.path}, and the last checkpoint is kept"
+        )
 
     def validated(self, step: int, found: Validation) -> None:
         """Write a validation: mean foreground Dice and that of each class."""
@@ -105,13 +130,17 @@ class Journal:
         for logger in self._loggers:
             logger.write(record)
 
-    def _give_up(self, step: int, streak: int) -> None:
-        session = self._session
-        suspects = {index: session.batches.cases(index) for index in range(max(step - streak, 0), step)}
-        dump = session.run.path / "non_finite.json"
-        if session.fabric.is_global_zero:
-            write_json(dump, {"step": step, "in_a_row": streak, "cases_of_step": suspects})
-        raise InputError(
-            f"the loss was not finite for {streak} updates in a row up to step {step}: lower optimiser.lr, "
-            f"set precision: fp32, or look at the cases listed in {dump}; the last checkpoint is kept"
-        )
+    def _tell(self, step: int, skips: int) -> None:
+        """Name the cases of what was left out since the last reading, and end the run where it is too much."""
+        dump, progress = self._dump(), self._session.progress
+        if progress.streak >= self._session.config.max_skipped:
+            raise InputError(
+                f"the loss was not finite for {progress.streak} updates in a row up to step {step}: {dump.blame()}; "
+                f"details are in {dump.path}, and the last checkpoint is kept"
+            )
+        _log.warning("%d updates up to step %d were left out, not finite: see %s", skips, step, dump.path)
+
+    def _dump(self) -> Dump:
+        dump = Dump(self._session, self._left_out)
+        dump.write(self._session.progress.streak)
+        return dump

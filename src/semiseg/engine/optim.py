@@ -11,6 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from semiseg.config import OptimiserConfig
 from semiseg.ingredients.ramps import cosine_rampdown, lagged, polynomial_decay
+from semiseg.ingredients.reduce import batch_sum
 
 
 def learning_rate(config: OptimiserConfig, step: int, steps: int, steps_per_epoch: int = 1) -> float:
@@ -50,7 +51,9 @@ def guarded_step(optimiser: Optimizer, loss: Tensor, clip: float | None) -> Tens
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
     norm = nn.utils.clip_grad_norm_(parameters, clip if clip is not None else math.inf)
-    skipped = 1.0 - (torch.isfinite(norm) & torch.isfinite(loss.detach())).float()
+    # Processes share the gradients, but each has a loss of its own: all of them must decide alike.
+    finite = torch.isfinite(norm) & torch.isfinite(batch_sum(loss.detach()))
+    skipped = 1.0 - finite.float()
     optimiser.found_inf = skipped  # type: ignore[attr-defined]
     optimiser.step()
     return skipped

@@ -55,6 +55,8 @@ class Progress:
 
     step: int = 0
     skipped: int = 0
+    streak: int = 0
+    """Updates left out in a row up to here."""
     best_score: float = -1.0
     best_step: int = 0
     worse: int = 0

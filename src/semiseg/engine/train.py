@@ -100,6 +100,7 @@ def _keep(session: Session, journal: Journal, stop: list[int]) -> None:
     last = step == config.steps or session.exhausted
     if last or stop or step % config.checkpoint_every == 0:
         journal.read(step)
+        journal.check_state(step)
         session.save()
 
 
