@@ -15,6 +15,7 @@ import torch
 import semiseg
 from semiseg.config import WindowConfig
 from semiseg.errors import InputError
+from semiseg.inference.batching import WindowBatch
 from semiseg.inference.predict import Predictor
 from semiseg.inference.scan_prototypes import scan_prototypes
 from semiseg.inference.windows import window_starts
@@ -50,7 +51,7 @@ class ThreeClasses:
 
 
 def predictor(patch: tuple[int, ...]) -> Predictor:
-    return Predictor(TwoNetworks(), ThreeClasses(), patch, torch.device("cpu"), "fp32", WindowConfig(), 3)  # type: ignore[arg-type]
+    return Predictor(TwoNetworks(), ThreeClasses(), patch, torch.device("cpu"), "fp32", WindowConfig(), WindowBatch(3))  # type: ignore[arg-type]
 
 
 def slow_means(image, labels, patch, step):

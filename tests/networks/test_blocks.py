@@ -106,3 +106,24 @@ def test_small_features_in_bf16_have_sound_gradients(shape):
         out.backward(upstream.to(out.dtype))
         gradients.append(conv.weight.grad.clone())
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0.05, atol=0.05 * float(gradients[0].abs().max()))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_kernel_one_is_the_same_in_both_layouts(precision: torch.dtype) -> None:
+    """Values and all gradients, though channels-last features take another way."""
+    torch.manual_seed(0)
+    conv = CONVOLUTION[3](5, 3, 1)
+    x = torch.randn(2, 5, 4, 6, 3)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        conv.zero_grad()
+        image = x.clone(memory_format=layout).requires_grad_()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            out = conv(image)
+        assert out.dtype == precision
+        out.float().square().sum().backward()
+        found.append([out.float(), image.grad, conv.weight.grad, conv.bias.grad])
+    assert found[1][0].is_contiguous(memory_format=torch.channels_last_3d)
+    tolerance = {} if precision == torch.float32 else {"rtol": 0.02, "atol": 0.05}
+    for plain, last in zip(*found, strict=True):
+        torch.testing.assert_close(last, plain, **tolerance)

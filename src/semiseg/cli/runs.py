@@ -102,7 +102,9 @@ def predict(
 ) -> None:
     """Label scans of any format; the .nii.gz files have the scans' own geometry."""
     import semiseg
+    from semiseg.heap import reuse_freed_memory
 
+    reuse_freed_memory()
     written = semiseg.predict(
         run,
         scans,

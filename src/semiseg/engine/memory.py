@@ -14,9 +14,9 @@ from semiseg.engine.resolve import network_builder
 from semiseg.engine.session import Session
 from semiseg.errors import InputError
 from semiseg.networks.base import Network
+from semiseg.oom import is_out_of_memory
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def explained(session: Session) -> Iterator[None]:
             f"{session.run.path}: cannot be written ({error.strerror}): free some space and give the same command again"
         ) from error
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise InputError(_advice(session, error)) from error
 
@@ -65,11 +65,6 @@ def _patches(session: Session) -> tuple[int, int]:
     plan, batch = session.plan, session.config.batch
     unlabelled = plan.unlabelled_per_batch if batch.unlabelled is None else batch.unlabelled
     return batch.labelled or plan.labelled_per_batch, unlabelled
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or any(words in str(error) for words in _CPU_MESSAGES)
 
 
 def _advice(session: Session, error: BaseException) -> str:

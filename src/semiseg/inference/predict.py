@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from semiseg.data.crop import LabelCrop
 from semiseg.data.dataset import open_dataset
 from semiseg.data.formats import ENDINGS
 from semiseg.data.found import scan_paths, stem_of
-from semiseg.data.geometry import restore, restore_label
+from semiseg.data.geometry import Geometry, restore, restore_label
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
 from semiseg.data.readers import read_header, read_image, read_label, write_label
@@ -28,11 +27,12 @@ from semiseg.engine.resolve import network_builder, patch_of
 from semiseg.engine.run import INFERENCE, Run
 from semiseg.errors import InputError
 from semiseg.files import write_json
+from semiseg.inference.batching import WindowBatch
 from semiseg.inference.components import largest_component
+from semiseg.inference.pipeline import overlapped
 from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.methods.base import Method, Task, entry
-
-_log = logging.getLogger(__name__)
+from semiseg.networks.folding import fold_batch_norms
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 Spacing = tuple[float, float, float]
@@ -41,6 +41,8 @@ Label = np.ndarray[Any, np.dtype[np.uint8]]
 
 MOST_PROBABILITIES = 3 << 29
 """Bytes that the probabilities of a whole scan may take."""
+MOST_AHEAD = 1 << 27
+"""Voxels, all channels together, of a scan that is read while the one before it is predicted."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Predictor:
 
     Attributes:
         window: stride and weights of the windows.
-        batch: windows per call of the network.
+        batch: windows per call of the network, until memory runs out.
     """
 
     method: Method
@@ -73,26 +75,38 @@ class Predictor:
     device: torch.device
     precision: str
     window: WindowConfig
-    batch: int = 4
+    batch: WindowBatch = field(default_factory=lambda: WindowBatch(4))
 
     def label(self, paths: Sequence[Path], spacing: Spacing | None = None, truth: Path | None = None) -> Label:
         """Class indices of one scan (one file per channel, or one with all) on the scan's own grid `[X, Y, Z]`.
 
-        A plan that crops around the label takes it from `truth`, and keeps a scan without it whole.
+        Reads, predicts and restores; arguments are those of `read`.
+        """
+        image, geometry = self.read(paths, spacing, truth)
+        return restored(self.predicted(image, geometry), geometry)
 
-        A plan that crops around the label takes it from `truth`, and keeps a scan without it whole.
+    def read(
+        self, paths: Sequence[Path], spacing: Spacing | None = None, truth: Path | None = None
+    ) -> tuple[Image, Geometry]:
+        """One scan as the network sees it, `[C, X, Y, Z]` float32, and what undoes that.
 
-        Where the scan was resampled, probabilities are interpolated back, as long as they take less than
-        `MOST_PROBABILITIES`; otherwise, and where slices were brought to a fixed size, labels are. `spacing` (mm) is
+        A plan that crops around the label takes it from `truth`, and keeps a scan without it whole. `spacing` (mm) is
         for formats that record none.
         """
         scan = read_image(paths, channels=len(self.plan.channels), spacing=spacing)
         around = read_label(truth).array if truth is not None and isinstance(self.plan.crop, LabelCrop) else None
-        image, geometry = preprocess(scan, self.plan, label=around)
+        return preprocess(scan, self.plan, label=around)
+
+    def predicted(self, image: Image, geometry: Geometry) -> Image:
+        """Class probabilities `[C, X, Y, Z]` of a scan that was resampled, otherwise class indices `[X, Y, Z]`.
+
+        Probabilities are interpolated back, as long as they take less than `MOST_PROBABILITIES`; otherwise, and where
+        slices were brought to a fixed size, labels are.
+        """
         resampled = geometry.stored != geometry.cropped and not geometry.zoomed
         if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
-            return restore(self._over_windows(sliding_windows, image), geometry)
-        return restore_label(self._over_windows(sliding_labels, image), geometry)
+            return self._over_windows(sliding_windows, image)
+        return self._over_windows(sliding_labels, image)
 
     def label_stored(self, image: Image) -> Label:
         """Class indices `[X, Y, Z]` of a preprocessed image `[C, X, Y, Z]`, on its own grid."""
@@ -115,6 +129,11 @@ class Predictor:
     def _forward(self, windows: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
             return self.method.predict(windows).float()
+
+
+def restored(found: Image, geometry: Geometry) -> Label:
+    """Class indices on the scan's own grid of what `Predictor.predicted` gave."""
+    return restore(found, geometry) if found.ndim == 4 else restore_label(found, geometry)
 
 
 def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: WindowConfig | None = None) -> Predictor:
@@ -140,8 +159,9 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
     with torch.device("meta"):
         patch = patch_of(config, plan, build())
     precision = resolve_precision(config.precision, accelerator)
+    fold_batch_norms(method.eval())
     set_memory_format(method, memory_format(device, plan.spatial_dims))
-    return Predictor(method.to(device).eval(), plan, patch, device, precision, window or config.window)
+    return Predictor(method.to(device), plan, patch, device, precision, window or config.window)
 
 
 def predict_scans(
@@ -166,14 +186,29 @@ def predict_scans(
             "largest_component": largest,
         },
     )
-    for case, paths in scans.images.items():
-        label = predictor.label(paths, scans.spacing, scans.truths.get(case))
+
+    def read(case: str) -> tuple[Image, Geometry]:
+        return predictor.read(scans.images[case], scans.spacing, scans.truths.get(case))
+
+    def compute(scan: tuple[Image, Geometry]) -> tuple[Image, Geometry]:
+        return predictor.predicted(*scan), scan[1]
+
+    def write(case: str, found: tuple[Image, Geometry]) -> None:
+        label = restored(*found)
         if largest:
             label = largest_component(label)
         written[case] = output / f"{case}.nii.gz"
-        write_label(written[case], label, reference=paths[0], spacing=scans.spacing)
+        write_label(written[case], label, reference=scans.images[case][0], spacing=scans.spacing)
+
+    for case in overlapped(list(scans.images), read, compute, write, ahead=lambda case: _small(scans.images[case])):
         done(case)
     return written
+
+
+def _small(paths: Sequence[Path]) -> bool:
+    """Whether a scan may be read while another one is predicted."""
+    header = read_header(paths[0])
+    return math.prod(header.shape) * max(header.channels, len(paths)) <= MOST_AHEAD
 
 
 def find_scans(source: Path, channels: int, spacing: Spacing | None = None) -> Scans:

@@ -28,7 +28,7 @@ def scan_prototypes(predictor: Predictor, image: Image, labels: Label, taps: tup
     # Shifted by one, so that the padding is no class.
     shifted = torch.from_numpy(labels.astype(np.int64) + 1).unsqueeze(0).to(predictor.device)
     windows, inside = (
-        cut_windows(x, predictor.patch, predictor.stride, batch=predictor.batch) for x in (scan, shifted)
+        cut_windows(x, predictor.patch, predictor.stride, batch=predictor.batch.size) for x in (scan, shifted)
     )
     sums: dict[tuple[int, str], PrototypeSums] = {}
     networks = predictor.method.predictors()

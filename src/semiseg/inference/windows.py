@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from semiseg.errors import InputError
+from semiseg.inference.batching import WindowBatch
 
 Predict = Callable[[Tensor], Tensor]
 Weights = Literal["uniform", "gaussian"]
@@ -35,7 +36,7 @@ def sliding_windows(
     patch: Sequence[int],
     stride: Sequence[int],
     *,
-    batch: int = 1,
+    batch: int | WindowBatch = 1,
     weights: Weights = "uniform",
 ) -> Tensor:
     """Class probabilities of a whole image, averaged over overlapping windows.
@@ -48,7 +49,7 @@ def sliding_windows(
         image: `[channels, *S]`, on the device that `predict` expects.
         patch: window size per axis.
         stride: steps between windows per axis, 1 to the patch size.
-        batch: windows per call of `predict`.
+        batch: windows per call of `predict`, halved where memory runs out; a `WindowBatch` remembers that.
         weights: `uniform` counts every voxel of a window equally; `gaussian` trusts its centre more than its border,
             with a standard deviation of an eighth of the patch.
 
@@ -57,7 +58,8 @@ def sliding_windows(
         first side times the section of the image, 4 bytes), and one batch in and out.
 
     Raises:
-        InputError: patch, stride, batch or weights do not fit the image or each other.
+        InputError: patch, stride, batch or weights do not fit the image or each other, or there is no memory for one
+            window.
     """
     probabilities: Tensor | None = None
     for row, slab in _slabs(predict, image, _Plan.of(image, patch, stride, weights), batch):
@@ -74,7 +76,7 @@ def sliding_labels(
     patch: Sequence[int],
     stride: Sequence[int],
     *,
-    batch: int = 1,
+    batch: int | WindowBatch = 1,
     weights: Weights = "uniform",
 ) -> Tensor:
     """The class with the highest probability of `sliding_windows`, `[*S]` uint8 (int64 beyond 256 classes).
@@ -190,7 +192,7 @@ def _axis_weights(side: int, weights: Weights) -> Tensor:
     return torch.exp(-0.5 * (8 * offset / side) ** 2)
 
 
-def _slabs(predict: Predict, image: Tensor, plan: _Plan, batch: int) -> Iterator[tuple[int, Tensor]]:
+def _slabs(predict: Predict, image: Tensor, plan: _Plan, batch: int | WindowBatch) -> Iterator[tuple[int, Tensor]]:
     """Finished rows in order: `(first row, probabilities [C, rows, ...])` without the padding."""
     window = rows = None
     starts = plan.starts[0]
@@ -226,24 +228,35 @@ def _outer(axes: Sequence[Tensor], device: torch.device) -> Tensor:
     return product
 
 
-def _predicted(predict: Predict, image: Tensor, plan: _Plan, batch: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+def _predicted(
+    predict: Predict, image: Tensor, plan: _Plan, batch: int | WindowBatch
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """Every window in scan order of its start: `(start per axis, probabilities [C, *patch] float32)`."""
-    for chunk, patches in _cut_batches(image, plan, batch):
+
+    def call(chunk: Sequence[tuple[int, ...]]) -> Tensor:
+        patches = torch.stack([_cut(padded, start, plan.patch) for start in chunk])
         with torch.no_grad():
             out = predict(patches.squeeze(-1)).unsqueeze(-1) if plan.flat else predict(patches)
         if out.shape[0] != len(chunk) or out.shape[2:] != patches.shape[2:]:
             raise ValueError(f"predict returned {tuple(out.shape)} for windows {tuple(patches.shape)}")
-        yield from zip(chunk, out.float(), strict=True)
+        return out.float()
+
+    padded = _padded(image, plan)
+    batch = WindowBatch(batch) if isinstance(batch, int) else batch
+    for chunk, out in batch.over(call, list(itertools.product(*plan.starts))):
+        yield from zip(chunk, out, strict=True)
 
 
 def _cut_batches(image: Tensor, plan: _Plan, batch: int) -> Iterator[tuple[list[tuple[int, ...]], Tensor]]:
     """Starts of some windows in scan order, and these windows `[B, channels, *patch]`."""
-    if batch < 1:
-        raise InputError(f"expected at least one window per batch, came {batch}")
-    padded = functional.pad(image, [pad for axis in reversed(plan.padding) for pad in axis])
+    padded = _padded(image, plan)
     positions = itertools.product(*plan.starts)
-    while chunk := list(itertools.islice(positions, batch)):
+    while chunk := list(itertools.islice(positions, WindowBatch(batch).size)):
         yield chunk, torch.stack([_cut(padded, position, plan.patch) for position in chunk])
+
+
+def _padded(image: Tensor, plan: _Plan) -> Tensor:
+    return functional.pad(image, [pad for axis in reversed(plan.padding) for pad in axis])
 
 
 def _cut(image: Tensor, position: Sequence[int], patch: Sequence[int]) -> Tensor:
