@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-_CPU_MESSAGES = ("can't allocate memory", "not enough memory")
+_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that an allocation failed, on a GPU, by PyTorch on the CPU, or by Python or NumPy."""
+    """Whether `error` says that an allocation failed: by PyTorch, by CUDA's libraries, by Python or NumPy."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or any(words in str(error) for words in _CPU_MESSAGES)
+    return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in _MESSAGES))

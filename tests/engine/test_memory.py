@@ -4,21 +4,56 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import semiseg
-from semiseg.engine import train as module
+from semiseg.config import load_config
+from semiseg.data.plan import Plan
+from semiseg.data.prepare import prepare
+from semiseg.engine import session as session_module
+from semiseg.engine import train as train_module
+from semiseg.engine.memory import Step, explained, step_bytes
 from semiseg.errors import InputError
+from semiseg.methods.base import registry
+from semiseg.oom import is_out_of_memory
 from tiny import tiny_dataset
 
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of ...")
+ERRORS = [
+    FULL,
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
+    np._core._exceptions._ArrayMemoryError((1 << 40,), np.dtype("f4")),
+    MemoryError(),
+]
+SMALL = {"options": {"filters": [4, 8]}}
 
-def _train(root: Path, method: str, **settings: object) -> None:
-    network = {"options": {"filters": [4, 8]}}
-    semiseg.train(
-        root / "data", root / method, method=method, labelled=2, steps=1, accelerator="cpu", network=network, **settings
-    )
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a prepared dataset."""
+    folder = tmp_path_factory.mktemp("memory")
+    prepare(tiny_dataset(folder / "data", cases=4, labelled=2), None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan(root: Path) -> Plan:
+    return Plan.load(root / "data" / "prepared" / "plan.json")
+
+
+def _train(root: Path, method: str, **settings: Any) -> None:
+    settings = {"network": SMALL, "labelled": 2, "steps": 1, "accelerator": "cpu", **settings}
+    semiseg.train(root / "data", root / f"run_{len(list(root.iterdir()))}", method=method, **settings)
+
+
+def _step(plan: Plan, **settings: Any) -> Step:
+    return Step(load_config(None, {"data": "data", "network": SMALL, "precision": "fp32", **settings}), plan)
 
 
 def _told(text: str) -> float:
@@ -27,10 +62,20 @@ def _told(text: str) -> float:
     return float(found[1])
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    tiny_dataset(tmp_path / "data", cases=4, labelled=2)
-    return tmp_path
+def _advice(step: Step) -> tuple[str, dict[str, float]]:
+    """The message, and what is proposed with the memory that it is said to take."""
+    with pytest.raises(InputError) as caught, explained(step, Path("run")):
+        raise FULL
+    (problem,) = caught.value.problems
+    figures = re.findall(r"--set (\S+) \(about ([\d.e-]+) GiB\)", problem)
+    return problem, {setting: float(figure) for setting, figure in figures}
+
+
+def _refuse(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: BaseException) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, name, refuse)
 
 
 def test_start_tells_the_memory_of_a_step(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,14 +86,72 @@ def test_start_tells_the_memory_of_a_step(root: Path, capsys: pytest.CaptureFixt
     assert two > 2 * one > 0  # two networks, and the unlabelled patches
 
 
-def test_out_of_memory_tells_what_to_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_all_that_say_so_are_known(error: BaseException) -> None:
+    assert is_out_of_memory(error)
 
-    monkeypatch.setattr(module, "train_step", refuse)
-    with pytest.raises(InputError) as caught:
-        _train(root, "mean_teacher", batch={"labelled": 1, "unlabelled": 3, "patch": [16, 8, 8]})
-    (problem,) = caught.value.problems
+
+@pytest.mark.parametrize(("module", "name"), [(train_module, "train_step"), (session_module, "make_optimiser")])
+def test_memory_may_run_out_in_a_step_and_before_the_first_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    _refuse(monkeypatch, module, name, ERRORS[1])
+    with pytest.raises(InputError, match=r"memory ran out \(\[enforce fail .* --set batch.patch="):
+        _train(root, "supervised")
+
+
+def test_other_errors_keep_their_traceback(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse(monkeypatch, train_module, "train_step", RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        _train(root, "supervised")
+
+
+def test_what_to_change_is_told_with_figures(plan: Plan) -> None:
+    batch = {"labelled": 1, "unlabelled": 3, "patch": [16, 8, 8]}
+    problem, proposed = _advice(_step(plan, method="mean_teacher", batch=batch))
+    assert "memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.)" in problem
     assert "1 labelled + 3 unlabelled patches of 16 x 8 x 8 voxels" in problem
-    assert _told(problem) > 0
-    assert "batch.patch=[8, 4, 4]" in problem
+    assert list(proposed) == [
+        "batch.patch=[8,4,4]",
+        "batch.unlabelled=1",
+        "network.options.filters=[2,4]",
+        "precision=bf16",
+    ]
+    assert all(0 < figure < _told(problem) for figure in proposed.values())
+
+
+@pytest.mark.parametrize(
+    ("network", "patch", "expected"),
+    [
+        (
+            {"name": "vnet", "options": {"filters": 6}},
+            [48, 64, 16],
+            {"batch.patch=[16,32,16]", "network.options.filters=3"},
+        ),
+        ({"name": "vnet", "options": {"filters": 1}}, [32, 16, 16], set()),
+        (
+            {"name": "unet", "options": {"normalisation": "group", "filters": [16, 32]}},
+            [8, 6, 4],
+            {"batch.patch=[4,2,2]"},
+        ),
+    ],
+)
+def test_what_is_proposed_can_be_trained(
+    plan: Plan, network: dict[str, Any], patch: list[int], expected: set[str]
+) -> None:
+    """Sides are multiples of what the network needs; nothing that it, or its normalisation, cannot take is proposed."""
+    batch = {"labelled": 1, "unlabelled": 0, "patch": patch}
+    problem, proposed = _advice(_step(plan, method="supervised", network=network, batch=batch, precision="bf16"))
+    assert set(proposed) == expected
+    assert expected or "none is left: take a machine with more memory" in problem
+
+
+def test_batches_stay_multiples_of_the_processes(plan: Plan) -> None:
+    step = _step(plan, method="cps", batch={"labelled": 2, "unlabelled": 6, "patch": [8, 8, 8]}, precision="bf16")
+    _, proposed = _advice(Step(step.config, plan, processes=2))
+    assert {setting for setting in proposed if "labelled" in setting} == {"batch.unlabelled=2"}
+
+
+@pytest.mark.parametrize("method", sorted(registry()))
+def test_every_method_has_an_estimate(plan: Plan, method: str) -> None:
+    assert step_bytes(_step(plan, method=method)) > 1 << 18

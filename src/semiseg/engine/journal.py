@@ -48,7 +48,7 @@ class Journal:
         kind = Watch if screen == "watch" else Bar
         display = self._display = kind(config.method, config.steps, step, shown=screen != "none")
         if screen != "none":
-            display.note(f"a step takes about {step_bytes(self._session) / 2**30:.2g} GiB of memory")
+            display.note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory")
         files: list[Logger] = [JsonLines(run.log, step), TensorBoard(run.path / "tensorboard", step)]
         trackers = [Forgiving(open_tracker(name, run, config, logged), name, display.note) for name in track]
         self._loggers = [*files, *trackers, display]

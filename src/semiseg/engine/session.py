@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from semiseg.config import RunConfig
-from semiseg.data.batches import Batches, Share
+from semiseg.data.batches import Batches, BatchPlan, Share
 from semiseg.data.dataset import Dataset, open_dataset
 from semiseg.data.plan import Plan
 from semiseg.data.prepare import prepare
@@ -22,6 +22,7 @@ from semiseg.data.splits import Split, load_split
 from semiseg.data.store import Store
 from semiseg.engine import checkpoint
 from semiseg.engine.launch import device_name, launch, precision_of
+from semiseg.engine.memory import Step, explained
 from semiseg.engine.optim import make_optimiser
 from semiseg.engine.precision import memory_format, set_memory_format
 from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, selection_cases, task_of, with_length
@@ -84,6 +85,11 @@ class Session:
     def precision(self) -> str:
         """Resolved precision of forward passes."""
         return precision_of(self.config)
+
+    @property
+    def work(self) -> Step:
+        """What decides the memory of a step."""
+        return Step(self.config, self.plan, self.fabric.world_size)
 
     def clock(self, step: int) -> Clock:
         """The clock that the method sees at `step`."""
@@ -191,29 +197,34 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
         if fabric.is_global_zero:
             start(run, config, store.plan, split, _facts(config, fabric, split, store))
         fabric.barrier()
-        layout = memory_format(fabric.device, store.plan.spatial_dims)
-        task = task_of(store, split)
-        torch.manual_seed(_number(config.seed, _INIT))
-        method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
-        set_memory_format(method, layout)
-        stepper = fabric.setup_module(Stepper(method))
-        optimisers = {
-            name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()
-        }
-        batches = Batches(
-            store,
-            split.labelled,
-            split.unlabelled if method.uses_unlabelled else (),
-            batch_plan,
-            seed=config.seed,
-            device=fabric.device,
-            share=Share(fabric.global_rank, fabric.world_size),
-            layout=layout,
-        )
-        progress = _resume(run, method, optimisers)
-        yield Session(
-            config, fabric, run, store.plan, store, split, batches, task, method, stepper, optimisers, progress
-        )
+        with explained(Step(config, store.plan, fabric.world_size), run.path):
+            session = _assemble(config, fabric, run, store, split, batch_plan)
+        yield session
+
+
+def _assemble(
+    config: RunConfig, fabric: Fabric, run: Run, store: Store, split: Split, batch_plan: BatchPlan
+) -> Session:
+    """Networks, optimisers and batches on the device, resumed from the newest whole checkpoint."""
+    layout = memory_format(fabric.device, store.plan.spatial_dims)
+    task = task_of(store, split)
+    torch.manual_seed(_number(config.seed, _INIT))
+    method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
+    set_memory_format(method, layout)
+    stepper = fabric.setup_module(Stepper(method))
+    optimisers = {name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()}
+    batches = Batches(
+        store,
+        split.labelled,
+        split.unlabelled if method.uses_unlabelled else (),
+        batch_plan,
+        seed=config.seed,
+        device=fabric.device,
+        share=Share(fabric.global_rank, fabric.world_size),
+        layout=layout,
+    )
+    progress = _resume(run, method, optimisers)
+    return Session(config, fabric, run, store.plan, store, split, batches, task, method, stepper, optimisers, progress)
 
 
 def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:

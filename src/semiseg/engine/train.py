@@ -43,7 +43,7 @@ def train(config: RunConfig, output: Path, *, show: bool = True, watch: bool = F
     with open_session(config, run) as session, _journal(session, show, watch, track) as journal, interrupts() as stop:
         session.stepper.train()
         first = session.progress.step
-        with explained(session):
+        with explained(session.work, output):
             for step, batch in enumerate(session.batches.stream(first, session.config.steps), first):
                 if session.exhausted:
                     break
