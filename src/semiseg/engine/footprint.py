@@ -60,7 +60,7 @@ def footprint(build: Callable[[], nn.Module], images: Sequence[int], precision: 
         precision: `fp32`, `tf32` or `bf16`.
     """
     layout = memory_format(_CPU, len(images) - 2)
-    with FakeTensorMode(), _Live() as live:
+    with FakeTensorMode(), LiveBytes() as live:
         network = build().train()
         set_memory_format(network, layout)
         parameters = live.now
@@ -101,7 +101,7 @@ def estimate(plan: Plan) -> tuple[float, str]:
     return round(full, 2), reason
 
 
-class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages that exist, and the most that ever did."""
 
     def __init__(self) -> None:

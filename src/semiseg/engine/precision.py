@@ -41,7 +41,12 @@ def set_memory_format(module: nn.Module, layout: torch.memory_format) -> None:
     dims = 5 if layout == torch.channels_last_3d else 4
     for parameter in module.parameters():
         if layout != torch.contiguous_format and parameter.ndim == dims:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
+            # Weights of one input channel are in both layouts at once; only a copy has strides that tell a convolution
+            # which one is meant. Without, everything at full resolution stays contiguous, and its gradients mixed.
+            laid_out = torch.empty(
+                parameter.shape, dtype=parameter.dtype, device=parameter.device, memory_format=layout
+            )
+            parameter.data = laid_out.copy_(parameter.data)
 
 
 def _cpu_has_bf16() -> bool:

@@ -1,0 +1,188 @@
+"""Training steps of the papers' methods: ours beside plain ones, with patches per second, share of the floor, memory.
+
+    python benchmarks/train.py [--quick] [--methods micd cml] [--patch 64 64 48] [--json FILE] [--device cpu]
+
+Ours is a step of the engine as `semiseg train` takes it on this device: the batch from a prepared store, augmentation,
+the method, backward, optimiser, moving averages, log. The plain one (`benchmarks/plain`) is the same step written from
+the papers' code: eager, float32, contiguous, one network call per pass, a loop over parameters for moving averages,
+`.item()` at every step; it is handed ready batches. V-Net with 16 filters, SGD, batches of the left-atrium papers. Runs
+alternate; a ratio is the median over rounds. About 6 minutes on two cores, one with --quick.
+
+On a machine that others use, `--threads 1 --clock cpu` counts the time that the process computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from plain.methods import METHODS, Plain
+from semiseg.engine.footprint import LiveBytes
+from semiseg.speed.floor import Ledger, Machine, measure_machine
+from semiseg.speed.timing import CLOCKS, alternating, ratio
+from semiseg.speed.workbench import PAPERS, Steps, opened, phantom, settings
+
+BATCHES = {"supervised": (2, 0), "micd": (1, 1), "cml": (4, 4)}
+"""Labelled and unlabelled patches where they are not 2 and 2."""
+
+OPTIONS = {"mean_teacher": {"ramp": "none"}, "cps": {"ramp": "none"}, "micd": {"ramp": "none"}}
+"""Weights at the end of their ramps, as in the plain steps."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one method; seconds are medians, memory is that of tensors made in a step, in GiB."""
+
+    method: str
+    patches: int
+    plain: float
+    ours: float
+    fixed: float
+    ratio: float
+    data_share: float
+    floor: float
+    plain_memory: float
+    memory: float
+
+    @property
+    def line(self) -> str:
+        """A row of the table."""
+        return (
+            f"| {self.method} | {self.patches} | {self.plain:.2f} | {self.ours:.2f} | {self.ratio:.2f} "
+            f"| {self.patches / self.ours:.2f} | {self.floor / self.ours:.0%} | {self.data_share:+.1%} "
+            f"| {self.plain_memory:.2f} | {self.memory:.2f} |"
+        )
+
+
+HEADING = (
+    "| method | patches | plain, s | ours, s | ratio | ours, patches/s | of the floor | real data "
+    "| plain, GiB | ours, GiB |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> None:
+    """Measure every method and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--patch", nargs=3, type=int, help="default: 112 112 80 on a GPU, 64 64 48 on a CPU")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of a CPU; default: all")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto")
+    parser.add_argument("--precision", default="auto", help="of ours: auto, fp32, tf32 or bf16")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of ours, such as speed.compile=off")
+    parser.add_argument("--quick", action="store_true", help="patches of 32 32 32 on a CPU, three rounds")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    on_cpu = arguments.device == "cpu" or not torch.cuda.is_available()
+    small = (32, 32, 32) if arguments.quick else (64, 64, 48)
+    arguments.patch = tuple(arguments.patch or (small if on_cpu else (112, 112, 80)))
+    arguments.rounds = 3 if arguments.quick else arguments.rounds
+    device = torch.device("cpu" if on_cpu else "cuda")
+    machine = measure_machine(device, quick=arguments.quick, clock=CLOCKS[arguments.clock])
+    print(describe(machine, device, arguments.patch))
+    print(HEADING)
+    with tempfile.TemporaryDirectory() as folder:
+        data = phantom(Path(folder) / "data", [side + 16 for side in arguments.patch])
+        rows = [row(name, data, Path(folder) / name, machine, arguments) for name in arguments.methods]
+    found = median(each.ratio for each in rows)
+    slowed = median(each.data_share for each in rows)
+    print(f"\nmedian method: {found:.2f} times the plain step; real data cost {slowed:+.1%} over a constant batch")
+    if arguments.json:
+        figures = {"rows": [asdict(each) for each in rows], "median_ratio": found, "command": sys.argv[1:]}
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def describe(machine: Machine, device: torch.device, patch: tuple[int, ...]) -> str:
+    """The machine in a line."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    peaks = ", ".join(f"{str(kind).removeprefix('torch.')} {peak / 1e9:.0f}" for kind, peak in machine.flops.items())
+    return (
+        f"{device.type} ({name}), {platform.machine()}, torch {torch.__version__}; measured peaks: {peaks} GFLOP/s, "
+        f"{machine.bandwidth / 1e9:.1f} GB/s; patches of {' x '.join(map(str, patch))}\n"
+    )
+
+
+def row(name: str, data: Path, folder: Path, machine: Machine, arguments: argparse.Namespace) -> Row:
+    """Measure one method and print its row."""
+    labelled, unlabelled = BATCHES.get(name, (2, 2))
+    config = settings(
+        data,
+        name,
+        options=OPTIONS.get(name, {}),
+        batch={"labelled": labelled, "unlabelled": unlabelled, "patch": arguments.patch},
+        accelerator=arguments.device,
+        precision=arguments.precision,
+        assignments=arguments.set,
+        **PAPERS,
+    )
+    with opened(config, folder) as ours:
+        device = ours.session.fabric.device
+        other = PlainSteps(name, ours)
+        calls = {"plain": other.step, "ours": ours.real, "fixed": ours.fixed}
+        memory = {key: peak_memory(calls[key], device) for key in ("plain", "fixed")}
+        with Ledger() as ledger:
+            ours.fixed()
+        took = alternating(calls, arguments.rounds, device, CLOCKS[arguments.clock])
+    found = Row(
+        name,
+        len(ours.constant.images),
+        median(took["plain"]),
+        median(took["ours"]),
+        median(took["fixed"]),
+        ratio(took["plain"], took["ours"]),
+        ratio(took["ours"], took["fixed"]) - 1,
+        machine.floor(ledger.works),
+        memory["plain"],
+        memory["fixed"],
+    )
+    print(found.line, flush=True)
+    return found
+
+
+class PlainSteps:
+    """Steps of the plain implementation on ready batches, the first ones of ours."""
+
+    def __init__(self, name: str, ours: Steps) -> None:
+        device = ours.session.fabric.device
+        with device:
+            self.method: Plain = METHODS[name]()
+        for net in self.method.nets:
+            net.to(device).train()
+        batches = [ours.session.batches(step) for step in range(4)]
+        self._device = device
+        self._batches = cycle([(batch.images.contiguous(), batch.labels) for batch in batches])
+
+    def step(self) -> float:
+        """The next one."""
+        with self._device:
+            return self.method.step(*next(self._batches))
+
+
+def peak_memory(call: Callable[[], object], device: torch.device) -> float:
+    """GiB of tensors that a call makes, at its peak."""
+    if device.type == "cuda":
+        call()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**30
+    with LiveBytes() as live:
+        call()
+    return live.peak / 2**30
+
+
+if __name__ == "__main__":
+    main()
