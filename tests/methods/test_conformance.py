@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from copy import deepcopy
 from dataclasses import fields
 from functools import partial
@@ -142,6 +143,33 @@ def test_batch_without_foreground(name, dims, classes):
     method, batch = make(name, dims, classes), make_batch(dims, classes)
     empty = Batch(batch.images, torch.zeros_like(batch.labels), batch.cases)
     assert all_finite(method, train(method, empty, LATE, optimisers(method)))
+
+
+@every_case
+def test_constant_images_and_a_class_of_one_voxel(name, dims, classes):
+    method, batch = make(name, dims, classes), make_batch(dims, classes)
+    labels = torch.zeros_like(batch.labels)
+    labels[(0,) * labels.ndim] = classes - 1
+    flat = Batch(torch.zeros_like(batch.images), labels, batch.cases)
+    assert all_finite(method, train(method, flat, LATE, optimisers(method)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_logits_that_are_far_off(name, bf16):
+    """A network that says +-10 000: every term and every gradient is finite, with and without a labelled foreground."""
+    batch = make_batch(3, 4)
+    for labels in (batch.labels, torch.zeros_like(batch.labels)):
+        method = make(name, 3, 4)
+        with torch.no_grad():
+            heads = [p for key, p in method.named_parameters() if re.search(r"head\w*\.(\w+\.)*weight$", key)]
+            assert heads
+            for weight in heads:
+                weight.mul_(2e4)
+            assert method.eval().predictors()[0](batch.images).abs().max() > 1e4
+        found = train(method.train(), Batch(batch.images, labels, batch.cases), LATE, optimisers(method, 0), bf16=bf16)
+        assert all_finite(method, found)
+        assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
 
 
 @every_case

@@ -85,7 +85,8 @@ def contrast_loss(memory: ClassMemory, selectors: Selectors, vectors: Tensor, la
             found = vectors.index_select(0, rows)
             gap = 1 - (direction(found) * memory.mean_direction(label)).sum(1)
             scores = selectors(label, found.detach())
-            total = total + (gap * scores).sum() / scores.sum()
+            # Scores that underflow have a sum of zero, and nothing to say.
+            total = total + (gap * scores).sum() / scores.sum().clamp(min=torch.finfo(scores.dtype).tiny)
     return total / len(usable)
 
 

@@ -71,4 +71,8 @@ def decoder_consistency(a: Sequence[Tensor], b: Sequence[Tensor], options: Featu
 
 def feature_mse(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """Sum over levels of the mean squared difference of features of equal shapes (DuCiSC, arXiv:2507.21440, Eq. 13)."""
-    return torch.stack([F.mse_loss(full_precision(x), full_precision(y)) for x, y in zip(a, b, strict=True)]).sum()
+    return torch.stack([_mse(full_precision(x), full_precision(y)) for x, y in zip(a, b, strict=True)]).sum()
+
+
+def _mse(a: Tensor, b: Tensor) -> Tensor:
+    return F.mse_loss(a, b) if a.numel() else a.sum() + b.sum()
