@@ -129,6 +129,7 @@ def _weighed(g: Given) -> list[Tensor]:
     for kind in ("diff", "dist", "crest", "simis", "cld", "none"):
         weights = class_weights.make_weights(kind, COUNTS, 50, 0.99, strict=False)
         out += [weights.update(g.labels(), g.labels()[:1]) for _ in range(3)]
+        out.append(weights.update(torch.arange(CLASSES).view(-1, 1, 1, 1), torch.zeros(0, 1, 1, 1)))  # equally frequent
     return out
 
 
@@ -202,6 +203,8 @@ def _prior(g: Given) -> list[Tensor]:
         found = prior.PredictionPrior(CLASSES, len(g.sides), kind, 0.99)
         found.update(g.logits())
         out += [found.value, found.bias()]
+        found.value = 0 * found.value  # of a class that was never predicted, for long
+        out.append(found.bias())
     return out
 
 
