@@ -67,6 +67,31 @@ def test_both_searches_agree(pair):
     np.testing.assert_allclose(by_tree, metrics._nearest_by_transform(points, targets, spacing), atol=1e-12)
 
 
+@pytest.mark.skipif(metrics.edt is None, reason="edt is not installed")
+@settings(max_examples=40, deadline=None)
+@given(pair=mask_pairs(), order=st.sampled_from("CF"))
+def test_the_extra_transform_gives_the_very_same_distances(pair, order):
+    points, targets = (np.asarray(mask, order=order) for mask in pair)
+    assume(targets.any())
+    unit = (1.0,) * targets.ndim
+    fast = metrics._nearest_by_transform(points, targets, unit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "edt", None)
+        np.testing.assert_array_equal(fast, metrics._nearest_by_transform(points, targets, unit))
+
+
+def test_distances_beyond_float32_are_left_to_scipy(monkeypatch):
+    class Refuses:
+        edtsq = None
+
+    monkeypatch.setattr(metrics, "edt", Refuses)
+    mask = np.zeros((1, 5000), bool)
+    mask[0, [0, -1]] = True
+    points = np.zeros_like(mask)
+    points[0, 2000] = True
+    assert metrics._nearest_by_transform(points, mask, (1.0, 1.0)).tolist() == [2000.0]
+
+
 def test_far_false_positive_uses_the_tree_and_equals_medpy(monkeypatch):
     monkeypatch.setattr(metrics, "_nearest_by_transform", None)
     prediction, truth = np.zeros((2, 40, 50, 30), bool)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import label as skimage_label
 
+from semiseg.inference import components
 from semiseg.inference.components import largest_component
 
 
@@ -28,6 +29,21 @@ def masks(draw):
 def test_equal_to_scikit_image(mask, neighbours, order):
     found = largest_component(np.asarray(mask, order=order), neighbours)
     np.testing.assert_array_equal(found, slow(mask, None if neighbours == "all" else 1))
+
+
+@pytest.mark.skipif(components.cc3d is None, reason="cc3d is not installed")
+@settings(max_examples=60, deadline=None)
+@given(mask=masks(), neighbours=st.sampled_from(["all", "faces"]), order=st.sampled_from("CF"))
+def test_the_extra_library_keeps_the_very_same_component(mask, neighbours, order):
+    mask = np.asarray(mask, order=order)
+    fast = largest_component(mask, neighbours)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(components, "cc3d", None)
+        np.testing.assert_array_equal(fast, largest_component(mask, neighbours))
+
+
+def test_a_row_of_voxels():
+    assert largest_component(np.array([1, 0, 1, 0, 1, 1], bool).reshape(6, 1, 1)).ravel().tolist() == [0, 0, 0, 0, 1, 1]
 
 
 def test_corner_contact_joins_by_default():

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from semiseg.optional import optional
+
+cc3d = optional("cc3d")  # scipy gives the same components
+
 Neighbours = Literal["all", "faces"]
 T = TypeVar("T", bound=np.generic)
 
@@ -33,8 +37,7 @@ def largest_component(labels: NDArray[T], neighbours: Neighbours = "all") -> NDA
 
 
 def _largest(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.bool_]:
-    structure = ndimage.generate_binary_structure(mask.ndim, mask.ndim if neighbours == "all" else 1)
-    components = np.asarray(ndimage.label(mask, structure)[0])
+    components = _numbered(mask, neighbours)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     candidates = np.flatnonzero(sizes == sizes.max())
@@ -44,3 +47,13 @@ def _largest(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.bool
         chosen = components.ravel()[np.isin(components, candidates).ravel().argmax()]
     kept: NDArray[np.bool_] = components == chosen
     return kept
+
+
+def _numbered(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[Any]:
+    """The number of its component at each voxel of the mask, 0 elsewhere."""
+    everywhere = neighbours == "all"
+    if cc3d is not None and min(mask.shape) > 1:  # it fails on some rows of single voxels
+        joined = 3**mask.ndim - 1 if everywhere else 2 * mask.ndim
+        return np.asarray(cc3d.connected_components(mask, connectivity=joined))
+    structure = ndimage.generate_binary_structure(mask.ndim, mask.ndim if everywhere else 1)
+    return np.asarray(ndimage.label(mask, structure)[0])
