@@ -21,6 +21,7 @@ from semiseg.comparison.compare import How, compare, plan
 from semiseg.comparison.grid import Grid
 from semiseg.comparison.results import Results
 from semiseg.errors import InputError
+from semiseg.locks import locked
 from tiny import tiny_dataset
 from toy_grid import toy_grid
 
@@ -251,9 +252,7 @@ def test_what_cannot_be_compared(grid: Grid, tmp_path: Path) -> None:
 
 
 def test_two_comparisons_do_not_share_a_folder(grid: Grid, finished: Results) -> None:
-    from semiseg.engine.run import Run, locked
-
-    with locked(Run(finished.output)), pytest.raises(InputError, match="is working in this folder"):
+    with locked(finished.output), pytest.raises(InputError, match="is working in this folder"):
         compare(grid, finished.output)
 
 

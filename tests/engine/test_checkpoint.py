@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,65 @@ def test_tampering_is_told(tmp_path: Path) -> None:
     record.write_text(json.dumps({**json.loads(record.read_text()), "sha256": "0" * 64}))
     with pytest.raises(InputError, match="does not match its checksum"):
         checkpoint.load(tmp_path, "final")
+
+
+@pytest.mark.parametrize("change", [{"step": 7}, {"state_sha256": None}, {"extra": {"seen": 3}}])
+def test_a_changed_record_is_told(tmp_path: Path, change: dict[str, object]) -> None:
+    _save(tmp_path, 1)
+    record = tmp_path / "step_0000001.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), **change}))
+    with pytest.raises(InputError, match=r"step_0000001\.json: the content does not match its checksum"):
+        checkpoint.load(tmp_path, "step_0000001")
+    record.write_text("[]")
+    assert checkpoint.latest(tmp_path) is None
+
+
+def test_state_comes_back_whatever_its_keys_are(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "x", {"method.x": torch.ones(1)}, {"extra": {2: 0.1, 10: (1, 2), "a": None}})
+    assert checkpoint.load(tmp_path, "x").state["extra"] == {"2": 0.1, "10": [1, 2], "a": None}
+
+
+def test_what_kills_left_is_cleaned_away(tmp_path: Path) -> None:
+    """A kill between the two files of a checkpoint, or between their removals, leaves tensors without a record."""
+    (tmp_path / "step_0000001.safetensors").write_bytes(b"lost")
+    _save(tmp_path, 2, 3, 4)
+    assert sorted(p.stem for p in tmp_path.glob("*.safetensors")) == ["step_0000003", "step_0000004"]
+
+
+class _Killed(BaseException):
+    """Stands for a kill: nothing on the way catches it."""
+
+
+def test_killed_at_any_moment_of_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before every rename and removal: what `latest` gives is whole, and either the new one or the one before."""
+    rename, remove, left = os.replace, Path.unlink, [0]
+
+    def count() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise _Killed
+
+    def replace(source: Path, target: Path) -> None:
+        count()
+        rename(source, target)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix != ".part":
+            count()
+        remove(path, missing_ok)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    for moment in range(1, 5):  # two renames, two removals
+        folder = tmp_path / str(moment)
+        _save(folder, 1, 2)
+        left[0] = moment
+        with pytest.raises(_Killed):
+            _save(folder, 3)
+        found = checkpoint.latest(folder)
+        assert found is not None
+        assert found.step == (2 if moment <= 2 else 3)
+        assert torch.equal(found.tensors["method.x"], torch.full((3,), float(found.step)))
 
 
 def test_unwritable_folder_is_told(tmp_path: Path) -> None:

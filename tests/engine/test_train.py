@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from semiseg.config import RunConfig, load_config
-from semiseg.engine.run import Run, locked
+from semiseg.engine.run import Run
 from semiseg.engine.train import train
 from semiseg.errors import InputError
 from tiny import tiny_dataset
@@ -177,17 +177,6 @@ def test_a_folder_with_another_run_is_refused(data: Path, finished: Path) -> Non
         train(_config(data, seed=3, steps=20), finished, show=False)
     assert "steps: was 12, now 20" in str(caught.value)
     assert "seed: was 0, now 3" in str(caught.value)
-
-
-def test_a_folder_in_use_is_refused_with_the_process_id(tmp_path: Path) -> None:
-    with (
-        locked(Run(tmp_path)),
-        pytest.raises(InputError, match=f"process {os.getpid()} is working"),
-        locked(Run(tmp_path)),
-    ):
-        pass
-    with locked(Run(tmp_path)):
-        pass
 
 
 def test_best_weights_come_from_validation_cases_of_the_budget(data: Path, tmp_path: Path) -> None:

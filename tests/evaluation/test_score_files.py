@@ -47,3 +47,12 @@ def test_broken_files_are_named(folder: Path, broken: str) -> None:
     (folder / broken).unlink()
     with pytest.raises(InputError, match=f"{broken}: cannot be read"):
         load_scores(folder)
+
+
+def test_a_table_and_a_json_of_two_evaluations_are_no_pair(folder: Path, tmp_path: Path) -> None:
+    """As a kill between the two leaves them."""
+    load_scores(folder)
+    evaluate(tmp_path / "t", tmp_path / "t", output=tmp_path / "other")
+    (folder / "scores.csv").write_bytes((tmp_path / "other" / "scores.csv").read_bytes())
+    with pytest.raises(InputError, match=r"not the one that scores\.json belongs to.*run semiseg evaluate"):
+        load_scores(folder)

@@ -19,9 +19,9 @@ from semiseg.comparison.splits import open_prepared, with_splits, write_splits
 from semiseg.comparison.states import check_same, records_of
 from semiseg.comparison.work import Record, Task, record_of, task_of
 from semiseg.data.parallel import worker_count
-from semiseg.engine.run import Run, locked
 from semiseg.errors import InputError, raise_all
 from semiseg.files import write_text
+from semiseg.locks import locked
 
 Launcher = Literal["processes", "slurm", "local"]
 Say = Callable[[str], None]
@@ -79,7 +79,7 @@ def compare(
     if paper.shown:
         check_known(cells, paper.dataset)
     check_same(cells, output)
-    with locked(Run(output)):
+    with locked(output):
         for config in {str((c.config.data, c.config.prepared, c.preset)): c.config for c in cells}.values():
             open_prepared(config)
         write_splits(cells, drafts, output)

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from semiseg.comparison.cells import Cell
 from semiseg.config import RunConfig
-from semiseg.engine.run import Run, locked
+from semiseg.engine.run import Run
 from semiseg.errors import InputError
 from semiseg.files import sha256, write_json
+from semiseg.locks import locked
 
 State = Literal["finished", "failed", "open"]
 _PATIENCE = 60.0
@@ -126,7 +127,7 @@ def _wait_until_free(run: Run) -> None:
     until = time.monotonic() + _PATIENCE
     while run.path.exists():
         try:
-            with locked(run):
+            with locked(run.path):
                 return
         except InputError:
             if time.monotonic() > until:

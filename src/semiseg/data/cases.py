@@ -18,9 +18,13 @@ from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
 from semiseg.data.readers import read_image, read_label
 from semiseg.data.store import STORE_VERSION, CaseFiles, CaseMeta, Source, writing_to
+from semiseg.errors import InputError
 from semiseg.files import replacing, sha256, write_json
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+_BACK = "put it back, then run the same command again; what is prepared is kept"
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,17 @@ def source_files(case: Case) -> tuple[Path, ...]:
 
 
 def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
-    """Size in bytes and time of last change in ns by path within `root`."""
+    """Size in bytes and time of last change in ns by path within `root`.
+
+    Raises:
+        InputError: a file is gone since the dataset was opened.
+    """
     found = {}
     for file in files:
-        status = file.stat()
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            raise InputError(f"{file}: was there when the dataset was opened, and is gone: {_BACK}") from None
         found[Path(os.path.relpath(file, root)).as_posix()] = (status.st_size, status.st_mtime_ns)
     return found
 
@@ -77,9 +88,16 @@ def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
 def _sources(task: CaseTask) -> dict[str, Source]:
     stamps = stamp(task.root, source_files(task.case))
     return {
-        name: Source(size=size, changed=changed, sha256=sha256(task.root / name))
+        name: Source(size=size, changed=changed, sha256=_hash(task.root / name))
         for name, (size, changed) in stamps.items()
     }
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read any more ({error.strerror}): {_BACK}") from None
 
 
 def _contents(sources: dict[str, Source]) -> dict[str, str]:

@@ -32,15 +32,16 @@ def serial(function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
 
 
 @contextmanager
-def processes(count: int) -> Iterator[Map]:
-    """A `Map` over `count` processes, started when first needed; with one, everything runs in this process.
+def processes(count: int, *, apart: bool = False) -> Iterator[Map]:
+    """A `Map` over `count` processes, started when first needed; with one, everything runs in this process, unless the
+    work is to be `apart` from it.
 
     Processes are spawned: forking one that has threads can deadlock. The first exception ends the rest.
 
     Raises:
         InputError: a process died, most likely for lack of memory.
     """
-    if count <= 1:
+    if count <= 1 and not apart:
         yield serial
         return
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
 from semiseg.data.wishes import PlanWishes
 from semiseg.errors import InputError
 from semiseg.files import write_json
+from semiseg.locks import locked
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def prepare(
     workers: int = 0,
     plan: Path | None = None,
     wishes: PlanWishes = PlanWishes(),
+    apart: bool = False,
     progress: Progress | None = None,
 ) -> Store:
     """Check, measure, plan and prepare the dataset in `root`; what is already done is not done again.
@@ -54,6 +57,7 @@ def prepare(
         workers: processes; 0 takes as many as there are cores, as far as memory allows.
         plan: plan to use; by default the one in `output` if a person edited it, else a new one.
         wishes: decisions that a new plan takes over; a person's plan must agree with them.
+        apart: open scans and labels in other processes only, so that this one cannot have seen a label.
         progress: called with the numbers of prepared cases and of all cases.
 
     Raises:
@@ -63,7 +67,7 @@ def prepare(
     dataset = open_dataset(root)
     given = None if plan is None else Plan.load(plan)
     count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
-    with _alone(output), processes(count) as run:
+    with _alone(output), processes(count, apart=apart) as run:
         found = _fingerprint(dataset, output, run, count)
         automatic = make_plan(found, wishes=wishes, normalised=normalised(root))
         first = not (output / "plan.json").is_file()
@@ -73,6 +77,7 @@ def prepare(
         tasks = [CaseTask(root, output / "store", case, chosen) for case in dataset.cases.values()]
         _clean(output / "store", dataset)
         _prepare_cases(tasks, run, progress or (lambda done, total: None))
+        _clean(output / "store", dataset)  # again: workers of a killed preparation outlive it for a moment
         return open_store(output)
 
 
@@ -84,7 +89,7 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map, workers: int) -> Fing
     with suppress(OSError, ValueError):
         if json.loads(sources.read_text(encoding="utf-8")) == state:
             return Fingerprint.model_validate_json(target.read_text(encoding="utf-8"))
-    report = check(dataset.root, workers)
+    (report,) = run(partial(check, workers=workers), [dataset.root])
     report.raise_if_errors()
     for warning in report.warnings:
         _log.warning("warning: %s", warning)
@@ -154,7 +159,7 @@ def _clean(folder: Path, dataset: Dataset) -> None:
             ours = [file.name.removesuffix(e) for e in (".json", ".image.npy", ".label.npy") if file.name.endswith(e)]
             unfinished = file.name.startswith(".") and file.name.endswith(".part")
             if unfinished or (ours and ours[0] not in dataset.cases):
-                file.unlink()
+                file.unlink(missing_ok=True)
 
 
 def _prepare_cases(tasks: list[CaseTask], run: Map, progress: Progress) -> None:
@@ -175,16 +180,8 @@ def _bytes_per_case(dataset: Dataset) -> int:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process prepares into `folder`, where the system has such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    with file:
-        with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """Wait until no other process prepares into `folder`."""
+    with ExitStack() as stack:
+        with writing_to(folder):
+            stack.enter_context(locked(folder, wait=True))
         yield

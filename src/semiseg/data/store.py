@@ -115,23 +115,36 @@ class Store:
         return self.metas[case].label_content is not None
 
     def image(self, case: str) -> Array:
-        """Read-only memory map of the prepared image, float16 `[C, X, Y, Z]`."""
-        array: Array = np.load(self._files(case).image, mmap_mode="r")
-        return array
+        """Read-only memory map of the prepared image, float16 `[C, X, Y, Z]`.
+
+        Raises:
+            InputError: the file is gone or cut since the store was opened.
+        """
+        return _mapped(self._files(case).image)
 
     def label(self, case: str) -> Array:
         """Read-only memory map of the prepared label, uint8 `[X, Y, Z]`.
 
         Raises:
             KeyError: the case has no label.
+            InputError: the file is gone or cut since the store was opened.
         """
         if not self.has_label(case):
             raise KeyError(f"case {case!r} has no label")
-        array: Array = np.load(self._files(case).label, mmap_mode="r")
-        return array
+        return _mapped(self._files(case).label)
 
     def _files(self, case: str) -> CaseFiles:
         return CaseFiles(self.root / "store", case)
+
+
+def _mapped(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read any more ({error}): run semiseg prepare, then this command again"
+        ) from None
+    return array
 
 
 def open_store(root: Path) -> Store:

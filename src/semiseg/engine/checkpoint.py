@@ -1,11 +1,12 @@
 """Checkpoints that survive a kill: tensors as safetensors, the rest as JSON, the JSON written last.
 
-A checkpoint counts only when its JSON is there and holds the checksum of the tensors. The last two are kept, and a
-damaged newest one falls back to the one before it.
+A checkpoint counts only when its JSON is there and holds the checksums of the tensors and of itself. The last two are
+kept, and a damaged newest one falls back to the one before it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -21,26 +22,28 @@ from torch.optim import Optimizer
 
 from semiseg.errors import InputError
 from semiseg.files import replacing, sha256, write_json
+from semiseg.methods.base import Method
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors and JSON state of one moment of a run, both by name."""
+    """Tensors and JSON state of one moment of a run, both by name, and where they were read."""
 
+    path: Path
     step: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
 
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write `<name>.safetensors`, then `<name>.json` with `state` and the checksum."""
+    """Write `<name>.safetensors`, then `<name>.json` with `state` and the checksums."""
     path = folder / f"{name}.safetensors"
     with replacing(path) as temporary:
         _write_tensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
-        digest = sha256(temporary)
-    write_json(folder / f"{name}.json", {**state, "sha256": digest})
+        whole = json.loads(json.dumps({**state, "sha256": sha256(temporary)}))  # as it will be read
+    write_json(folder / f"{name}.json", {**whole, "state_sha256": _digest(whole)})
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -50,12 +53,20 @@ def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(str(error)) from error
 
 
+def _digest(state: Mapping[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in state.items() if key != "state_sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def save_step(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int = 2) -> None:
     """Write the checkpoint of `step` and remove all but the last `keep`."""
     save(folder, f"step_{step:07d}", tensors, {**state, "step": step})
     for old in sorted(folder.glob("step_*.json"))[:-keep]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+    kept = {record.stem for record in folder.glob("step_*.json")}
+    for weights in folder.glob("step_*.safetensors"):
+        if weights.stem not in kept:  # also those that a kill left without their JSON
+            weights.unlink(missing_ok=True)
 
 
 def load(folder: Path, name: str) -> Checkpoint:
@@ -67,12 +78,16 @@ def load(folder: Path, name: str) -> Checkpoint:
     record, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
     try:
         state = json.loads(record.read_text(encoding="utf-8"))
-        if sha256(weights) != state["sha256"]:
-            raise InputError(f"{weights}: the content does not match its checksum; the file was changed or is damaged")
+        for path, found, expected in (
+            (record, _digest(state), state["state_sha256"]),
+            (weights, sha256(weights), state["sha256"]),
+        ):
+            if found != expected:
+                raise InputError(f"{path}: the content does not match its checksum; the file was changed or is damaged")
         tensors = load_file(weights)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise InputError(f"{folder / name}: no usable checkpoint ({error})") from None
-    return Checkpoint(int(state.get("step", 0)), tensors, state)
+    return Checkpoint(record, int(state.get("step", 0)), tensors, state)
 
 
 def latest(folder: Path) -> Checkpoint | None:
@@ -94,6 +109,23 @@ def pack(method: nn.Module, optimisers: Mapping[str, Optimizer]) -> dict[str, Te
                 f"optimiser.{group}.{index}.{key}": value for key, value in slots.items() if torch.is_tensor(value)
             }
     return tensors
+
+
+def restore(found: Checkpoint, name: str, method: Method, optimisers: Mapping[str, Optimizer]) -> None:
+    """Give the method called `name`, and optimisers, what a checkpoint holds for them.
+
+    Raises:
+        InputError: the checkpoint is one of another method, network or optimiser.
+    """
+    remedy = "put the run's own checkpoints back, or train into a new folder"
+    if (was := found.state.get("method")) != name:
+        raise InputError(f"{found.path}: expected a checkpoint of method {name}, came one of {was}: {remedy}")
+    try:
+        unpack(found.tensors, method, optimisers)
+        method.load_extra_state(found.state["extra"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        detail = str(error).splitlines()[0]
+        raise InputError(f"{found.path}: does not fit the run's network or optimiser ({detail}): {remedy}") from None
 
 
 def unpack(tensors: Mapping[str, Tensor], method: nn.Module, optimisers: Mapping[str, Optimizer]) -> None:

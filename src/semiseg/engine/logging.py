@@ -12,6 +12,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from semiseg.files import write_text
+
 
 class Meter:
     """Sums of scalars that stay on the device until they are read."""
@@ -56,9 +58,8 @@ class JsonLines:
 
     def __init__(self, path: Path, resumed_at: int) -> None:
         kept = [line for line in read_log(path) if line["step"] <= resumed_at]
-        self._file = path.open("w", encoding="utf-8")
-        for line in kept:
-            self.write(line)
+        write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record."""

@@ -1,14 +1,10 @@
-"""The run folder: what was asked, on what data, by which software, and who is working on it now."""
+"""The run folder: what was asked, on what data, by which software."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -70,34 +66,6 @@ class Run:
     def finished(self) -> bool:
         """Whether the final weights have been written."""
         return (self.checkpoints / "final.json").is_file()
-
-
-@contextmanager
-def locked(run: Run) -> Iterator[None]:
-    """Hold the folder for this process; the operating system lets go of it when the process dies.
-
-    Raises:
-        InputError: another process holds it, or it cannot be written.
-    """
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        file = (run.path / ".lock").open("a+")
-    except OSError as error:
-        raise InputError(
-            f"{run.path}: cannot be written ({error.strerror}): choose another folder with --output"
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise InputError(
-                f"{run.path}: process {file.read().strip()} is working in this folder: wait or stop it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def start(run: Run, config: RunConfig, plan: Plan, split: Split, facts: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -26,11 +27,15 @@ from semiseg.engine.memory import Step, explained
 from semiseg.engine.optim import make_optimiser
 from semiseg.engine.precision import memory_format, set_memory_format
 from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, selection_cases, task_of, with_length
-from semiseg.engine.run import Run, locked, start
+from semiseg.engine.run import Run, start
 from semiseg.engine.stages import Span, spans
 from semiseg.engine.stamps import stamps
+from semiseg.files import sweep
+from semiseg.locks import locked
 from semiseg.methods.base import Clock, Loss, Method, Stage, Task, entry
 from semiseg.presets import deviations
+
+_log = logging.getLogger(__name__)
 
 _INIT, _STEP, _REFRESH = 2, 3, 4
 
@@ -134,7 +139,12 @@ class Session:
         """Write a checkpoint of the present moment (first process only)."""
         if self.fabric.is_global_zero:
             tensors = checkpoint.pack(self.method, self.optimisers)
-            state = {"progress": vars(self.progress), "extra": self.method.extra_state()}
+            state = {
+                "method": self.config.method,
+                "progress": vars(self.progress),
+                "processes": self.fabric.world_size,
+                "extra": self.method.extra_state(),
+            }
             checkpoint.save_step(self.run.checkpoints, self.progress.step, tensors, state)
         self.fabric.barrier()
 
@@ -149,8 +159,7 @@ class Session:
         self.progress.best_score, self.progress.best_step, self.progress.worse = -1.0, 0, 0
         if span.stage.start == "best" and self.config.select == "best":
             found = checkpoint.load(self.run.checkpoints, best_name(span.before))
-            checkpoint.unpack(found.tensors, self.method, self.optimisers)
-            self.method.load_extra_state(found.state["extra"])
+            checkpoint.restore(found, self.config.method, self.method, self.optimisers)
         if span.stage.start == "anew":
             for optimiser in self.optimisers.values():
                 optimiser.state.clear()
@@ -193,8 +202,9 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     batch_plan = batch_plan_of(config, store.plan, split)
     config = with_length(config, split, batch_plan)
     # Only now is it known that the settings hold together; a refusal leaves no folder behind.
-    with locked(run) if fabric.is_global_zero else nullcontext():
+    with locked(run.path) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
+            sweep(run.checkpoints)
             start(run, config, store.plan, split, _facts(config, fabric, split, store))
         fabric.barrier()
         with explained(Step(config, store.plan, fabric.world_size), run.path):
@@ -223,28 +233,38 @@ def _assemble(
         share=Share(fabric.global_rank, fabric.world_size),
         layout=layout,
     )
-    progress = _resume(run, method, optimisers)
+    progress = _resume(config, run, method, optimisers, fabric)
     return Session(config, fabric, run, store.plan, store, split, batches, task, method, stepper, optimisers, progress)
 
 
 def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:
-    """The first process prepares what is not prepared yet; the others wait, then open it."""
+    """The first process has prepared what is not prepared yet; the others wait, then open it.
+
+    Scans are prepared with their labels, those of test cases among them: in processes apart, so that no process that
+    trains has opened a label but those it may use.
+    """
     dataset = open_dataset(config.data, config.patient_pattern)
     if config.split:
         load_split(config.split, dataset)  # what is wrong with it is told before hours of preparation
     if fabric.is_global_zero:
-        prepare(config.data, config.prepared, wishes=config.plan)
+        prepare(config.data, config.prepared, wishes=config.plan, apart=True)
     fabric.barrier()
-    store = prepare(config.data, config.prepared, wishes=config.plan)
+    store = prepare(config.data, config.prepared, wishes=config.plan, apart=True)
     return dataset, store
 
 
-def _resume(run: Run, method: Method, optimisers: dict[str, Optimizer]) -> Progress:
+def _resume(config: RunConfig, run: Run, method: Method, optimisers: dict[str, Optimizer], fabric: Fabric) -> Progress:
     found = checkpoint.latest(run.checkpoints)
     if found is None:
         return Progress()
-    checkpoint.unpack(found.tensors, method, optimisers)
-    method.load_extra_state(found.state["extra"])
+    checkpoint.restore(found, config.method, method, optimisers)
+    before, now = int(found.state["processes"]), fabric.world_size
+    if before != now and fabric.is_global_zero:
+        _log.warning(
+            "warning: %s: %d process(es) go on where %d trained up to step %d: random masks and noise are drawn per "
+            "process, so the weights are not bit for bit those of an uninterrupted run",
+            *(run.path, now, before, found.step),
+        )
     return replace(Progress(), **found.state["progress"])
 
 

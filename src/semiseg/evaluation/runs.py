@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from semiseg.config import RunConfig
 from semiseg.data.dataset import open_dataset
 from semiseg.engine.run import INFERENCE, Run
 from semiseg.errors import InputError
@@ -14,6 +15,7 @@ from semiseg.evaluation.evaluate import evaluate
 from semiseg.evaluation.metrics import EmptyRule
 from semiseg.evaluation.scores import Scores
 from semiseg.files import write_json
+from semiseg.locks import locked
 
 _CARRIED = ("protocol", "stamps", "based_on", "deviations", "label_budget", "split")
 """What the scores take over from the run's provenance."""
@@ -48,19 +50,27 @@ def evaluate_run(path: Path, output: Path | None, *, empty: EmptyRule | None = N
         raise InputError(f"{path}: no predictions yet: run semiseg predict {path}")
     dataset = open_dataset(config.data)
     labels = {case: label for case in split.test if (label := dataset.cases[case].label) is not None}
-    opened = _count_opening(run)
-    scores = evaluate(
-        run.predictions,
-        labels,
-        class_names=plan.class_names,
-        cases=split.test,
-        empty=empty or config.metrics.empty,
-        workers=workers,
-    )
-    facts = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+    with locked(path, wait=True):
+        opened = _count_opening(run)
+        scores = evaluate(
+            run.predictions,
+            labels,
+            class_names=plan.class_names,
+            cases=split.test,
+            empty=empty or config.metrics.empty,
+            workers=workers,
+        )
+        scores = _with_facts(scores, run, config, opened)
+        scores.save(output or path)
+    return scores
+
+
+def _with_facts(scores: Scores, run: Run, config: RunConfig, opened: int) -> Scores:
+    """Scores with what they owe to the run: protocol, stamps, label budget, windows, number of openings."""
+    facts = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
     kept = {name: facts[name] for name in _CARRIED if name in facts}
     how = _inference(run)
-    scores = replace(
+    return replace(
         scores,
         largest_component=bool(how.get("largest_component", False)),
         unit=config.metrics.unit,
@@ -72,8 +82,6 @@ def evaluate_run(path: Path, output: Path | None, *, empty: EmptyRule | None = N
             **({"inference": how} if how else {}),
         },
     )
-    scores.save(output or path)
-    return scores
 
 
 def heading(scores: Scores) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -25,8 +27,10 @@ def load_scores(folder: Path) -> Scores:
     table, about = folder / "scores.csv", folder / "scores.json"
     try:
         facts: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = tuple(_row(line) for line in csv.DictReader(file))
+        content = table.read_bytes()
+        if hashlib.sha256(content).hexdigest() != facts["table_sha256"]:
+            raise ValueError("the table is not the one that scores.json belongs to")
+        rows = tuple(_row(line) for line in csv.DictReader(io.StringIO(content.decode())))
         labels = {int(values["label"]): name for name, values in facts["classes"].items()}
         names = ("background", *(labels[label] for label in range(1, len(labels) + 1)))
         rule, largest = facts["empty_rule"]["name"], bool(facts["largest_component"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -105,15 +106,18 @@ class Scores:
         return plain(self)
 
     def save(self, folder: Path) -> None:
-        """Write `scores.csv` (a row per case and class) and `scores.json` (definitions, summary, provenance).
+        """Write `scores.csv` (a row per case and class), then `scores.json` (definitions, summary, provenance, and the
+        checksum of the table, so that the two are never taken for a pair when they are none).
 
         Equal predictions and labels give equal bytes.
 
         Raises:
             InputError: the folder cannot be written.
         """
-        write_text(folder / "scores.csv", self.to_csv())
-        write_json(folder / "scores.json", self.to_json())
+        table = self.to_csv()
+        write_text(folder / "scores.csv", table)
+        digest = hashlib.sha256(table.encode()).hexdigest()
+        write_json(folder / "scores.json", {**self.to_json(), "table_sha256": digest})
 
     def to_csv(self) -> str:
         """Tidy table: case, class, metrics (`nan` where undefined), voxel counts and whether a mask is empty."""

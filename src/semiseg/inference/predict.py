@@ -25,12 +25,13 @@ from semiseg.engine import checkpoint
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.resolve import network_builder, patch_of
 from semiseg.engine.run import INFERENCE, Run
-from semiseg.errors import InputError
+from semiseg.errors import InputError, raise_all
 from semiseg.files import write_json
 from semiseg.inference.batching import WindowBatch
 from semiseg.inference.components import largest_component
 from semiseg.inference.pipeline import overlapped
 from semiseg.inference.windows import sliding_labels, sliding_windows
+from semiseg.locks import locked
 from semiseg.methods.base import Method, Task, entry
 from semiseg.networks.folding import fold_batch_norms
 
@@ -152,8 +153,7 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
     found = checkpoint.load(run.checkpoints, name)
     build = network_builder(config, plan, pretrained=False)
     method = entry(config.method).build(config.options, Task(**found.state["task"]), build)
-    checkpoint.unpack(found.tensors, method, {})
-    method.load_extra_state(found.state["extra"])
+    checkpoint.restore(found, config.method, method, {})
     use_gpu = accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if use_gpu else "cpu")
     with torch.device("meta"):
@@ -174,18 +174,35 @@ def predict_scans(
 ) -> dict[str, Path]:
     """Label every scan and write `output/CASE.nii.gz` on the scan's grid; returns the written file of each case.
 
-    `output/inference.json` says how.
+    `output/inference.json` says how. What was in the place of these files is removed first, so that a killed prediction
+    never leaves those of two kinds side by side.
+
+    Raises:
+        InputError: a scan cannot be read or would itself be overwritten; `output` cannot be written, or another process
+            works there.
     """
-    written = {}
-    write_json(
-        output / INFERENCE,
-        {
-            "patch": predictor.patch,
-            "stride": predictor.stride,
-            "weights": predictor.window.weights,
-            "largest_component": largest,
-        },
-    )
+    targets = {case: output / f"{case}.nii.gz" for case in scans.images}
+    _check_targets(targets, scans)
+    with locked(output):
+        for path in targets.values():
+            path.unlink(missing_ok=True)
+        write_json(
+            output / INFERENCE,
+            {
+                "patch": predictor.patch,
+                "stride": predictor.stride,
+                "weights": predictor.window.weights,
+                "largest_component": largest,
+            },
+        )
+        _label_all(predictor, scans, targets, largest, done)
+    return targets
+
+
+def _label_all(
+    predictor: Predictor, scans: Scans, targets: Mapping[str, Path], largest: bool, done: Callable[[str], None]
+) -> None:
+    """Read, predict and write the scans, several of them in flight."""
 
     def read(case: str) -> tuple[Image, Geometry]:
         return predictor.read(scans.images[case], scans.spacing, scans.truths.get(case))
@@ -197,12 +214,19 @@ def predict_scans(
         label = restored(*found)
         if largest:
             label = largest_component(label)
-        written[case] = output / f"{case}.nii.gz"
-        write_label(written[case], label, reference=scans.images[case][0], spacing=scans.spacing)
+        write_label(targets[case], label, reference=scans.images[case][0], spacing=scans.spacing)
 
     for case in overlapped(list(scans.images), read, compute, write, ahead=lambda case: _small(scans.images[case])):
         done(case)
-    return written
+
+
+def _check_targets(targets: Mapping[str, Path], scans: Scans) -> None:
+    used = {path.resolve() for paths in (*scans.images.values(), scans.truths.values()) for path in paths}
+    raise_all(
+        f"{path}: is one of the scans to be labelled, which its labels would overwrite: choose another folder with -o"
+        for path in targets.values()
+        if path.resolve() in used
+    )
 
 
 def _small(paths: Sequence[Path]) -> bool:
