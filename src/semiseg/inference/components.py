@@ -52,8 +52,8 @@ def _largest(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.bool
 def _numbered(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[Any]:
     """The number of its component at each voxel of the mask, 0 elsewhere."""
     everywhere = neighbours == "all"
-    if cc3d is not None and min(mask.shape) > 1:  # it fails on some rows of single voxels
-        joined = 3**mask.ndim - 1 if everywhere else 2 * mask.ndim
-        return np.asarray(cc3d.connected_components(mask, connectivity=joined))
+    if cc3d is not None and mask.ndim == 3 and min(mask.shape) > 1:
+        # Version 4.1.1 fails on some rows of single voxels, and joins what it should not on some 2D masks.
+        return np.asarray(cc3d.connected_components(mask, connectivity=26 if everywhere else 6))
     structure = ndimage.generate_binary_structure(mask.ndim, mask.ndim if everywhere else 1)
     return np.asarray(ndimage.label(mask, structure)[0])
