@@ -111,6 +111,7 @@ def test_rows_say_what_was_measured_and_at_what_cost(finished: Results) -> None:
     assert row["protocol"] == "honest"
     assert min(row["seconds"], row["seconds_per_step"], row["patches_per_second"]) > 0
     assert row["steps"] == 4
+    assert 2**25 < row["peak_memory"] < 2**34  # bytes of a process that has loaded PyTorch
 
 
 def test_every_number_of_the_runs_is_in_the_tidy_file(finished: Results) -> None:

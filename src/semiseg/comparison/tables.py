@@ -13,6 +13,13 @@ from semiseg.evaluation.tables import COLUMNS
 SHOWN = COLUMNS[:4]
 """Metrics of the tables; those in voxels are in the CSV files."""
 _HEADINGS = {metric: (heading, factor) for metric, heading, factor in COLUMNS}
+_COSTS = {
+    "steps": ("steps", 1.0, 0),
+    "seconds": ("seconds", 1.0, 1),
+    "seconds_per_step": ("seconds per step", 1.0, 4),
+    "patches_per_second": ("patches/s", 1.0, 2),
+    "peak_memory": ("peak MiB", 2.0**-20, 0),
+}
 LEVEL = 0.05
 SCORES_NOTE = (
     "mean ± standard deviation over the trainings (seeds, draws of the labelled cases) of the means over cases; in "
@@ -46,9 +53,8 @@ def score_tables(groups: Sequence[Group], lines: Sequence[Line]) -> list[Table]:
 
 
 def cost_tables(groups: Sequence[Group]) -> list[Table]:
-    """Per preset and budget: label budget, protocol, steps and time, medians over the trainings."""
-    header = ("method", "trainings", "labels", "protocol", "steps", "seconds", "seconds per step", "patches/s")
-    digits = {"steps": 0, "seconds": 1, "seconds_per_step": 4, "patches_per_second": 2}
+    """Per preset and budget: label budget, protocol, steps, time and memory, medians over the trainings."""
+    header = ("method", "trainings", "labels", "protocol", *(heading for heading, _, _ in _COSTS.values()))
     return [
         Table(
             f"{title}: cost",
@@ -58,7 +64,7 @@ def cost_tables(groups: Sequence[Group]) -> list[Table]:
                     *_head(group),
                     group.labels or "-",
                     group.protocol or "-",
-                    *(number(group.known(name), digits=count) for name, count in digits.items()),
+                    *(number(group.known(name), factor, digits) for name, (_, factor, digits) in _COSTS.items()),
                 )
                 for group in members
             ),

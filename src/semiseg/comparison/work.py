@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 from semiseg.comparison.cells import Cell
+from semiseg.comparison.cost import cost_of, steps_done
 from semiseg.config import RunConfig
 from semiseg.engine.run import Run
 from semiseg.errors import InputError
@@ -50,6 +49,7 @@ class Record:
         seconds: of training, prediction and scoring; NaN where it is not known, as after a kill at the wrong moment.
         seconds_per_step: of the last stretch of training that was not interrupted.
         patches_per_second: median over the log.
+        peak_memory: most bytes that this stretch of training held, see `cost.peak_memory`.
     """
 
     state: State = "open"
@@ -58,6 +58,7 @@ class Record:
     seconds: float | None = None
     seconds_per_step: float | None = None
     patches_per_second: float | None = None
+    peak_memory: int | None = None
     scores: str = ""
 
 
@@ -100,18 +101,19 @@ def _work(task: Task) -> bool:
     run = Run(task.folder)
     _wait_until_free(run)
     task.record.unlink(missing_ok=True)
-    before, began = _steps_done(run), time.perf_counter()
+    before, began = steps_done(run), time.perf_counter()
     run = train(task.config, task.folder, show=False)
     if not run.finished:
         return False
-    speed = _speed(run, task, _steps_done(run) - before, time.perf_counter() - began)
+    seconds, kept = time.perf_counter() - began, task.record.with_suffix(".cost.json")
+    cost = cost_of(run, kept, steps_done(run) - before, seconds)
     began = time.perf_counter()
     predict(run.path, accelerator=task.config.accelerator)
     evaluate(run.path, workers=task.threads)
     rest = time.perf_counter() - began
-    per_step = speed["seconds_per_step"]
-    seconds = None if per_step is None else per_step * speed["steps"] + rest
-    known = {**speed, "seconds": seconds, "scores": sha256(run.path / "scores.csv")}
+    per_step = cost["seconds_per_step"]
+    seconds = None if per_step is None else per_step * cost["steps"] + rest
+    known = {**cost, "seconds": seconds, "scores": sha256(run.path / "scores.csv")}
     write_json(task.record, {"state": "finished", **known})
     return True
 
@@ -133,26 +135,3 @@ def _wait_until_free(run: Run) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)
-
-
-def _speed(run: Run, task: Task, steps: int, seconds: float) -> Mapping[str, Any]:
-    """Speed of the training that has just ended; kept on the disk in case that the process is killed after it."""
-    kept = task.record.with_suffix(".speed.json")
-    if steps > 0:
-        write_json(kept, {"steps": _steps_done(run), "seconds_per_step": seconds / steps})
-    known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    return {
-        "steps": _steps_done(run),
-        "seconds_per_step": known.get("seconds_per_step"),
-        "patches_per_second": _median_rate(run),
-    }
-
-
-def _steps_done(run: Run) -> int:
-    return max((int(record.stem.split("_")[1]) for record in run.checkpoints.glob("step_*.json")), default=0)
-
-
-def _median_rate(run: Run) -> float | None:
-    lines = map(json.loads, run.log.read_text(encoding="utf-8").splitlines()) if run.log.is_file() else ()
-    rates = [line["patches_per_second"] for line in lines if "patches_per_second" in line]
-    return median(rates) if rates else None
