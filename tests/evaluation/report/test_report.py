@@ -138,6 +138,20 @@ def test_numbers_can_be_traced(page: Path, runs: list[Path]) -> None:
         assert cells[3] == ("-" if np.isnan(expected) else f"{100 * expected:.2f}")
 
 
+def test_every_part_names_its_file_and_its_command(page: Path) -> None:
+    parts = page.read_text(encoding="utf-8").split('<section id="')[1:]
+    bodies = {part.partition('"')[0]: part for part in parts}
+    wanted = {
+        "result": ("scores.json", "semiseg evaluate"),
+        **dict.fromkeys(("classes", "cases", "failures"), ("scores.csv", "semiseg evaluate")),
+        **dict.fromkeys(("training", "validation", "pseudo-labels", "observed"), ("log.jsonl", "semiseg train")),
+    }
+    for name, (file, command) in wanted.items():
+        told = re.findall(r'<p class="source">(.*?)</p>', bodies[name])
+        assert any(file in line and command in line for line in told), name
+    assert "semiseg predict" in bodies["cases"]
+
+
 def test_a_run_that_is_not_scored_yet(runs: list[Path], tmp_path: Path) -> None:
     shutil.copytree(runs[1], tmp_path / "young")
     for name in ("scores.csv", "scores.json"):

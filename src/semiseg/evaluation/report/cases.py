@@ -13,7 +13,7 @@ from semiseg.evaluation.report.markup import Markup, inert, join, raw, tag
 from semiseg.evaluation.report.records import Record
 from semiseg.evaluation.report.results import percent
 from semiseg.evaluation.report.slices import Slice, Stack, cut_stacks
-from semiseg.evaluation.report.tables import table
+from semiseg.evaluation.report.tables import source, table
 
 
 def pictures(cohort: Cohort, *, most: int) -> Markup:
@@ -26,7 +26,9 @@ def pictures(cohort: Cohort, *, most: int) -> Markup:
     if not cohort.pictured or not cohort.dataset:
         return join(notes)
     shown = [_case(cohort, role, case, most) for role, case in cohort.extremes().items()]
-    return join([*notes, _legend(cohort.class_names), *shown])
+    outlines = source(cohort.pictured, "predictions", "predict")
+    scores = source(cohort.pictured, "scores.csv", "evaluate")
+    return join([*notes, _legend(cohort.class_names), *shown, outlines, scores])
 
 
 def _legend(names: Sequence[str]) -> Markup:
@@ -176,7 +178,8 @@ def failures(cohort: Cohort) -> Markup:
     Raises:
         InputError: a label file cannot be read.
     """
-    return join(_failed(cohort, record) for record in cohort.records)
+    found = [_failed(cohort, record) for record in cohort.records]
+    return join([*found, source(cohort.records, "scores.csv", "evaluate")])
 
 
 def _failed(cohort: Cohort, record: Record) -> Markup:

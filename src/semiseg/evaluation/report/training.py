@@ -53,7 +53,8 @@ def validation(records: Sequence[Record]) -> Markup:
         unit="%",
     )
     told = [tag("p", _about_selection(record), class_="note") for record in records]
-    return join([tag("div", chart, class_="charts") if chart else Markup(), *told])
+    logged = source(validated, "log.jsonl", "train")
+    return join([tag("div", chart, class_="charts") if chart else Markup(), *told, logged])
 
 
 def _about_selection(record: Record) -> Markup:
@@ -82,6 +83,7 @@ def pseudo_labels(records: Sequence[Record]) -> Markup:
                 class_="note",
             )
         )
+        parts.append(source(known, "log.jsonl", "train"))
     if unknown:
         parts.append(
             tag(
@@ -133,7 +135,7 @@ def observed(records: Sequence[Record]) -> Markup:
             charts.append(line_chart(f"{record.key}: {name}", lines, right=104))
     if not charts and not told:
         return tag("p", "None of these methods has class weights or thresholds.", class_="note")
-    return join([tag("div", *charts, class_="charts"), *told])
+    return join([tag("div", *charts, class_="charts"), *told, source(records, "log.jsonl", "train")])
 
 
 def _flat(value: Any) -> list[float]:
