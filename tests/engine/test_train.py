@@ -148,6 +148,8 @@ def test_sigterm_saves_and_tells_how_to_continue(data: Path, tmp_path: Path) -> 
     assert process.returncode == 0
     assert f"Continue: semiseg train --config {tmp_path / 'run' / 'config.yaml'}" in output.replace("\n", "")
     assert any((tmp_path / "run" / "checkpoints").glob("step_*.json"))
+    facts = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert facts["command"][:3] == ["semiseg", "train", "--config"]  # what a reader can type
 
 
 @pytest.mark.slow
@@ -170,6 +172,11 @@ def test_two_processes_give_the_weights_of_one(data: Path, tmp_path: Path, metho
         torch.testing.assert_close(
             second[name], tensor, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+def test_filters_that_are_no_list_are_an_input_problem(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"network unet: filters: .*\(came: 8\)"):
+        train(_config(data, network={"options": {"filters": 8}}), tmp_path / "run", show=False)
 
 
 def test_a_folder_with_another_run_is_refused(data: Path, finished: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def network_builder(config: RunConfig, plan: Plan, *, pretrained: bool = True) -
     options = dict(config.network.options)
     if config.network.name == "unet":
         filters = options.setdefault("filters", plan.filters)
-        options.setdefault("strides", plan.strides[: len(filters)])
+        if isinstance(filters, Sequence):
+            options.setdefault("strides", plan.strides[: len(filters)])
     build = partial(
         build_network,
         config.network.name,

@@ -101,13 +101,20 @@ def provenance(facts: dict[str, Any]) -> dict[str, Any]:
     """Software, machine, time and source state, together with `facts`."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [_program(), *sys.argv[1:]],
         "packages": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": _git_state(),
         **facts,
     }
+
+
+def _program() -> str:
+    """`semiseg`, however the command line was started, or the name of a person's script."""
+    started = Path(sys.argv[0])
+    own = started.resolve().is_relative_to(Path(__file__).parents[1])
+    return "semiseg" if own else started.name
 
 
 def _version(name: str) -> str | None:
