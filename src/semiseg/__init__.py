@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         report,
         train,
     )
+    from semiseg.cluster import Cluster
     from semiseg.config import RunConfig
     from semiseg.errors import InputError
 
@@ -48,11 +49,13 @@ _HOME = {
         ),
         "semiseg.api",
     ),
+    "Cluster": "semiseg.cluster",
     "RunConfig": "semiseg.config",
     "InputError": "semiseg.errors",
 }
 
 __all__ = [
+    "Cluster",
     "InputError",
     "RunConfig",
     "__version__",

@@ -13,7 +13,7 @@ from semiseg.files import sweep
 
 
 @contextmanager
-def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False, part: str = "") -> Iterator[None]:
     """Hold `folder` for this process, and remove what killed processes left half-written in it.
 
     The operating system lets go of it when the process ends, however that happens: a lock is never stale. Where the
@@ -22,33 +22,48 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     Args:
         folder: made when it is not there.
         wait: until nobody else holds it, instead of refusing.
+        part: name of a share of the work. Processes with other shares, which may run on other machines, can then hold
+            the folder at the same time, but none can hold the whole; nothing is removed.
 
     Raises:
         InputError: another process holds it, whose number is told; or it cannot be written.
     """
+    with _opened(folder, ".lock") as whole:
+        _take(whole, folder, wait, shared=bool(part))
+        _sign(whole)
+        if not part:
+            sweep(folder)
+            yield
+            return
+        with _opened(folder, f".lock_{part}") as share:
+            _take(share, folder, wait)
+            _sign(share)
+            yield
+
+
+def _opened(folder: Path, name: str) -> IO[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
+        return (folder / name).open("a+")
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}): choose another folder with --output"
         ) from error
-    with file:
-        _take(file, folder, wait)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        sweep(folder)
-        yield
 
 
-def _take(file: IO[str], folder: Path, wait: bool) -> None:
+def _sign(file: IO[str]) -> None:
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+def _take(file: IO[str], folder: Path, wait: bool, *, shared: bool = False) -> None:
     try:
         import fcntl
     except ImportError:  # no such locks on this system
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         file.seek(0)
         raise InputError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
+    from semiseg.cluster import Cluster
     from semiseg.data.checks import Report
     from semiseg.data.importers.base import Imported
     from semiseg.data.init import Initialised
@@ -76,6 +78,8 @@ def prepare(
     workers: int = 0,
     plan: PathLike | None = None,
     preset: str | None = None,
+    shard: str | None = None,
+    cluster: Cluster | None = None,
     show: bool = False,
 ) -> Store:
     """Plan the dataset and write the prepared store; what is there already and still true is kept.
@@ -86,6 +90,8 @@ def prepare(
         workers: processes; 0 takes all cores.
         plan: an edited plan.json to follow instead of a new one.
         preset: whose decisions the plan takes over, as runs with this preset ask for them.
+        shard: `2/8` prepares the second eighth of the cases; the store that is returned holds these alone.
+        cluster: do that by jobs, one per shard, and wait for them.
         show: progress bar.
 
     Raises:
@@ -93,9 +99,15 @@ def prepare(
     """
     from rich.progress import Progress
 
+    from semiseg.cluster import on_cluster
     from semiseg.data.prepare import prepare as run
     from semiseg.presets import wishes
+    from semiseg.shards import Shard
 
+    if cluster is not None:
+        paths: list[Any] = [None if path is None else Path(path).absolute() for path in (data, prepared, plan)]
+        call = partial(_prepare_shard, *paths, workers=workers, preset=preset)
+        on_cluster(call, cluster, (paths[1] or Path(data).absolute() / wishes(preset).folder) / ".jobs")
     with Progress(disable=not show) as bar:
         task = bar.add_task("preparing", total=None)
         return run(
@@ -104,8 +116,14 @@ def prepare(
             workers=workers,
             plan=as_path(plan),
             wishes=wishes(preset),
+            shard=None if shard is None else Shard.parse(shard),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+
+
+def _prepare_shard(data: Path, prepared: Path | None, plan: Path | None, **options: Any) -> None:
+    """What a job does; the store itself stays on the disk."""
+    prepare(data, prepared, plan=plan, **options)
 
 
 def import_dataset(

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
+    from semiseg.cluster import Cluster
     from semiseg.evaluation.matching import Matching
+    from semiseg.evaluation.metrics import EmptyRule
     from semiseg.evaluation.scores import Scores
+
+
+@overload
+def evaluate(
+    predictions: PathLike,
+    labels: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    empty: EmptyRule | None = None,
+    workers: int = 0,
+    cluster: Cluster | None = None,
+) -> Scores: ...
+
+
+@overload
+def evaluate(
+    predictions: PathLike,
+    labels: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    empty: EmptyRule | None = None,
+    workers: int = 0,
+    shard: str,
+) -> None: ...
 
 
 def evaluate(
@@ -18,9 +45,11 @@ def evaluate(
     labels: PathLike | None = None,
     output: PathLike | None = None,
     *,
-    empty: Literal["official", "nan", "diagonal", "dhc"] | None = None,
+    empty: EmptyRule | None = None,
     workers: int = 0,
-) -> Scores:
+    shard: str | None = None,
+    cluster: Cluster | None = None,
+) -> Scores | None:
     """Score predicted label files against reference labels, per class and case.
 
     Args:
@@ -32,16 +61,29 @@ def evaluate(
             `dhc` (128 voxels, as DHC's code for AMOS and Synapse); default: as the run's settings say, `diagonal` for
             folders.
         workers: cases at a time; 0 takes one per core.
+        shard: `2/8` scores the second eighth of the cases and leaves them in `output` for the call without a shard,
+            which computes what is missing, and alone gives scores.
+        cluster: do that by jobs, one per shard, wait for them, and then score.
 
     Raises:
         InputError: files are missing or do not fit together; all problems are named.
     """
+    from semiseg.cluster import on_cluster
     from semiseg.evaluation.runs import evaluate_folders, evaluate_run
+    from semiseg.shards import Shard
 
-    source = Path(predictions)
-    if labels is None:
-        return evaluate_run(source, as_path(output), empty=empty, workers=workers)
-    return evaluate_folders(source, Path(labels), as_path(output), empty=empty or "diagonal", workers=workers)
+    source = Path(predictions).absolute()
+    paths = source, as_path(labels), as_path(output)
+    if cluster is not None:
+        others = [None if path is None else path.absolute() for path in paths[1:]]
+        call = partial(evaluate, source, *others, empty=empty, workers=workers)
+        on_cluster(call, cluster, (others[1] or source) / ".jobs")
+    part = None if shard is None else Shard.parse(shard)
+    if paths[1] is None:
+        return evaluate_run(Path(predictions), paths[2], empty=empty, workers=workers, shard=part)
+    return evaluate_folders(
+        Path(predictions), paths[1], paths[2], empty=empty or "diagonal", workers=workers, shard=part
+    )
 
 
 def report(*runs: PathLike, output: PathLike | None = None) -> Path:

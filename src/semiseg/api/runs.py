@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
+    from semiseg.cluster import Cluster
     from semiseg.engine.run import Run
 
 
@@ -68,7 +70,9 @@ def predict(
     largest_component: bool | None = None,
     spacing: tuple[float, float, float] | None = None,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
-    done: Any = lambda case: None,
+    shard: str | None = None,
+    cluster: Cluster | None = None,
+    done: Callable[[str], None] = lambda case: None,
 ) -> dict[str, Path]:
     """Label scans with a trained run; returns the written file of each case.
 
@@ -81,25 +85,39 @@ def predict(
         largest_component: keep only the largest connected component of each class; default: as the run's settings say.
         spacing: mm along X, Y, Z for scans in formats that record none.
         accelerator: device to use.
+        shard: `2/8` labels the second eighth of the scans.
+        cluster: do that by jobs, one per shard, and wait for them.
         done: called with the case id after each written scan.
 
     Raises:
         InputError: run or scans are not usable.
     """
+    from semiseg.cluster import on_cluster
     from semiseg.engine.run import Run
     from semiseg.errors import InputError
     from semiseg.inference.predict import find_scans, load_predictor, predict_scans, test_scans
+    from semiseg.shards import Shard
 
     folder = Run(Path(run))
     if scans is not None and output is None:
         raise InputError("predict needs a folder for the predictions of the given scans: add -o OUT")
     config = folder.config()
+    target = folder.predictions if output is None else Path(output)
+    if cluster is not None:
+        paths: list[Any] = [None if path is None else Path(path).absolute() for path in (run, scans, output)]
+        options: dict[str, Any] = {"overlap": overlap, "largest_component": largest_component, "spacing": spacing}
+        call = partial(predict, *paths, **options, accelerator=accelerator)
+        found_by = on_cluster(call, cluster, target.absolute() / ".jobs")
+        labelled = sorted(case for part in found_by for case in part)
+        for case in labelled:
+            done(case)
+        return {case: target / f"{case}.nii.gz" for case in labelled}
     window = None if overlap is None else config.window.model_copy(update={"overlap": overlap, "stride": None})
     predictor = load_predictor(folder, accelerator=accelerator, window=window)
     found = test_scans(folder) if scans is None else find_scans(Path(scans), len(predictor.plan.channels), spacing)
-    target = folder.predictions if output is None else Path(output)
     largest = config.largest_component if largest_component is None else largest_component
-    return predict_scans(predictor, found, target, largest=largest, done=done)
+    part = None if shard is None else Shard.parse(shard)
+    return predict_scans(predictor, found, target, largest=largest, shard=part, done=done)
 
 
 def demo(output: PathLike = "demo", *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:

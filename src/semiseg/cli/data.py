@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from semiseg.cli.shared import Data, Output, Prepared, app, names, voxel_sides
+from semiseg.cli.shared import (
+    Data,
+    Jobs,
+    Launcher,
+    Output,
+    Prepared,
+    ShardOption,
+    Slurm,
+    app,
+    names,
+    parts,
+    voxel_sides,
+)
 
 
 @app.command()
@@ -82,11 +94,23 @@ def prepare(
     plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow")] = None,
     preset: Annotated[str | None, typer.Option(help="Prepare as runs with this preset want it")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
+    shard: ShardOption = None,
+    launcher: Launcher = None,
+    jobs: Jobs = 4,
+    slurm: Slurm = None,
 ) -> None:
     """Plan the dataset and write the prepared store; a killed preparation goes on where it was."""
     import semiseg
 
-    store = semiseg.prepare(data, prepared, workers=workers, plan=plan, preset=preset, show=True)
+    store = semiseg.prepare(
+        data,
+        prepared,
+        workers=workers,
+        plan=plan,
+        preset=preset,
+        **parts(shard, launcher, jobs, slurm),
+        show=True,
+    )
     for decision, reason in store.plan.reasons.items():
         typer.echo(f"{decision}: {reason}")
     typer.echo(f"{len(store.cases)} cases are ready in {store.root}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from semiseg.cli.shared import Output, Prepared, Several, app
+from semiseg.cli.shared import Jobs, Launcher, Output, Prepared, Several, ShardOption, Slurm, app, parts
 
 
 @app.command()
@@ -32,6 +32,10 @@ def evaluate(
             "(matching.csv, matching.json; no test label is read)",
         ),
     ] = False,
+    shard: ShardOption = None,
+    launcher: Launcher = None,
+    jobs: Jobs = 4,
+    slurm: Slurm = None,
 ) -> None:
     """Dice, Jaccard, 95HD and ASD per class and case: table, scores.csv, scores.json."""
     import semiseg
@@ -42,8 +46,13 @@ def evaluate(
             raise InputError("--matching takes a run folder alone: leave the folder of reference labels out")
         typer.echo(semiseg.matching(predictions, output).table())
         return
-    scores = semiseg.evaluate(predictions, labels, output, empty=empty, workers=workers)  # type: ignore[arg-type]
+    how: Any = {"empty": empty, "workers": workers, **parts(shard, launcher, jobs, slurm)}
+    scores = semiseg.evaluate(predictions, labels, output, **how)
     from semiseg.evaluation.runs import heading
+
+    if scores is None:
+        typer.echo(f"Shard {shard} is scored. When all are: the same command without --shard gives the scores.")
+        return
 
     typer.echo("\n".join(part for part in (heading(scores), scores.table()) if part))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from semiseg.cli.shared import Output, Prepared, app, voxel_sides
+from semiseg.cli.shared import Jobs, Launcher, Output, Prepared, ShardOption, Slurm, app, parts, voxel_sides
 
 
 @app.command()
@@ -99,6 +99,10 @@ def predict(
         str | None, typer.Option(help="Voxel sides in mm, x,y,z, of scans whose format records none")
     ] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu")] = "auto",
+    shard: ShardOption = None,
+    launcher: Launcher = None,
+    jobs: Jobs = 4,
+    slurm: Slurm = None,
 ) -> None:
     """Label scans of any format; the .nii.gz files have the scans' own geometry."""
     import semiseg
@@ -113,6 +117,8 @@ def predict(
         largest_component=largest_component,
         spacing=voxel_sides(spacing),
         accelerator=accelerator,  # type: ignore[arg-type]
+        **parts(shard, launcher, jobs, slurm),
         done=lambda case: typer.echo(f"{case}: done"),
     )
-    typer.echo(f"{len(written)} scans labelled in {next(iter(written.values())).parent}")
+    where = f" in {next(iter(written.values())).parent}" if written else ""
+    typer.echo(f"{len(written)} scans labelled{where}")

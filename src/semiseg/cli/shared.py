@@ -24,6 +24,14 @@ Prepared = Annotated[
     Path | None, typer.Option(help="Folder of the prepared store; default: 'prepared' inside the dataset folder")
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write")]
+ShardOption = Annotated[str | None, typer.Option("--shard", help="Do the i-th of n parts of the cases, such as 2/8")]
+Launcher = Annotated[
+    str | None, typer.Option("--launcher", help="Do the parts as jobs: slurm, or local (the same on this machine)")
+]
+Jobs = Annotated[int, typer.Option("--jobs", help="Parts, with --launcher")]
+Slurm = Annotated[
+    list[str] | None, typer.Option("--slurm", help="Parameter of the jobs for submitit, such as timeout_min=600")
+]
 
 
 class Several(TyperCommand):
@@ -43,6 +51,24 @@ class Several(TyperCommand):
                 spread.append(current)
             spread.append(word)
         return super().parse_args(ctx, spread)
+
+
+def parts(shard: str | None, launcher: str | None, jobs: int, slurm: list[str] | None) -> dict[str, Any]:
+    """The part of the cases that is asked for, or the jobs that do all parts, as arguments of a call.
+
+    Raises:
+        InputError: the options contradict each other.
+    """
+    from semiseg.cluster import Cluster, parameters
+    from semiseg.errors import InputError
+
+    if launcher is None:
+        if slurm:
+            raise InputError("--slurm is for jobs: add --launcher slurm")
+        return {} if shard is None else {"shard": shard}
+    if shard is not None:
+        raise InputError("--shard does one part here, --launcher all parts as jobs: leave one of them out")
+    return {"cluster": Cluster(launcher, jobs, parameters(slurm or []))}  # type: ignore[arg-type]
 
 
 def names(value: str | None) -> tuple[str, ...]:

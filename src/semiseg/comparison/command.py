@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from semiseg.cluster import parameters
 from semiseg.comparison.beside import Paper
 from semiseg.comparison.compare import How, compare, plan
 from semiseg.comparison.grid import default_output, load_grid
@@ -67,10 +66,4 @@ def summary(results: Results) -> str:
 def _how(asked: Asked) -> How:
     if asked.launcher not in _LAUNCHERS:
         raise InputError(f"--launcher: {asked.launcher!r} is none: {did_you_mean(asked.launcher, _LAUNCHERS)}")
-    parameters = {}
-    for text in asked.slurm:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--slurm {text}: expected NAME=VALUE, such as timeout_min=600")
-        parameters[name] = yaml.safe_load(value)
-    return How(asked.workers, asked.launcher, parameters)  # type: ignore[arg-type]
+    return How(asked.workers, asked.launcher, parameters(asked.slurm))  # type: ignore[arg-type]

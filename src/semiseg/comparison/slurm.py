@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.cluster import executor
 from semiseg.comparison.work import Task, work
 from semiseg.engine.train import interrupts
-from semiseg.errors import InputError
 
 _POLL = 1.0
 
@@ -38,17 +38,9 @@ def run_jobs(
     Raises:
         InputError: submitit is not installed, there is no such cluster, or a parameter is unknown.
     """
-    try:
-        import submitit
-    except ImportError:
-        raise InputError("--launcher slurm needs submitit: pip install 'semiseg[slurm]'") from None
-    try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        limit = {"slurm_array_parallelism": workers} if cluster == "slurm" else {}
-        executor.update_parameters(**{"name": "semiseg", **limit, **parameters})
-    except (RuntimeError, NameError, ValueError, TypeError) as error:
-        raise InputError(f"--launcher slurm: submitit says: {' '.join(str(error).split())}") from None
-    jobs = dict(zip(executor.map_array(work, list(tasks)), tasks, strict=True)) if tasks else {}
+    limit = {"slurm_array_parallelism": workers} if cluster == "slurm" else {}
+    submitting = executor(cluster, folder, {**limit, **parameters})
+    jobs = dict(zip(submitting.map_array(work, list(tasks)), tasks, strict=True)) if tasks else {}
     with interrupts() as stop:
         while jobs and not stop:
             for job in [job for job in jobs if job.done()]:

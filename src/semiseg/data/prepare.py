@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from semiseg.data.wishes import PlanWishes
 from semiseg.errors import InputError
 from semiseg.files import write_json
 from semiseg.locks import locked
+from semiseg.shards import Shard
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def prepare(
     plan: Path | None = None,
     wishes: PlanWishes = PlanWishes(),
     apart: bool = False,
+    shard: Shard | None = None,
     progress: Progress | None = None,
 ) -> Store:
     """Check, measure, plan and prepare the dataset in `root`; what is already done is not done again.
@@ -58,6 +60,7 @@ def prepare(
         plan: plan to use; by default the one in `output` if a person edited it, else a new one.
         wishes: decisions that a new plan takes over; a person's plan must agree with them.
         apart: open scans and labels in other processes only, so that this one cannot have seen a label.
+        shard: prepare only its cases. The shard that comes first plans, the others wait for the plan.
         progress: called with the numbers of prepared cases and of all cases.
 
     Raises:
@@ -67,18 +70,28 @@ def prepare(
     dataset = open_dataset(root)
     given = None if plan is None else Plan.load(plan)
     count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
-    with _alone(output), processes(count, apart=apart) as run:
-        found = _fingerprint(dataset, output, run, count)
-        automatic = make_plan(found, wishes=wishes, normalised=normalised(root))
-        first = not (output / "plan.json").is_file()
-        chosen = _choose(output / "plan.json", given, automatic, wishes)
-        for warning in _unscaled(chosen, found) if first else ():
-            _log.warning("warning: %s", warning)
-        tasks = [CaseTask(root, output / "store", case, chosen) for case in dataset.cases.values()]
-        _clean(output / "store", dataset)
+    mine = list(dataset.cases) if shard is None else shard.of(dataset.cases)
+    with _alone(output, "" if shard is None else shard.name), processes(count, apart=apart) as run:
+        with nullcontext() if shard is None else _alone(output, "plan"):
+            chosen = _planned(dataset, output, given, wishes, run, count)
+        tasks = [CaseTask(root, output / "store", dataset.cases[case], chosen) for case in mine]
+        if shard is None:
+            _clean(output / "store", dataset)
         _prepare_cases(tasks, run, progress or (lambda done, total: None))
-        _clean(output / "store", dataset)  # again: workers of a killed preparation outlive it for a moment
-        return open_store(output)
+        if shard is None:
+            _clean(output / "store", dataset)  # again: workers of a killed preparation outlive it for a moment
+        return open_store(output, mine)
+
+
+def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanWishes, run: Map, workers: int) -> Plan:
+    """The plan to prepare with, after the dataset was checked and measured."""
+    found = _fingerprint(dataset, output, run, workers)
+    automatic = make_plan(found, wishes=wishes, normalised=normalised(dataset.root))
+    first = not (output / "plan.json").is_file()
+    chosen = _choose(output / "plan.json", given, automatic, wishes)
+    for warning in _unscaled(chosen, found) if first else ():
+        _log.warning("warning: %s", warning)
+    return chosen
 
 
 def _fingerprint(dataset: Dataset, output: Path, run: Map, workers: int) -> Fingerprint:
@@ -179,9 +192,9 @@ def _bytes_per_case(dataset: Dataset) -> int:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process prepares into `folder`."""
+def _alone(folder: Path, part: str = "") -> Iterator[None]:
+    """Wait until no other process prepares into `folder`, or that part of it."""
     with ExitStack() as stack:
         with writing_to(folder):
-            stack.enter_context(locked(folder, wait=True))
+            stack.enter_context(locked(folder, wait=True, part=part))
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +147,8 @@ def _mapped(path: Path) -> Array:
     return array
 
 
-def open_store(root: Path) -> Store:
-    """The store in `root` (the folder that `prepare` wrote).
+def open_store(root: Path, cases: Collection[str] | None = None) -> Store:
+    """The store in `root` (the folder that `prepare` wrote), or that part of it which holds `cases`.
 
     Raises:
         InputError: nothing was prepared there, or not completely, or the plan was edited since.
@@ -160,6 +160,7 @@ def open_store(root: Path) -> Store:
         )
     plan = Plan.load(root / "plan.json")
     expected = sorted(json.loads((root / "fingerprint.json").read_text(encoding="utf-8"))["cases"])
+    expected = [case for case in expected if cases is None or case in cases]
     found = {case: CaseFiles(root / "store", case).read_meta() for case in expected}
     metas = {case: meta for case, meta in found.items() if meta is not None}
     missing = [case for case in expected if case not in metas]

@@ -23,9 +23,11 @@ from semiseg.data.parallel import worker_count
 from semiseg.data.readers import read_header, read_label
 from semiseg.errors import InputError, raise_all
 from semiseg.evaluation.metrics import EmptyRule, MaskScores, check_empty_rule, empty_scores, overlap_and_surface
+from semiseg.evaluation.parts import CaseScores, Parts
 from semiseg.evaluation.scores import Row, Scores
 from semiseg.files import sha256
 from semiseg.inference.components import largest_component as keep_largest
+from semiseg.shards import Shard
 
 Files = Path | Mapping[str, Path]
 Box = tuple[slice, ...]
@@ -41,6 +43,7 @@ def evaluate(
     largest_component: bool = False,
     cases: Collection[str] | None = None,
     workers: int = 0,
+    parts: Path | None = None,
 ) -> Scores:
     """Dice, Jaccard and surface distances per case and class.
 
@@ -58,23 +61,65 @@ def evaluate(
         cases: score only these; default: all cases with a label file.
         workers: cases at a time; 0 takes as many as there are cores. (Threads: reading, searching and array work run
             outside the interpreter's lock, and callers need no `__main__` guard.)
+        parts: folder that was given to `evaluate_shard`; what is found there is not computed again, and then removed.
 
     Raises:
         InputError: files are missing, unreadable or not on one grid, or labels are unknown; all problems are named.
     """
     check_empty_rule(empty)
     pairs, without_label = _pairs(label_files(predictions), label_files(labels), cases)
-    voxels = _check_grids(pairs)
-    count = worker_count(workers, len(pairs), 16 * voxels)
-    with ThreadPoolExecutor(count) as pool:
-        found = list(pool.map(partial(_score, largest=largest_component, empty=empty), pairs))
+    kept = None if parts is None else _parts(parts, largest_component, empty)
+    found = _all(pairs, largest_component, empty, workers, kept)
     names = _names(found, class_names)
     scores = Scores(
         tuple(_rows(found, len(names), empty)), names, empty, largest_component, _provenance(found, without_label)
     )
     if output is not None:
         scores.save(output)
+    if kept is not None:
+        kept.remove()
     return scores
+
+
+def evaluate_shard(
+    predictions: Files,
+    labels: Files,
+    parts: Path,
+    shard: Shard,
+    *,
+    empty: EmptyRule = "diagonal",
+    largest_component: bool = False,
+    cases: Collection[str] | None = None,
+    workers: int = 0,
+) -> int:
+    """Score the cases of `shard` and leave their scores in `parts` for `evaluate`; returns their number.
+
+    Arguments and errors are those of `evaluate`.
+    """
+    check_empty_rule(empty)
+    references = label_files(labels)
+    mine = shard.of(references if cases is None else set(cases))
+    if not mine:
+        return 0
+    pairs, _ = _pairs(label_files(predictions), references, mine)
+    kept = _parts(parts, largest_component, empty)
+    for case in _all(pairs, largest_component, empty, workers, kept):
+        raise_all(case.problems)
+        assert case.scores is not None, "a case without problems has scores"
+        kept.save(case.pair.case, CaseScores(case.shape, case.spacing, case.scores, case.digests))
+    return len(mine)
+
+
+def _parts(folder: Path, largest: bool, empty: EmptyRule) -> Parts:
+    return Parts(folder, f"semiseg {version('semiseg')}, empty {empty}, largest component {largest}")
+
+
+def _all(pairs: Sequence[_Pair], largest: bool, empty: EmptyRule, workers: int, parts: Parts | None) -> list[_Found]:
+    """Every case, scored in threads."""
+    voxels = _check_grids(pairs)
+    count = worker_count(workers, len(pairs), 16 * voxels)
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(partial(_score, largest=largest, empty=empty, parts=parts), pairs))
 
 
 def label_files(source: Files) -> dict[str, Path]:
@@ -166,7 +211,11 @@ def _grid(path: Path) -> Grid:
     return read_header(path, "label").grid
 
 
-def _score(pair: _Pair, *, largest: bool, empty: EmptyRule) -> _Found:
+def _score(pair: _Pair, *, largest: bool, empty: EmptyRule, parts: Parts | None) -> _Found:
+    digests = sha256(pair.prediction), sha256(pair.label)
+    done = None if parts is None else parts.load(pair.case, digests)
+    if done is not None:
+        return _Found(pair, done.shape, done.spacing, done.scores, digests)
     try:
         volume, predicted = read_label(pair.label), read_label(pair.prediction)
         prediction, truth = predicted.array, volume.array
@@ -179,7 +228,7 @@ def _score(pair: _Pair, *, largest: bool, empty: EmptyRule) -> _Found:
     if largest:
         prediction = keep_largest(prediction)
     scores = dict(_score_classes(prediction, truth, spacing, empty))
-    return _Found(pair, truth.shape, spacing, scores, (sha256(pair.prediction), sha256(pair.label)))
+    return _Found(pair, truth.shape, spacing, scores, digests)
 
 
 def _score_classes(

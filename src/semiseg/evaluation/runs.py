@@ -11,33 +11,54 @@ from semiseg.config import RunConfig
 from semiseg.data.dataset import open_dataset
 from semiseg.engine.run import INFERENCE, Run
 from semiseg.errors import InputError
-from semiseg.evaluation.evaluate import evaluate
+from semiseg.evaluation.evaluate import evaluate, evaluate_shard
 from semiseg.evaluation.metrics import EmptyRule
 from semiseg.evaluation.scores import Scores
 from semiseg.files import write_json
 from semiseg.locks import locked
+from semiseg.shards import Shard
 
 _CARRIED = ("protocol", "stamps", "based_on", "deviations", "label_budget", "split")
 """What the scores take over from the run's provenance."""
 
 
 def evaluate_folders(
-    predictions: Path, labels: Path, output: Path | None, *, empty: EmptyRule = "diagonal", workers: int = 0
-) -> Scores:
+    predictions: Path,
+    labels: Path,
+    output: Path | None,
+    *,
+    empty: EmptyRule = "diagonal",
+    workers: int = 0,
+    shard: Shard | None = None,
+) -> Scores | None:
     """Score every label file of `labels`; class names come from the `dataset.json` beside that folder, if there is one.
+
+    The cases of a `shard` wait for the call without one, which gives the scores.
 
     Raises:
         InputError: files are missing or do not fit together.
     """
+    target = output or predictions
+    if shard is not None:
+        evaluate_shard(predictions, labels, target, shard, empty=empty, workers=workers)
+        return None
     names = _class_names(labels.parent / "dataset.json")
-    return evaluate(predictions, labels, class_names=names, output=output or predictions, empty=empty, workers=workers)
+    return evaluate(predictions, labels, class_names=names, output=target, empty=empty, workers=workers, parts=target)
 
 
-def evaluate_run(path: Path, output: Path | None, *, empty: EmptyRule | None = None, workers: int = 0) -> Scores:
+def evaluate_run(
+    path: Path,
+    output: Path | None,
+    *,
+    empty: EmptyRule | None = None,
+    workers: int = 0,
+    shard: Shard | None = None,
+) -> Scores | None:
     """Score a run's predictions of its test cases, and count that the test labels were opened.
 
     Rules are those of the run's settings; `empty` goes before its rule for empty masks. Protocol, stamps, label budget
-    and the count travel with the scores.
+    and the count travel with the scores. The cases of a `shard` wait for the call without one, which gives the scores
+    and counts.
 
     Raises:
         InputError: no run folder, no test cases, no labels for them, or predictions are missing.
@@ -50,18 +71,16 @@ def evaluate_run(path: Path, output: Path | None, *, empty: EmptyRule | None = N
         raise InputError(f"{path}: no predictions yet: run semiseg predict {path}")
     dataset = open_dataset(config.data)
     labels = {case: label for case in split.test if (label := dataset.cases[case].label) is not None}
-    with locked(path, wait=True):
+    target = output or path
+    how: dict[str, Any] = {"cases": split.test, "empty": empty or config.metrics.empty, "workers": workers}
+    with locked(path, wait=True, part="" if shard is None else shard.name):
+        if shard is not None:
+            evaluate_shard(run.predictions, labels, target, shard, **how)
+            return None
         opened = _count_opening(run)
-        scores = evaluate(
-            run.predictions,
-            labels,
-            class_names=plan.class_names,
-            cases=split.test,
-            empty=empty or config.metrics.empty,
-            workers=workers,
-        )
+        scores = evaluate(run.predictions, labels, class_names=plan.class_names, parts=target, **how)
         scores = _with_facts(scores, run, config, opened)
-        scores.save(output or path)
+        scores.save(target)
     return scores
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.locks import locked
 from semiseg.methods.base import Method, Task, entry
 from semiseg.networks.folding import fold_batch_norms
+from semiseg.shards import Shard
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 Spacing = tuple[float, float, float]
@@ -170,9 +171,12 @@ def predict_scans(
     output: Path,
     *,
     largest: bool = False,
+    shard: Shard | None = None,
     done: Callable[[str], None] = lambda case: None,
 ) -> dict[str, Path]:
     """Label every scan and write `output/CASE.nii.gz` on the scan's grid; returns the written file of each case.
+
+    With a `shard` only its scans.
 
     `output/inference.json` says how. What was in the place of these files is removed first, so that a killed prediction
     never leaves those of two kinds side by side.
@@ -181,9 +185,11 @@ def predict_scans(
         InputError: a scan cannot be read or would itself be overwritten; `output` cannot be written, or another process
             works there.
     """
+    if shard is not None:
+        scans = replace(scans, images={case: scans.images[case] for case in shard.of(scans.images)})
     targets = {case: output / f"{case}.nii.gz" for case in scans.images}
     _check_targets(targets, scans)
-    with locked(output):
+    with locked(output, part="" if shard is None else shard.name):
         for path in targets.values():
             path.unlink(missing_ok=True)
         write_json(
