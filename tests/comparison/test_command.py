@@ -9,7 +9,10 @@ import yaml
 from typer.testing import CliRunner
 
 from semiseg.cli import app
+from semiseg.comparison.grid import load_grid
 from semiseg.errors import InputError
+from semiseg.methods.base import registry
+from semiseg.presets import preset
 
 
 def planned(*words: object) -> str:
@@ -54,6 +57,31 @@ def test_words_win_over_the_file(tmp_path: Path) -> None:
         "micd_l8_s0",
         "cps_l8_s0",
     }
+
+
+@pytest.mark.slow
+def test_the_plan_of_a_table_has_gpu_hours_without_the_data() -> None:
+    words = ("--preset", "amos", "--labelled", "2%", "5%", "10%", "--methods", "all", "--seeds", 1)
+    text = planned(*words)
+    rows = [line.split() for line in text.splitlines() if line.startswith("amos_")]
+    methods = {row[0].removesuffix("_s0").rpartition("_")[0].removeprefix("amos_") for row in rows}
+    assert methods == {name for name in preset("amos").methods if name != "micd-paper"}
+    assert len(rows) == 3 * 14 + 1
+    assert {row[1] for row in rows} == {"4", "10", "21", "all"}
+    assert all(row[5].startswith("~") for row in rows)
+
+    def hours(told: str) -> float:
+        return float(told.split(" GPU hours")[0].rpartition("~")[2])
+
+    assert "taken to sustain 80 TFLOP/s (--tflops)" in text
+    assert hours(planned(*words, "--tflops", 40)) == pytest.approx(2 * hours(text), rel=0.02)
+
+
+def test_all_methods_are_those_of_the_presets_or_every_one(tmp_path: Path) -> None:
+    words = (tmp_path / "none", "--methods", "all", "--seeds", 1, "--no-bound", "--no-control", "--labelled", 8)
+    assert {cell.removesuffix("_l8_s0") for cell in cells(planned(*words))} == set(registry())
+    grid = load_grid(None, {"methods": ["all"], "presets": ["la", "acdc"], "labelled": [8]})
+    assert grid.labels == ["supervised", "mean_teacher", "cps", "cml", "ducisc", "lefed"]
 
 
 def test_wrong_words(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import yaml
 
 from semiseg.config import RunConfig, load_config
 from semiseg.errors import InputError
-from semiseg.methods.base import registry
+from semiseg.methods.base import entry, registry
+from semiseg.papers.figures import figures
+from semiseg.papers.quotes import ELSEWHERE
 from semiseg.presets import Preset, deviations, differences, names, preset, wishes
 from semiseg.presets.describe import overview, page
 from semiseg.validation import parse
@@ -94,6 +96,25 @@ CONSTANTS = [
     ("amos", "micd", 10, {"optimiser.lr": 0.01, "batch.labelled": 1, "batch.unlabelled": 1, "options.weight": 0.1}),
     ("amos", "micd", 10, {"options.ramp": "epochs", "options.weights_a": "diff", "options.weights_b": "dist"}),
     ("amos", "cps", 10, {"options.cross_on": "all", "options.loss": "dhc", "metrics.empty": "dhc"}),
+    ("amos", "uamt", 10, {"options.loss": "dhc_half", "options.counts": "epochs", "options.entropy_max": "two"}),
+    ("amos", "uamt", 10, {"options.passes": 8, "options.noise": 0.1, "options.init": "default", "options.decay": 0.99}),
+    ("amos", "urpc", 10, {"network.name": "unet3d", "network.options": {"filters": [16, 32, 64, 128, 256]}}),
+    ("amos", "urpc", 10, {"options.loss": "dhc_half", "options.scales": 4, "options.init": "kaiming"}),
+    ("amos", "ssnet", 10, {"options.dice": "dhc", "options.magnitude": 10, "options.reach": 10, "options.memory": 32}),
+    ("amos", "ssnet", 10, {"options.contrast_weight": 0.1, "options.selected": "lowest", "options.init": "default"}),
+    ("amos", "dst", 10, {"options.variant": "dhc", "options.threshold": 0.95, "options.worst_weight": 1}),
+    ("amos", "dst", 10, {"options.margin": 2, "options.reversal": 0.1, "options.reversal_steps": 500}),
+    ("amos", "depl", 10, {"options.prior": "position", "options.tau": 1, "options.momentum": 0.99}),
+    ("amos", "depl", 10, {"options.threshold": 0.9, "options.marginal": False, "options.cross_on": "all"}),
+    ("amos", "adsh", 10, {"options.use": "logits", "options.update": "bank", "options.majority": 0.9}),
+    ("amos", "adsh", 10, {"options.capacity": None, "options.exact": False}),
+    ("amos", "crest", 10, {"options.alpha": 1 / 3, "options.momentum": 0.99, "options.generations": 1}),
+    ("amos", "simis", 10, {"options.momentum": 0.99, "options.loss": "dhc"}),
+    ("amos", "basak", 10, {"options.update_iter": None, "options.pairs": True, "options.kept": 12}),
+    ("amos", "basak", 10, {"options.rate_exponent": 2.5, "options.confidence_exponent": 1.5, "options.decay": 0.99}),
+    ("amos", "basak", 10, {"options.momentum": 0.99, "options.counts": "epochs", "options.init": "kaiming"}),
+    ("amos", "cld", 10, {"options.update_iter": 8, "options.momentum": 0.999, "options.rate_exponent": 0.5}),
+    ("amos", "cld", 10, {"options.weight_exponent": 1 / 3, "options.loss": "dhc"}),
     ("amos", "supervised", 10, {"epochs": 1001, "optimiser.lr": 0.01, "batch.labelled": 4}),
     ("synapse", "micd", 4, {"epochs": 301, "window.stride": (16, 32, 32), "batch.patch": (64, 128, 128)}),
     ("synapse", "dhc", 2, {"epochs": 201, "optimiser.length": 200}),
@@ -105,11 +126,34 @@ CONSTANTS = [
 @pytest.mark.parametrize(("name", "method", "labelled", "constants"), CONSTANTS)
 def test_constants_of_the_sources(name: str, method: str, labelled: int, constants: dict[str, Any]) -> None:
     config = _run(name, method=method, labelled=labelled)
+    options = entry(method).configure(config.options).model_dump()
     for setting, value in constants.items():
-        found: Any = config
+        found: Any = config.model_copy(update={"options": options})
         for part in setting.split("."):
             found = found[part] if isinstance(found, dict) else getattr(found, part)
         assert found == (pytest.approx(value) if isinstance(value, float) else value), setting
+
+
+TABLES = {name for name, printed in ELSEWHERE.items() if name != "mean_teacher"} | {"micd"}
+"""The methods of MICD's Tables I to III."""
+
+
+@pytest.mark.parametrize("name", ["amos", "synapse"])
+def test_all_methods_of_the_tables_train_alike(name: str) -> None:
+    assert len(TABLES) == 14
+    printed = {figure.method for figure in figures("micd") if figure.table in ("I", "II", "III")}
+    assert printed <= {"MICD"} | {word for names in ELSEWHERE.values() for word in names}
+    assert set(preset(name).methods) == TABLES | {"micd-paper"}
+    length = preset(name).run["epochs"] - 1
+    for method in TABLES - {"supervised", "micd"}:
+        config = _run(name, method=method, labelled=4)
+        options = entry(method).configure(config.options).model_dump()
+        assert (options["weight"], options["ramp"], options["ramp_length"]) == (0.1, "epochs", None), method
+        assert (config.batch.labelled, config.batch.unlabelled, config.batch.patch) == (2, 2, (64, 128, 128))
+        assert (config.epochs, config.optimiser.length, config.optimiser.lr) == (length + 1, length, 0.03)
+        if method != "urpc":
+            assert (config.network.name, config.network.options) == ("vnet", {"filters": 32})
+    assert (length, preset(name).classes) == {"amos": (200, 16), "synapse": (300, 14)}[name]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,9 @@ def compare(
         list[str] | None, typer.Option("--slurm", help="Parameter of the jobs for submitit, such as timeout_min=600")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the complete plan and do nothing")] = False,
+    tflops: Annotated[
+        float, typer.Option(min=0.001, help="10^12 operations per second of a GPU, for the plan of --dry-run")
+    ] = 80.0,
 ) -> None:
     """Train a grid of methods, budgets and seeds, test them against the control, and write tables; resumable."""
     from semiseg.comparison.command import Asked, run
@@ -113,7 +116,7 @@ def compare(
         "control": control,
         "bound": bound,
     }
-    asked = Asked(grid, config, output, set_ or [], workers, launcher, slurm or [], paper, paper_dataset)
+    asked = Asked(grid, config, output, set_ or [], workers, launcher, slurm or [], paper, paper_dataset, tflops)
     sys.exit(run(asked, dry=dry_run, say=typer.echo))
 
 

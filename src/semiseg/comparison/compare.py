@@ -13,6 +13,7 @@ from semiseg.comparison.forecast import forecast
 from semiseg.comparison.gather import gather
 from semiseg.comparison.grid import Grid
 from semiseg.comparison.launch import run_here
+from semiseg.comparison.operations import TFLOPS
 from semiseg.comparison.results import Results, results_of
 from semiseg.comparison.slurm import run_jobs
 from semiseg.comparison.splits import open_prepared, with_splits, write_splits
@@ -42,8 +43,8 @@ class How:
     slurm: Mapping[str, Any] | None = None
 
 
-def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: int = 1) -> str:
-    """The complete plan as text; nothing is prepared, trained or written.
+def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: int = 1, tflops: float = TFLOPS) -> str:
+    """The complete plan as text; nothing is prepared, trained or written. `tflops` as of `forecast`.
 
     Raises:
         InputError: all that is wrong with the settings of any cell, or finished cells have other settings.
@@ -51,7 +52,7 @@ def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: 
     drafts = cells_of(grid, assignments)
     cells = with_splits(drafts, output) if grid.data is not None and grid.data.is_dir() else drafts
     check_same(cells, output)
-    return forecast(cells, records_of(cells, output), output, workers)
+    return forecast(cells, records_of(cells, output), output, workers, tflops)
 
 
 def compare(

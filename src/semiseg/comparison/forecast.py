@@ -1,4 +1,4 @@
-"""The complete plan of a comparison before anything is done: cells, settings, and time where it is known."""
+"""The complete plan of a comparison before anything is done: cells, settings, and the time that they take."""
 
 from __future__ import annotations
 
@@ -7,22 +7,49 @@ from pathlib import Path
 from statistics import median
 
 from semiseg.comparison.cells import Cell
+from semiseg.comparison.operations import TFLOPS, training_flops
 from semiseg.comparison.work import Record
 
 UNKNOWN = "unknown"
 
 
-def forecast(cells: Sequence[Cell], records: Mapping[str, Record], output: Path, workers: int) -> str:
+def forecast(
+    cells: Sequence[Cell], records: Mapping[str, Record], output: Path, workers: int, tflops: float = TFLOPS
+) -> str:
     """The plan as text: a line per cell, then what is left and how long that takes.
 
-    Time is steps times seconds per step, the median over finished cells of the same method and preset in `output`;
-    where none is finished it is unknown.
+    Time is steps times seconds per step, the median over finished cells of the same method and preset in `output`.
+    Where none is finished, it is counted operations over the `tflops` (10^12 per second) that a GPU sustains, for cells
+    with a preset, and is marked by `~`; else it is unknown.
     """
     speeds = _speeds(cells, records)
-    rows = [("cell", "labels", "steps", "state", "estimate"), *(_row(cell, records, speeds) for cell in cells)]
+    counted = {
+        cell.name: flops / (1e12 * tflops)
+        for cell in cells
+        if _seconds(cell, records[cell.name], speeds) is None and (flops := _flops(cell)) is not None
+    }
+    rows = [
+        ("cell", "labels", "steps", "state", "estimate"),
+        *(_row(cell, records[cell.name], speeds, counted) for cell in cells),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"Plan of {output}", "", *lines, "", *_sums(cells, records, speeds, workers)])
+    sums = _sums(cells, records, speeds, counted, workers)
+    return "\n".join([f"Plan of {output}", "", *lines, "", *sums, *_assumption(counted, tflops)])
+
+
+def _flops(cell: Cell) -> float | None:
+    return training_flops(cell.config, cell.preset) if cell.preset else None
+
+
+def _assumption(counted: Mapping[str, float], tflops: float) -> list[str]:
+    if not counted:
+        return []
+    return [
+        f"~ is not measured: the operations of a step were counted, and a GPU is taken to sustain {tflops:g} TFLOP/s "
+        f"(--tflops); the peak of an H200 in bfloat16 is 790, of which 3D convolutions reach a tenth to a half. "
+        "Validation, prediction and scoring come on top."
+    ]
 
 
 def _speeds(cells: Sequence[Cell], records: Mapping[str, Record]) -> dict[tuple[str, str], float]:
@@ -35,11 +62,13 @@ def _speeds(cells: Sequence[Cell], records: Mapping[str, Record]) -> dict[tuple[
 
 
 def _row(
-    cell: Cell, records: Mapping[str, Record], speeds: Mapping[tuple[str, str], float]
+    cell: Cell, record: Record, speeds: Mapping[tuple[str, str], float], counted: Mapping[str, float]
 ) -> tuple[str, str, str, str, str]:
-    record = records[cell.name]
-    seconds = _seconds(cell, record, speeds)
-    estimate = "-" if record.state == "finished" else duration(seconds)
+    estimate = duration(_seconds(cell, record, speeds))
+    if record.state == "finished":
+        estimate = "-"
+    elif cell.name in counted:
+        estimate = f"~{duration(counted[cell.name])}"
     return cell.name, _labels(cell), _steps(cell), record.state, estimate
 
 
@@ -68,7 +97,11 @@ def _labels(cell: Cell) -> str:
 
 
 def _sums(
-    cells: Sequence[Cell], records: Mapping[str, Record], speeds: Mapping[tuple[str, str], float], workers: int
+    cells: Sequence[Cell],
+    records: Mapping[str, Record],
+    speeds: Mapping[tuple[str, str], float],
+    counted: Mapping[str, float],
+    workers: int,
 ) -> list[str]:
     states = [records[cell.name].state for cell in cells]
     lines = [
@@ -76,11 +109,14 @@ def _sums(
         f"{states.count('open')} open."
     ]
     left = [cell for cell in cells if records[cell.name].state != "finished"]
-    seconds = [_seconds(cell, records[cell.name], speeds) for cell in left]
-    known = [value for value in seconds if value is not None]
+    seconds = {cell.name: _seconds(cell, records[cell.name], speeds) for cell in left}
+    known = [value for value in seconds.values() if value is not None]
     if known:
         lines.append(f"Training of {len(known)} of them: {duration(sum(known) / workers)} with {workers} at once.")
-    unknown = dict.fromkeys(cell.label for cell, value in zip(left, seconds, strict=True) if value is None)
+    guessed = [counted[cell.name] for cell in left if cell.name in counted]
+    if guessed:
+        lines.append(f"Training of {len(guessed)} of them: ~{sum(guessed) / 3600:.1f} GPU hours.")
+    unknown = dict.fromkeys(cell.label for cell in left if seconds[cell.name] is None and cell.name not in counted)
     if unknown:
         lines.append(f"Time unknown until a cell of the same method is finished: {', '.join(unknown)}.")
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,7 +112,7 @@ class Grid(_Settings):
 def load_grid(path: Path | None, overrides: Mapping[str, Any]) -> Grid:
     """A `Grid` from a YAML file and `overrides` (those that are not None) over it.
 
-    `methods: all` stands for all that there are.
+    `methods: all` stands for all that there are, or, with presets, for the methods that these have settings for.
 
     Raises:
         InputError: all that is wrong with the values.
@@ -120,10 +120,19 @@ def load_grid(path: Path | None, overrides: Mapping[str, Any]) -> Grid:
     values = read_mapping(path) if path else {}
     values |= {name: value for name, value in overrides.items() if value is not None}
     if values.get("methods") in ("all", ["all"], ("all",)):
-        from semiseg.methods.base import registry
-
-        values["methods"] = sorted(registry())
+        values["methods"] = _all_methods(_listed(values.get("presets") or ()))
     return parse(Grid, values, str(path) if path else "compare")
+
+
+def _all_methods(names: Iterable[str]) -> list[str]:
+    """Every registered method; with presets those that they name, without variants of one that comes before."""
+    from semiseg.methods.base import registry
+    from semiseg.presets import preset
+
+    known = registry()
+    named = dict.fromkeys(method for name in names for method in preset(name).methods)
+    first = {known[method].cls: method for method in reversed(named)}
+    return [method for method in named if first[known[method].cls] == method] or sorted(known)
 
 
 def default_output(grid: Grid) -> Path:

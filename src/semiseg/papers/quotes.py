@@ -14,6 +14,16 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "mean_teacher": ("MT",),
     "cps": ("CPS",),
     "dhc": ("DHC",),
+    "uamt": ("UA-MT",),
+    "urpc": ("URPC",),
+    "ssnet": ("SS-Net",),
+    "dst": ("DST",),
+    "depl": ("DePL",),
+    "adsh": ("Adsh",),
+    "crest": ("CReST",),
+    "simis": ("SimiS",),
+    "basak": ("Basak et al.",),
+    "cld": ("CLD",),
 }
 """Names under which the tables of the papers print methods that come from elsewhere."""
 

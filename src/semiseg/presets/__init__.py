@@ -67,6 +67,7 @@ class Preset(_Part):
 
     Attributes:
         title: the dataset, and whose protocol is followed.
+        classes, channels: of the dataset, background included; for plans that are made without it.
         plan: decisions that `prepare` takes over.
         run: settings of all methods.
         paper: settings of all methods that only `protocol: paper` takes: they use labels of test cases, or more labels
@@ -79,6 +80,8 @@ class Preset(_Part):
     name: str
     title: str
     sources: tuple[str, ...]
+    classes: int = Field(ge=2)
+    channels: int = Field(1, ge=1)
     plan: Settings = {}
     run: Settings = {}
     paper: Settings = {}

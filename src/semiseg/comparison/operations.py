@@ -1,0 +1,165 @@
+"""What training costs where no time has been measured yet: floating-point operations, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+
+from semiseg import presets
+from semiseg.config import RunConfig
+from semiseg.data.batches import BatchPlan, steps_per_epoch
+from semiseg.data.places import Place
+from semiseg.methods.base import Batch, Clock, Method, Task, entry
+from semiseg.networks import build_network, network_class
+from semiseg.networks.base import Network
+from semiseg.speed.floor import Ledger
+from semiseg.validation import read_mapping
+
+TFLOPS = 80.0
+"""10^12 operations per second that a GPU is taken to sustain: a tenth of an H200's peak in bfloat16, 790."""
+
+_LATE = (80_000, 100_000, 800, 1000)
+"""Step, steps, epoch and epochs where a step is counted: late, when methods wait for nothing any more."""
+
+_WIDTH = 4
+"""Channels of the first stage of the small network on which a method's step is counted."""
+
+
+def training_flops(config: RunConfig, preset: str) -> float | None:
+    """Floating-point operations of a run by `preset`, forwards and backwards; None where its length is not known.
+
+    A step is taken for real on a small network of the same architecture and on small patches, in every stage of the
+    method, and counted. In units of a forward pass of one patch that is what the method does; one such pass of the
+    run's own network and patch is counted on shapes. Passes over whole scans (refreshing thresholds, validation) are
+    not in it.
+    """
+    steps = steps_of(config, preset)
+    if steps is None or config.batch.patch is None:
+        return None
+    found = presets.preset(preset)
+    shape = (found.classes, found.channels, len(config.batch.patch))
+    batch, network = config.batch, config.network
+    settings = (config.method, _frozen(config.options), network.name, _frozen(network.options))
+    passes = _passes(*settings, batch.labelled, batch.unlabelled, *shape)
+    return steps * passes * _forward(network.name, _frozen(network.options), config.batch.patch, *shape)
+
+
+def steps_of(config: RunConfig, preset: str) -> int | None:
+    """Steps of a run by `preset`: as set, or its epochs on the cases of its split or of the published lists."""
+    if config.epochs is None:
+        return config.steps
+    counts, batch = _cases(config, preset), config.batch
+    if counts is None or batch.labelled is None or batch.unlabelled is None or batch.patch is None:
+        return None
+    uses = entry(config.method).cls.uses_unlabelled
+    plan = BatchPlan(batch.labelled, batch.unlabelled, batch.patch, batch.foreground, config.augment)
+    labelled, unlabelled = ([""] * count for count in (counts[0], counts[1] * uses))
+    return config.epochs * steps_per_epoch(labelled, unlabelled, plan)
+
+
+def _cases(config: RunConfig, preset: str) -> tuple[int, int] | None:
+    """Labelled and unlabelled training cases."""
+    if config.split is not None and config.split.is_file():
+        roles = read_mapping(config.split)
+        return len(roles.get("labelled", ())), len(roles.get("unlabelled", ()))
+    budgets = presets.preset(preset).budgets
+    total = budgets.get("all")
+    listed = presets.preset(preset).budget(None, config.split)
+    labelled = config.labelled or (listed.cases if listed else None)
+    return None if total is None or labelled is None else (labelled, max(total.cases - labelled, 0))
+
+
+@lru_cache
+def _forward(name: str, options: Any, patch: tuple[int, ...], classes: int, channels: int, dims: int) -> int:
+    """Operations of a forward pass of one patch."""
+    with torch.device("meta"):
+        network = build_network(name, channels=channels, classes=classes, spatial_dims=dims, **_thawed(options))
+        images = torch.empty(1, channels, *patch)
+    return _counted(lambda: network(images))
+
+
+@lru_cache
+def _passes(
+    method: str,
+    method_options: Any,
+    name: str,
+    options: Any,
+    labelled: int | None,
+    unlabelled: int | None,
+    classes: int,
+    channels: int,
+    dims: int,
+) -> float:
+    """Forward passes of one patch that a step of the method costs as much as."""
+    small = _small(name, _thawed(options))
+    build: Callable[..., Network] = partial(
+        build_network, name, channels=channels, classes=classes, spatial_dims=dims, **small
+    )
+    with _apart():
+        task = Task(classes, channels, dims, tuple(range(classes, 0, -1)), unlabelled=16)
+        built = entry(method).build(_thawed(method_options), task, build).train()
+        network = build()
+        sides = tuple(2 * max(unit, 4) for unit in network.divisor)
+        batch = _batch((labelled or 1, unlabelled or 0), channels, sides, classes)
+        with torch.no_grad():
+            one = _counted(lambda: network(batch.images[:1]))
+        total = sum(
+            stage.share * _counted(partial(_step, built, batch, Clock(*_LATE, stage.name))) for stage in built.stages()
+        )
+    return total / one
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """With random numbers of its own, and one thread, which is the fastest for tensors this small."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _step(method: Method, batch: Batch, clock: Clock) -> None:
+    for loss in method.step(batch, clock):
+        loss.total.backward()  # type: ignore[no-untyped-call]
+
+
+def _counted(work: Callable[[], Any]) -> int:
+    with Ledger() as ledger:
+        work()
+    return sum(each.flops for each in ledger.works)
+
+
+def _batch(counts: tuple[int, int], channels: int, sides: tuple[int, ...], classes: int) -> Batch:
+    labelled, total = counts[0], sum(counts)
+    labels = torch.randint(classes, (labelled, *sides))
+    names = tuple(f"case{number}" for number in range(total))
+    return Batch(torch.randn(total, channels, *sides), labels, names, (Place.whole(sides),) * total)
+
+
+def _small(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with few filters, in the same proportions."""
+    filters = options.get("filters", network_class(network).Options.model_fields["filters"].default)
+    if isinstance(filters, int):
+        return {**options, "filters": min(filters, _WIDTH)}
+    return {**options, "filters": [max(width * _WIDTH // filters[0], 1) for width in filters]}
+
+
+def _frozen(value: Any) -> Any:
+    """Settings as something that can be looked up."""
+    if isinstance(value, Mapping):
+        return ("mapping", *((key, _frozen(item)) for key, item in sorted(value.items())))
+    return ("list", *map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, tuple) and value[0] == "mapping":
+        return {key: _thawed(item) for key, item in value[1:]}
+    return [_thawed(item) for item in value[1:]] if isinstance(value, tuple) else value
