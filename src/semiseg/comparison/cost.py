@@ -39,7 +39,7 @@ def peak_memory() -> int | None:
     """
     import torch
 
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_allocated()
     try:
         import resource

@@ -112,8 +112,8 @@ def _work(task: Task) -> bool:
     evaluate(run.path, workers=task.threads)
     rest = time.perf_counter() - began
     per_step = cost["seconds_per_step"]
-    seconds = None if per_step is None else per_step * cost["steps"] + rest
-    known = {**cost, "seconds": seconds, "scores": sha256(run.path / "scores.csv")}
+    whole = None if per_step is None else per_step * cost["steps"] + rest
+    known = {**cost, "seconds": whole, "scores": sha256(run.path / "scores.csv")}
     write_json(task.record, {"state": "finished", **known})
     return True
 
