@@ -5,12 +5,13 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from semiseg.data import cases
+from semiseg.data import cases, readers
 from semiseg.data import prepare as module
 from semiseg.data.geometry import restore_label
 from semiseg.data.prepare import prepare
@@ -83,10 +84,31 @@ def test_second_time_reads_no_scan(root, monkeypatch):
     def refuse(*_):
         raise AssertionError("nothing had changed")
 
-    monkeypatch.setattr(module, "check", refuse)
-    monkeypatch.setattr(module, "fingerprint", refuse)
+    monkeypatch.setattr(module, "check_and_measure", refuse)
     monkeypatch.setattr(module, "prepare_case", refuse)
     assert content(prepare(root, workers=1).root) == before
+
+
+def test_files_are_decoded_once_to_plan_and_once_to_store(root, monkeypatch):
+    reads = Counter()
+    plain = readers.format_of
+
+    class Counting:
+        def __init__(self, path):
+            self.format = plain(path)
+            self.read_header = self.format.read_header
+
+        def read_volume(self, path, request):
+            reads[path.name] += 1
+            return self.format.read_volume(path, request)
+
+    monkeypatch.setattr(readers, "format_of", Counting)
+    prepare(root, workers=1)
+    assert set(reads.values()) == {2}
+    assert len(reads) == 4 + 2, "images and labels"
+    edit_plan(root / "prepared", spacing=[2.0, 2.0, 2.0])
+    prepare(root, workers=1)
+    assert set(reads.values()) == {3}, "another plan needs no second check"
 
 
 def test_touched_files_are_compared_by_content(root, monkeypatch):

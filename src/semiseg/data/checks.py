@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, holds_several, survey_dataset
+from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, Survey, holds_several, survey_dataset
+from semiseg.data.fingerprint import MeasuredScan, measure
 from semiseg.data.foreground import Box, foreground_box, foreground_threshold
 from semiseg.data.geometry import crop, orient, orientation
 from semiseg.data.grids import Grid, grid_problems, spacing_of
-from semiseg.data.parallel import worker_count
-from semiseg.data.readers import Volume, read_header, read_image, read_label
+from semiseg.data.parallel import Map, worker_count
+from semiseg.data.readers import Volume, joined, read_header, read_image, read_label
 from semiseg.errors import InputError, raise_all
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -83,7 +84,26 @@ def check(root: Path, workers: int = 0) -> Report:
     dataset = survey.dataset
     count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
     with ThreadPoolExecutor(count) as pool:
-        found = dict(zip(dataset.cases, pool.map(partial(_examine, dataset), dataset.cases.values()), strict=True))
+        return _judged(survey, pool.map(partial(_examine, dataset), dataset.cases.values()))
+
+
+def check_and_measure(root: Path, run: Map) -> tuple[Report, dict[str, MeasuredScan]]:
+    """`check`, and the measurements of all cases that have no errors, for which each file is read once; by `run`."""
+    try:
+        survey = survey_dataset(root)
+    except InputError as error:
+        return Report(error.problems, ()), {}
+    dataset = survey.dataset
+    found = list(run(partial(_examine, dataset, measuring=True), dataset.cases.values()))
+    measured = {findings.case: findings.measured for findings in found if findings.measured is not None}
+    return _judged(survey, found), measured
+
+
+def _judged(survey: Survey, examined: Iterable[_Findings]) -> Report:
+    """The report on a dataset of what was found in its cases, which come in any order."""
+    dataset = survey.dataset
+    by_case = {findings.case: findings for findings in examined}
+    found = {case: by_case[case] for case in dataset.cases}
     errors = [*survey.problems, *(problem for case in found.values() for problem in case.errors)]
     warnings = [problem for case in found.values() for problem in case.warnings]
     class_errors, class_warnings = _class_problems(dataset, found)
@@ -93,14 +113,16 @@ def check(root: Path, workers: int = 0) -> Report:
 
 @dataclass
 class _Findings:
-    """What was found in one case."""
+    """What was found in one case, and what was measured where that was asked for and the scan is sound."""
 
+    case: str
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     grid: Grid | None = None
     content: str | None = None
     voxels: tuple[int, ...] | None = None
     box: Box | None = None
+    measured: MeasuredScan | None = None
 
 
 def _bytes_per_case(dataset: Dataset) -> int:
@@ -114,17 +136,21 @@ def _bytes_per_case(dataset: Dataset) -> int:
     return _BYTES_PER_VOXEL * largest
 
 
-def _examine(dataset: Dataset, case: Case) -> _Findings:
-    found = _Findings()
-    reference = _examine_channels(case, len(dataset.channels), found)
+def _examine(dataset: Dataset, case: Case, *, measuring: bool = False) -> _Findings:
+    found = _Findings(case.id)
+    reference, volumes = _examine_channels(case, len(dataset.channels), found, keep=measuring)
+    if measuring and not found.errors:
+        found.measured = measure(joined(volumes))
+    del volumes
     if case.label is not None:
         _examine_label(dataset, case, reference, found)
     return found
 
 
-def _examine_channels(case: Case, channels: int, found: _Findings) -> Path | None:
-    """Look at all image files; returns the first readable one, which gives the case its grid."""
+def _examine_channels(case: Case, channels: int, found: _Findings, *, keep: bool) -> tuple[Path | None, list[Volume]]:
+    """Look at all image files; the first readable one, which gives the case its grid, and what was read if kept."""
     reference: Path | None = None
+    volumes: list[Volume] = []
     several = len(case.images) == 1 and channels > 1 and holds_several(case.images[0])
     digest = hashlib.sha256()
     whole = True
@@ -148,8 +174,10 @@ def _examine_channels(case: Case, channels: int, found: _Findings) -> Path | Non
             if case.label is not None and not other_grid:
                 found.box = _hull(found.box, _foreground_box(channel, volume.affine))
             _add_content(digest, channel)
+        if keep:
+            volumes.append(volume)
     found.content = digest.hexdigest() if whole else None
-    return reference
+    return reference, volumes
 
 
 def _foreground_box(channel: Array, affine: Array) -> Box:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from semiseg.data.dataset import Case, Dataset
+from semiseg.data.dataset import Dataset
 from semiseg.data.foreground import foreground_box, foreground_threshold, sample
 from semiseg.data.geometry import crop, orient, orientation
-from semiseg.data.parallel import Map, serial
-from semiseg.data.readers import read_image
+from semiseg.data.readers import Volume
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Triple = tuple[int, int, int]
@@ -64,23 +62,10 @@ class Fingerprint(_Measured):
     intensities: tuple[Intensities, ...]
 
 
-def fingerprint(dataset: Dataset, run: Map = serial) -> Fingerprint:
-    """Measure all images of `dataset`; `run` spreads the work over processes."""
-    count = len(dataset.channels)
-    measured = dict(sorted(run(partial(_measure, channels=count), dataset.cases.values())))
-    return Fingerprint(
-        dataset=dataset.name,
-        channels=dataset.channels,
-        class_names=dataset.class_names,
-        cases={case: found.grid for case, found in measured.items()},
-        intensities=tuple(
-            _merge([found.channels[index] for found in measured.values()]) for index in range(len(dataset.channels))
-        ),
-    )
-
-
 @dataclass(frozen=True)
-class _Channel:
+class MeasuredChannel:
+    """Intensities of one channel of one scan; `foreground` is a sample of its foreground voxels."""
+
     minimum: float
     maximum: float
     whole: bool
@@ -88,13 +73,27 @@ class _Channel:
 
 
 @dataclass(frozen=True)
-class _Scan:
+class MeasuredScan:
+    """What is measured on one scan."""
+
     grid: CaseFingerprint
-    channels: tuple[_Channel, ...]
+    channels: tuple[MeasuredChannel, ...]
 
 
-def _measure(case: Case, channels: int) -> tuple[str, _Scan]:
-    volume = read_image(case.images, channels=channels, spacing=case.spacing)
+def fingerprint(dataset: Dataset, measured: Mapping[str, MeasuredScan]) -> Fingerprint:
+    """What the scans of `dataset` have in common, of the measurements of every case."""
+    scans = [measured[case] for case in sorted(dataset.cases)]
+    return Fingerprint(
+        dataset=dataset.name,
+        channels=dataset.channels,
+        class_names=dataset.class_names,
+        cases={case: measured[case].grid for case in sorted(dataset.cases)},
+        intensities=tuple(_merge([scan.channels[index] for scan in scans]) for index in range(len(dataset.channels))),
+    )
+
+
+def measure(volume: Volume) -> MeasuredScan:
+    """Grid and intensities of an image `[C, X, Y, Z]`."""
     axes, flips = orientation(volume.affine)
     image = orient(volume.array, axes, flips)
     thresholds = [foreground_threshold(channel) for channel in image]
@@ -105,14 +104,14 @@ def _measure(case: Case, channels: int) -> tuple[str, _Scan]:
         cropped=_triple(kept.shape[1:]),
         spacing=(volume.spacing[axes[0]], volume.spacing[axes[1]], volume.spacing[axes[2]]),
     )
-    return case.id, _Scan(grid, tuple(_channel(*pair) for pair in zip(image, thresholds, strict=True)))
+    return MeasuredScan(grid, tuple(_channel(*pair) for pair in zip(image, thresholds, strict=True)))
 
 
-def _channel(channel: Array, threshold: float) -> _Channel:
+def _channel(channel: Array, threshold: float) -> MeasuredChannel:
     values = sample(channel)
     foreground = values[values > threshold]
     drawn = np.random.default_rng(0).integers(len(foreground), size=_VOXELS_PER_CASE)
-    return _Channel(
+    return MeasuredChannel(
         minimum=float(channel.min()),
         maximum=float(channel.max()),
         whole=bool(np.array_equal(values, np.rint(values))),
@@ -120,7 +119,7 @@ def _channel(channel: Array, threshold: float) -> _Channel:
     )
 
 
-def _merge(scans: Sequence[_Channel]) -> Intensities:
+def _merge(scans: Sequence[MeasuredChannel]) -> Intensities:
     foreground = np.concatenate([scan.foreground for scan in scans])
     lower, median, upper = (float(value) for value in np.percentile(foreground, (0.5, 50, 99.5)))
     clipped = np.clip(foreground, lower, upper)

@@ -6,13 +6,12 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from semiseg.data.cases import CaseTask, prepare_case, source_files, stamp, up_to_date
-from semiseg.data.checks import check
+from semiseg.data.checks import check_and_measure
 from semiseg.data.dataset import Dataset, open_dataset
 from semiseg.data.description import normalised
 from semiseg.data.fingerprint import Fingerprint, fingerprint
@@ -73,7 +72,7 @@ def prepare(
     mine = list(dataset.cases) if shard is None else shard.of(dataset.cases)
     with _alone(output, "" if shard is None else shard.name), processes(count, apart=apart) as run:
         with nullcontext() if shard is None else _alone(output, "plan"):
-            chosen = _planned(dataset, output, given, wishes, run, count)
+            chosen = _planned(dataset, output, given, wishes, run)
         tasks = [CaseTask(root, output / "store", dataset.cases[case], chosen) for case in mine]
         if shard is None:
             _clean(output / "store", dataset)
@@ -83,9 +82,9 @@ def prepare(
         return open_store(output, mine)
 
 
-def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanWishes, run: Map, workers: int) -> Plan:
+def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanWishes, run: Map) -> Plan:
     """The plan to prepare with, after the dataset was checked and measured."""
-    found = _fingerprint(dataset, output, run, workers)
+    found = _fingerprint(dataset, output, run)
     automatic = make_plan(found, wishes=wishes, normalised=normalised(dataset.root))
     first = not (output / "plan.json").is_file()
     chosen = _choose(output / "plan.json", given, automatic, wishes)
@@ -94,7 +93,7 @@ def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanWis
     return chosen
 
 
-def _fingerprint(dataset: Dataset, output: Path, run: Map, workers: int) -> Fingerprint:
+def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     """Check and measure the dataset, unless no file has changed since that was last done."""
     sources, target = output / "sources.json", output / "fingerprint.json"
     files = {name: list(pair) for name, pair in stamp(dataset.root, _all_files(dataset)).items()}
@@ -102,11 +101,11 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map, workers: int) -> Fing
     with suppress(OSError, ValueError):
         if json.loads(sources.read_text(encoding="utf-8")) == state:
             return Fingerprint.model_validate_json(target.read_text(encoding="utf-8"))
-    (report,) = run(partial(check, workers=workers), [dataset.root])
+    report, measured = check_and_measure(dataset.root, run)
     report.raise_if_errors()
     for warning in report.warnings:
         _log.warning("warning: %s", warning)
-    found = fingerprint(dataset, run)
+    found = fingerprint(dataset, measured)
     with writing_to(output):
         sources.unlink(missing_ok=True)
         write_json(target, found.model_dump(mode="json"))

@@ -19,6 +19,7 @@ from semiseg.files import replacing
 __all__ = [
     "Header",
     "Volume",
+    "joined",
     "read_channel",
     "read_header",
     "read_image",
@@ -70,14 +71,20 @@ def read_image(paths: Sequence[Path], *, channels: int | None = None, spacing: T
         except InputError as error:
             problems.extend(error.problems)
     raise_all(problems)
-    first = found[0]
     for path, volume in zip(paths, found, strict=True):
-        problems.extend(grid_problems(path, volume.grid, paths[0], first.grid))
+        problems.extend(grid_problems(path, volume.grid, paths[0], found[0].grid))
     raise_all(problems)
-    kept = all(volume.array.dtype == np.int16 for volume in found)
+    return joined(found)
+
+
+def joined(files: Sequence[Volume]) -> Volume:
+    """One scan of the images `[C, X, Y, Z]` of its files, which lie on one grid; see `read_image`."""
+    first = files[0]
+    if len(files) == 1:
+        return first
+    kept = all(volume.array.dtype == np.int16 for volume in files)
     kind = np.int16 if kept else np.float32
-    stacked = np.concatenate([volume.array for volume in found], dtype=kind) if len(found) > 1 else first.array
-    return Volume(stacked, first.affine, first.recorded)
+    return Volume(np.concatenate([volume.array for volume in files], dtype=kind), first.affine, first.recorded)
 
 
 def read_channel(path: Path, index: int | None = None, *, spacing: Triple | None = None) -> Volume:
