@@ -57,9 +57,9 @@ class Setting:
 
     @property
     def slabs(self) -> float:
-        """GiB of the probabilities under the windows of one row, twice, and of a batch of windows, three times."""
+        """GiB of the probabilities under the windows of one row, and of four copies of a batch of four windows."""
         section = max(self.shape[1], SIDE) * max(self.shape[2], SIDE)
-        return 4 * self.classes * (2 * SIDE * section + 3 * 4 * SIDE**3) / GIB
+        return 4 * self.classes * (SIDE * section + 16 * SIDE**3) / GIB
 
     @property
     def probabilities(self) -> float:

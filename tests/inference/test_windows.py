@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from semiseg.engine.footprint import LiveBytes
 from semiseg.errors import InputError
 from semiseg.inference.windows import cut_windows, sliding_labels, sliding_windows, tile_windows, window_starts
 
@@ -174,3 +175,16 @@ def test_tiles_show_every_voxel_once(shape, patch):
         assert len(images) <= 3
         seen.append(images[:, 0][counted])
     assert torch.equal(torch.cat(seen).sort().values, image.flatten())
+
+
+@pytest.mark.parametrize("step", [2, 8])
+def test_labels_hold_one_slab_at_a_time(step):
+    classes, size, patch = 80, (64, 24, 24), (8, 8, 8)
+
+    def predict(images):
+        return images.expand(-1, classes, -1, -1, -1)
+
+    with LiveBytes() as memory:
+        sliding_labels(predict, torch.zeros(1, *size), patch, (step, 8, 8), batch=1)
+    slab = 4 * classes * patch[0] * size[1] * size[2]
+    assert slab < memory.peak < 1.5 * slab

@@ -54,8 +54,8 @@ def sliding_windows(
             with a standard deviation of an eighth of the patch.
 
     Returns:
-        `[C, *S]`, float32, where `predict` put its output. Memory there: this, two slabs (each `C` times the patch's
-        first side times the section of the image, 4 bytes), and one batch in and out.
+        `[C, *S]`, float32, where `predict` put its output. Memory there: this, a slab (`C` times the patch's first side
+        times the section of the image, 4 bytes), and one batch in and out.
 
     Raises:
         InputError: patch, stride, batch or weights do not fit the image or each other, or there is no memory for one
@@ -81,7 +81,7 @@ def sliding_labels(
 ) -> Tensor:
     """The class with the highest probability of `sliding_windows`, `[*S]` uint8 (int64 beyond 256 classes).
 
-    The probabilities of the whole image never exist: besides the labels, memory holds two slabs and a batch.
+    The probabilities of the whole image never exist: besides the labels, memory holds a slab and a batch.
     """
     labels: Tensor | None = None
     for row, slab in _slabs(predict, image, _Plan.of(image, patch, stride, weights), batch):
@@ -193,7 +193,7 @@ def _axis_weights(side: int, weights: Weights) -> Tensor:
 
 
 def _slabs(predict: Predict, image: Tensor, plan: _Plan, batch: int | WindowBatch) -> Iterator[tuple[int, Tensor]]:
-    """Finished rows in order: `(first row, probabilities [C, rows, ...])` without the padding."""
+    """Finished rows in order: `(first row, probabilities [C, rows, ...])` without the padding, valid until the next."""
     window = rows = None
     starts = plan.starts[0]
     ends = [*starts[1:], max(plan.size[0], plan.patch[0])]
@@ -208,13 +208,15 @@ def _slabs(predict: Predict, image: Tensor, plan: _Plan, batch: int | WindowBatc
         assert rows is not None, "a group is never empty"
         finished = ends[starts.index(start)] - start
         yield start, _normalised(rows[:, :finished], start, plan)
-        rows = torch.cat([rows[:, finished:], torch.zeros_like(rows[:, :finished])], dim=1)
+        for row in range(finished, rows.shape[1]):  # one by one, so that no second slab is made
+            rows[:, row - finished] = rows[:, row]
+        rows[:, -finished:] = 0
 
 
 def _normalised(rows: Tensor, start: int, plan: _Plan) -> Tensor:
     coverage = [plan.coverage(axis) for axis in range(len(plan.size))]
     coverage[0] = coverage[0][start : start + rows.shape[1]]
-    mean = rows / _outer(coverage, rows.device)
+    mean = rows.div_(_outer(coverage, rows.device))
     for axis, ((before, _), size) in enumerate(zip(plan.padding, plan.size, strict=True), start=1):
         # A first axis that is not padded comes in slabs shorter than the image.
         mean = mean.narrow(axis, before, min(size, mean.shape[axis] - before))
