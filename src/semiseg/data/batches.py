@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from semiseg.data.augment import AugmentConfig, apply, draw, margin
+from semiseg.data.feed import Window, make_feed
 from semiseg.data.places import Place
 from semiseg.data.store import Store
 from semiseg.errors import InputError
@@ -59,7 +59,11 @@ class Share:
 
 
 class Batches:
-    """`batches(step)` is the batch of that step on this process, on `device`."""
+    """`batches(step)` is the batch of that step on this process, on `device`.
+
+    Attributes:
+        note: where the scans are read from, and why.
+    """
 
     def __init__(
         self,
@@ -74,12 +78,16 @@ class Batches:
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         _check_share(plan, share)
-        self._store, self._plan, self._seed = store, plan, seed
+        self._plan, self._seed = plan, seed
         self._device, self._share, self._layout = torch.device(device), share, layout
-        self._streams = (tuple(labelled), tuple(unlabelled))
+        labelled, unlabelled = tuple(labelled), tuple(unlabelled)
+        self._streams = (labelled, unlabelled)
         self._counts = (plan.labelled, plan.unlabelled if unlabelled else 0)
         self._source = margin(plan.augment, plan.patch)
         self._foreground = {case: _foreground_voxels(store.label(case)) for case in labelled}
+        cases = tuple(dict.fromkeys(labelled + unlabelled))
+        self._shapes = {case: store.image(case).shape[1:] for case in cases}
+        self._feed, self.note = make_feed(store, cases, labelled, self._source, self._device)
 
     @property
     def patch(self) -> tuple[int, ...]:
@@ -115,24 +123,22 @@ class Batches:
         lap, position = divmod(step * self._counts[stream] + slot, len(cases))
         return cases[int(_order(self._seed, stream, lap, len(cases))[position])]
 
-    def _read(self, step: int) -> _Patches:
-        patches = _Patches([], [], [], [])
+    def _read(self, step: int) -> _Drawn:
+        drawn = _Drawn([], [])
         for stream in (_LABELLED, _UNLABELLED):
             for slot in self._share.of(self._counts[stream]):
-                self._read_slot(patches, stream, step, slot)
-        return patches
+                self._draw_slot(drawn, stream, step, slot)
+        drawn.read = self._feed.read(drawn.windows)
+        return drawn
 
-    def _read_slot(self, patches: _Patches, stream: int, step: int, slot: int) -> None:
+    def _draw_slot(self, drawn: _Drawn, stream: int, step: int, slot: int) -> None:
         rng = np.random.default_rng((self._seed, _PATCH, stream, step, slot))
         case = self._case(stream, step, slot)
-        image = self._store.image(case)
-        corner = self._corner(case, image.shape[1:], rng, labelled=stream == _LABELLED)
-        patches.images.append(_window(image, corner, self._source, self._flat))
-        if stream == _LABELLED:
-            patches.labels.append(_window(self._store.label(case)[None], corner, self._source, self._flat)[0])
+        shape = self._shapes[case]
+        corner = self._corner(case, shape, rng, labelled=stream == _LABELLED)
+        drawn.windows.append(Window(case, corner, stream == _LABELLED))
         params = draw(self._plan.augment, rng, self._plan.patch)
-        patches.places.append(Place(corner, self._source, image.shape[1:], params))
-        patches.cases.append(case)
+        drawn.places.append(Place(corner, self._source, shape, params))
 
     @property
     def _flat(self) -> bool:
@@ -151,48 +157,32 @@ class Batches:
         extra = [(source - side) // 2 for source, side in zip((*self._source, 1), patch, strict=False)]
         return tuple(c + s - e for c, s, e in zip(corner, short, extra, strict=True))
 
-    def _to_device(self, patches: _Patches) -> Batch:
-        images = self._upload(np.stack(patches.images)).float()
-        labels = None
-        if patches.labels:
-            labels = self._upload(np.stack(patches.labels)).long()
-        images, augmented = apply(images, labels, [place.params for place in patches.places], self._plan.patch)
+    def _to_device(self, drawn: _Drawn) -> Batch:
+        images, labels = self._feed.deliver(drawn.read)
+        images, augmented = apply(
+            images.float(),
+            None if labels is None else labels.long(),
+            [place.params for place in drawn.places],
+            self._plan.patch,
+        )
         if augmented is None:
             augmented = images.new_empty((0, *self._plan.patch), dtype=torch.long)
         images = images.to(memory_format=self._layout)
-        return Batch(images, augmented, tuple(patches.cases), tuple(patches.places))
-
-    def _upload(self, array: np.ndarray[Any, Any]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+        return Batch(images, augmented, tuple(window.case for window in drawn.windows), tuple(drawn.places))
 
 
-@dataclass(frozen=True)
-class _Patches:
-    images: list[np.ndarray[Any, Any]]
-    labels: list[np.ndarray[Any, Any]]
+@dataclass
+class _Drawn:
+    """What was drawn for a batch, and what its feed has read ahead."""
+
+    windows: list[Window]
     places: list[Place]
-    cases: list[str]
+    read: Any = None
 
 
 @lru_cache(maxsize=8)
 def _order(seed: int, stream: int, lap: int, count: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng((seed, _ORDER, stream, lap)).permutation(count)
-
-
-def _window(
-    array: np.ndarray[Any, Any], corner: Sequence[int], source: Sequence[int], flat: bool
-) -> np.ndarray[Any, Any]:
-    """`source`-sized window of `array` `[C, X, Y, Z]` at `corner`, zero where it leaves the volume."""
-    sides = (*source, 1) if flat else tuple(source)
-    window = np.zeros((array.shape[0], *sides), array.dtype)
-    spans = [(max(c, 0), min(c + s, n)) for c, s, n in zip(corner, sides, array.shape[1:], strict=True)]
-    if all(start < stop for start, stop in spans):
-        inner = tuple(slice(a - c, b - c) for (a, b), c in zip(spans, corner, strict=True))
-        window[(slice(None), *inner)] = array[(slice(None), *(slice(a, b) for a, b in spans))]
-    return window[..., 0] if flat else window
 
 
 def _foreground_voxels(label: np.ndarray[Any, Any], most: int = 20_000) -> list[np.ndarray[Any, Any]]:
