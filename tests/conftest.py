@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on tensors this small, threads cost more than they bring
+_CACHE = tempfile.TemporaryDirectory(prefix="semiseg_tests_")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name  # what is remembered of this machine
 
 from pathlib import Path
 

@@ -20,6 +20,7 @@ from semiseg.validation import parse, read_mapping
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Protocol = Literal["honest", "paper"]
 Unit = Literal["step", "epoch"]
+Switch = Literal["auto", "on", "off"]
 Stride = tuple[Annotated[int, Field(ge=1)], ...]
 Absolute = Annotated[Path, AfterValidator(Path.absolute)]
 """A path that stays right when a run is used from another folder than it was started in."""
@@ -101,6 +102,17 @@ class MetricsConfig(_Settings):
     unit: Literal["both", "mm", "voxel"] = Field("both", description="unit of the distances in the printed table")
 
 
+class SpeedConfig(_Settings):
+    """How networks are executed. It changes the speed of a run, and its figures by rounding alone.
+
+    What is `auto` is measured when a run starts and taken when it is faster, see the page on speed.
+    """
+
+    layout: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="of weights and features")
+    compile: Switch = Field("auto", description="compile networks; auto: on GPUs, in runs that are long enough")
+    graphs: Switch = Field("auto", description="replay compiled networks as CUDA graphs")
+
+
 class RunConfig(_Settings):
     """A complete training run. `semiseg train --config FILE` reproduces it."""
 
@@ -139,6 +151,7 @@ class RunConfig(_Settings):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = Field(1, ge=1, description="processes on this machine; `torchrun` overrides it")
     deterministic: bool = Field(True, description="bit-identical reruns on one device")
+    speed: SpeedConfig = SpeedConfig()
 
     protocol: Protocol = "honest"
     select: Literal["last", "best"] = Field("last", description="weights that `predict` takes")

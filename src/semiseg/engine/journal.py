@@ -49,6 +49,7 @@ class Journal:
         display = self._display = kind(config.method, config.steps, step, shown=screen != "none")
         if screen != "none":
             display.note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory")
+            display.note(f"{self._session.choice.note}; {self._session.batches.note}")
         files: list[Logger] = [JsonLines(run.log, step), TensorBoard(run.path / "tensorboard", step)]
         trackers = [Forgiving(open_tracker(name, run, config, logged), name, display.note) for name in track]
         self._loggers = [*files, *trackers, display]

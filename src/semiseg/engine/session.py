@@ -22,10 +22,11 @@ from semiseg.data.prepare import prepare
 from semiseg.data.splits import Split, load_split
 from semiseg.data.store import Store
 from semiseg.engine import checkpoint
+from semiseg.engine.execution import execute
 from semiseg.engine.launch import device_name, launch, precision_of
+from semiseg.engine.levers import Choice, Work, choose
 from semiseg.engine.memory import Step, explained
 from semiseg.engine.optim import make_optimiser
-from semiseg.engine.precision import memory_format, set_memory_format
 from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, selection_cases, task_of, with_length
 from semiseg.engine.run import Run, start
 from semiseg.engine.stages import Span, spans
@@ -85,6 +86,7 @@ class Session:
     stepper: nn.Module
     optimisers: dict[str, Optimizer]
     progress: Progress
+    choice: Choice
 
     @property
     def precision(self) -> str:
@@ -216,11 +218,11 @@ def _assemble(
     config: RunConfig, fabric: Fabric, run: Run, store: Store, split: Split, batch_plan: BatchPlan
 ) -> Session:
     """Networks, optimisers and batches on the device, resumed from the newest whole checkpoint."""
-    layout = memory_format(fabric.device, store.plan.spatial_dims)
+    choice = _choose_levers(config, fabric, run, store.plan)
     task = task_of(store, split)
     torch.manual_seed(_number(config.seed, _INIT))
     method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
-    set_memory_format(method, layout)
+    execute(method, choice.levers, store.plan.spatial_dims)
     stepper = fabric.setup_module(Stepper(method))
     optimisers = {name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()}
     batches = Batches(
@@ -231,10 +233,24 @@ def _assemble(
         seed=config.seed,
         device=fabric.device,
         share=Share(fabric.global_rank, fabric.world_size),
-        layout=layout,
+        layout=choice.levers.memory_format(store.plan.spatial_dims),
     )
     progress = _resume(config, run, method, optimisers, fabric)
-    return Session(config, fabric, run, store.plan, store, split, batches, task, method, stepper, optimisers, progress)
+    return Session(
+        config, fabric, run, store.plan, store, split, batches, task, method, stepper, optimisers, progress, choice
+    )
+
+
+def _choose_levers(config: RunConfig, fabric: Fabric, run: Run, plan: Plan) -> Choice:
+    """How this run executes its networks: the first process finds out, for all."""
+    if not fabric.is_global_zero:
+        return fabric.broadcast(None)  # type: ignore[return-value]
+    step = Step(config, plan, fabric.world_size)
+    images = (sum(step.patches) // fabric.world_size, len(plan.channels), *step.patch)
+    network = str([config.network.name, config.network.options, plan.filters, plan.strides, plan.classes])
+    build = network_builder(config, plan, pretrained=False)
+    work = Work(build, network, images, precision_of(config), fabric.device, config.steps)
+    return fabric.broadcast(choose(config.speed, work, run.path))
 
 
 def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:

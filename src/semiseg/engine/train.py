@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from semiseg.config import RunConfig
+from semiseg.engine.execution import begin_step
 from semiseg.engine.journal import Journal
 from semiseg.engine.memory import explained
 from semiseg.engine.optim import guarded_step
@@ -73,6 +74,7 @@ def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> N
     config = session.config
     rate = session.rate(step)
     session.seed(step)
+    begin_step(session.choice.levers)
     losses = session.method.step(batch, session.clock(step))
     while (loss := session.stepper(losses)) is not None:
         group, total, terms = loss

@@ -1,0 +1,101 @@
+"""Executing networks in one way or another: memory layout, compilation, CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
+
+from semiseg.engine.precision import autocast, channels_last, set_memory_format
+from semiseg.networks.base import Network
+from semiseg.speed.timing import seconds
+
+Layout = Literal["contiguous", "channels_last"]
+
+ROUNDS = 3
+"""Measured passes of a network, of which the fastest counts."""
+
+
+@dataclass(frozen=True)
+class Levers:
+    """How networks are executed: layout of weights and features, compilation, CUDA graphs (of compiled networks)."""
+
+    layout: Layout
+    compile: bool = False
+    graphs: bool = False
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        compiled = "compiled with CUDA graphs" if self.graphs else "compiled" if self.compile else "not compiled"
+        return f"{self.layout.replace('_', ' ')}, {compiled}"
+
+    def memory_format(self, spatial_dims: int) -> torch.memory_format:
+        """The layout in PyTorch's terms."""
+        return torch.contiguous_format if self.layout == "contiguous" else channels_last(spatial_dims)
+
+
+def usual(device: torch.device) -> Levers:
+    """What is done without measuring: channels last is the faster layout on CPUs."""
+    return Levers("channels_last" if device.type == "cpu" else "contiguous")
+
+
+def execute(module: nn.Module, levers: Levers, spatial_dims: int) -> None:
+    """Let all networks in `module` be executed so; names of weights stay as they are.
+
+    A compiled network is compiled in train mode alone, where all batches have one shape; scans are looked at in windows
+    of many shapes.
+    """
+    set_memory_format(module, levers.memory_format(spatial_dims))
+    if not levers.compile:
+        return
+    torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
+    inner: set[nn.Module] = set()
+    for network in module.modules():
+        if isinstance(network, Network) and network not in inner:
+            inner |= set(network.modules())
+            _compile(network, graphs=levers.graphs)
+
+
+def _compile(network: Network, *, graphs: bool) -> None:
+    network.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
+    compiled: Callable[..., Any] = network._compiled_call_impl  # type: ignore[assignment]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not network.training:
+            return network._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+        found = compiled(*args, **kwargs)
+        # The next replay of a graph writes where this one did; what a method keeps has to be its own.
+        return tree_map_only(Tensor, torch.clone, found) if graphs else found
+
+    network._compiled_call_impl = call
+
+
+def begin_step(levers: Levers) -> None:
+    """To be called before each training step."""
+    if levers.graphs:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+
+
+def pass_seconds(network: Network, images: Tensor, precision: str, levers: Levers) -> float:
+    """Seconds of a forward and a backward pass of `network`, which is changed for it."""
+    device, dims = images.device, images.ndim - 2
+    execute(network.to(device).train(), levers, dims)
+    images = images.to(memory_format=levers.memory_format(dims))
+    target = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.long, device=device)
+
+    def step() -> None:
+        begin_step(levers)
+        with autocast(device, precision):
+            logits = network(images)
+        F.cross_entropy(logits.float(), target).backward()  # type: ignore[no-untyped-call]
+        network.zero_grad()
+
+    for _ in range(ROUNDS if levers.compile else 1):  # a graph is recorded in the second pass
+        step()
+    return min(seconds(step, device) for _ in range(ROUNDS))

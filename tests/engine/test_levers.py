@@ -1,0 +1,174 @@
+"""Which way of executing networks is taken, and that it is only a way of executing them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from semiseg.config import SpeedConfig, load_config
+from semiseg.engine.execution import Levers, begin_step, execute, pass_seconds
+from semiseg.engine.levers import Work, cache_file, choose
+from semiseg.engine.train import train
+from semiseg.networks import build_network
+from tiny import tiny_dataset
+
+CPU = torch.device("cpu")
+PLAIN, LAST = Levers("contiguous"), Levers("channels_last")
+COMPILED, GRAPHS = Levers("contiguous", compile=True), Levers("contiguous", compile=True, graphs=True)
+BUILD = partial(build_network, "vnet", channels=1, classes=2, spatial_dims=2, filters=2)
+
+
+def work(steps: int = 5000, device: torch.device = CPU) -> Work:
+    return Work(BUILD, "vnet", (2, 1, 32, 32), "fp32", device, steps)
+
+
+@pytest.fixture
+def took(monkeypatch: pytest.MonkeyPatch) -> dict[Levers, float]:
+    """Seconds that each way is said to take; what is not in it fails. Looked at ways are taken out."""
+    times: dict[Levers, float] = {}
+
+    def said(network: object, images: object, precision: str, levers: Levers) -> float:
+        return times.pop(levers)
+
+    monkeypatch.setattr("semiseg.engine.levers.pass_seconds", said)
+    return times
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A device that is called one, with tensors on the CPU."""
+    randn = torch.randn
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "some GPU")
+    monkeypatch.setattr("semiseg.engine.levers.torch.randn", lambda *shape, device: randn(*shape))
+    return torch.device("cuda")
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Callable[..., object]:
+    return lambda config, what, run="run": choose(config, what, tmp_path / run, tmp_path / "cache" / "speed.json")
+
+
+def test_short_runs_measure_nothing(took, asked) -> None:
+    assert asked(SpeedConfig(), work(steps=999)).levers == LAST
+
+
+def test_the_faster_layout_is_kept_and_remembered(took, asked, tmp_path: Path) -> None:
+    took |= {LAST: 0.2, PLAIN: 0.1}
+    choice = asked(SpeedConfig(), work())
+    assert choice.levers == PLAIN
+    assert "contiguous, not compiled 100 ms" in choice.note
+    assert not took
+    assert asked(SpeedConfig(), work(), "another") == choice  # nothing can be measured now
+    (tmp_path / "cache" / "speed.json").unlink()
+    assert asked(SpeedConfig(), work(), "another") == choice  # what a run did it goes on with
+    took |= {LAST: 0.1, PLAIN: 0.2}
+    assert asked(SpeedConfig(), work(), "a third").levers == LAST
+
+
+def test_a_little_faster_is_not_enough(took, asked) -> None:
+    took |= {LAST: 0.104, PLAIN: 0.1}
+    assert asked(SpeedConfig(), work()).levers == LAST
+
+
+def test_what_fails_is_left_out_and_told(took, asked) -> None:
+    took[LAST] = 0.1
+    choice = asked(SpeedConfig(compile="on"), work())
+    assert choice.levers == LAST
+    assert choice.note.count("fails (KeyError)") == 2  # the other layout, and compilation
+
+
+def test_wishes_are_followed_without_measuring(took, asked) -> None:
+    assert asked(SpeedConfig(layout="contiguous", compile="off"), work()).levers == PLAIN
+    took[COMPILED] = 9.0
+    assert asked(SpeedConfig(layout="contiguous", compile="on"), work(steps=10)).levers == COMPILED
+
+
+def test_cpus_do_not_compile_by_themselves(took, asked) -> None:
+    took |= {LAST: 100.0, PLAIN: 100.0}
+    assert not asked(SpeedConfig(), work(steps=10**6)).levers.compile
+
+
+@pytest.mark.parametrize(
+    ("steps", "times", "best"),
+    [
+        (2000, {PLAIN: 0.1, LAST: 0.2}, PLAIN),  # a tenth of 200 seconds is less than compiling takes
+        (15000, {PLAIN: 0.1, LAST: 0.2, COMPILED: 0.099}, PLAIN),
+        (15000, {PLAIN: 0.1, LAST: 0.2, COMPILED: 0.07, GRAPHS: 0.069}, COMPILED),
+        (15000, {PLAIN: 0.1, LAST: 0.2, COMPILED: 0.07, GRAPHS: 0.05}, GRAPHS),
+        (15000, {PLAIN: 0.1, LAST: 0.2, COMPILED: 0.07}, COMPILED),  # graphs fail
+    ],
+)
+def test_gpus_compile_where_it_pays(took, asked, gpu, steps: int, times: dict, best: Levers) -> None:
+    took |= times
+    assert asked(SpeedConfig(), work(steps, gpu)).levers == best
+    assert not took
+
+
+def test_damaged_and_unwritable_caches_do_no_harm(took, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no JSON")
+    took |= {LAST: 0.1, PLAIN: 0.2}
+    assert choose(SpeedConfig(), work(), tmp_path / "run", tmp_path / "file" / "below").levers == LAST
+    took |= {LAST: 0.1, PLAIN: 0.2}
+    assert choose(SpeedConfig(), work(), tmp_path / "other", tmp_path / "file").levers == LAST
+    assert cache_file().parts[-2:] == ("semiseg", "speed.json")
+
+
+def test_passes_are_measured() -> None:
+    assert pass_seconds(BUILD(), torch.randn(2, 1, 32, 32), "bf16", LAST) > 0
+
+
+def test_compiled_networks_are_the_same_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced as for compilation, executed by PyTorch's own operations: a compiler would take minutes."""
+    real, traced = torch.compile, []
+
+    def compile_(call: Callable[..., object], **settings: object) -> Callable[..., object]:
+        compiled = real(call, backend="eager", dynamic=False)
+
+        def noted(*args: object, **kwargs: object) -> object:
+            traced.append(settings["mode"])
+            return compiled(*args, **kwargs)
+
+        return noted
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    net = BUILD(dropout=0.0)
+    holder = torch.nn.ModuleList([net])
+    names, twin = list(net.state_dict()), copy.deepcopy(net)
+    execute(holder, GRAPHS, 2)
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    images = torch.randn(2, 1, 32, 32)
+    logits, features = net(images, ("dec1", "bottleneck"))
+    assert traced == ["reduce-overhead"]
+    same, same_features = twin(images, ("dec1", "bottleneck"))
+    assert torch.equal(logits, same)
+    assert all(torch.equal(features[name], same_features[name]) for name in features)
+    logits.square().mean().backward()
+    same.square().mean().backward()
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(net.parameters(), twin.parameters(), strict=True))
+    assert list(net.state_dict()) == names
+    assert torch.equal(net.eval()(images), twin.eval()(images))
+    copy.deepcopy(net).train()(images)
+    assert len(traced) == 1  # neither whole scans nor copies are compiled
+    begin_step(LAST)
+
+
+def test_runs_write_their_choice_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = {
+        "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
+        "batch": {"patch": [8, 8, 8], "labelled": 1, "unlabelled": 0},
+        "accelerator": "cpu",
+        "steps": 1,
+        "method": "supervised",
+        "speed": {"layout": "contiguous"},
+    }
+    train(load_config(None, {"data": tiny_dataset(tmp_path / "data", cases=2, labelled=2), **small}), tmp_path / "run")
+    (choice,) = json.loads((tmp_path / "run" / "speed.json").read_text()).values()
+    assert choice["levers"] == {"layout": "contiguous", "compile": False, "graphs": False}
+    assert "networks: contiguous, not compiled; scans are read from memory maps" in capsys.readouterr().out
