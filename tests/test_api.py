@@ -13,6 +13,7 @@ PUBLIC = {
     "InputError",
     "RunConfig",
     "__version__",
+    "bench",
     "check",
     "compare",
     "demo",

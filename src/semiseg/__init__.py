@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semiseg.api import (
+        bench,
         check,
         compare,
         demo,
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 _HOME = {
     **dict.fromkeys(
         (
+            "bench",
             "check",
             "compare",
             "demo",
@@ -59,6 +61,7 @@ __all__ = [
     "InputError",
     "RunConfig",
     "__version__",
+    "bench",
     "check",
     "compare",
     "demo",

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from semiseg.cli.shared import Jobs, Launcher, Output, Prepared, ShardOption, Slurm, app, parts, voxel_sides
+from semiseg.cli.shared import (
+    Jobs,
+    Launcher,
+    Output,
+    Prepared,
+    ShardOption,
+    Slurm,
+    app,
+    on_first_process,
+    parts,
+    voxel_sides,
+)
 
 
 @app.command()
@@ -47,7 +57,7 @@ def train(
         show=True,
         watch=watch,
         track=track or (),
-        say=_on_first_process,
+        say=on_first_process,
         preset=preset,
         protocol=protocol,
         method=method,
@@ -62,12 +72,7 @@ def train(
         devices=devices,
         assignments=set_ or (),
     )
-    _on_first_process(_after_training(run))
-
-
-def _on_first_process(line: str) -> None:
-    if int(os.environ.get("RANK", 0)) == 0:
-        typer.echo(line)
+    on_first_process(_after_training(run))
 
 
 def _after_training(run: Any) -> str:

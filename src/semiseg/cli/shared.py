@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,3 +94,9 @@ def voxel_sides(value: str | None) -> tuple[float, float, float] | None:
     if not all(0 < side < float("inf") for side in (x, y, z)):
         raise InputError(f"--spacing: expected positive numbers of mm, came {value!r}: correct it")
     return x, y, z
+
+
+def on_first_process(line: str) -> None:
+    """Print `line` once, however many processes share the work."""
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0:
+        typer.echo(line)

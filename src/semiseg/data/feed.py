@@ -78,18 +78,20 @@ class MappedFeed:
         volume = boxes[0][0]
         kind = torch.from_numpy(np.empty(0, volume.dtype)).dtype
         shape = (len(boxes), volume.shape[0], *self._sides)
-        stack = torch.zeros(shape, dtype=kind, pin_memory=self._device.type == "cuda")
+        stack = torch.empty(shape, dtype=kind, pin_memory=self._device.type == "cuda")
         for into, (volume, corner) in zip(stack.numpy(), boxes, strict=True):
             fill(into[..., None] if len(self._sides) == 2 else into, volume, corner)
         return stack
 
 
 def fill(window: Array, volume: Array, corner: Sequence[int]) -> None:
-    """Copy what `window` `[C, x, y, z]` shows of `volume` `[C, X, Y, Z]` from `corner` on; the rest stays as it is."""
+    """Make `window` `[C, x, y, z]` the part of `volume` `[C, X, Y, Z]` from `corner` on, zero outside of it."""
     spans = [
         (max(c, 0), min(c + side, size))
         for c, side, size in zip(corner, window.shape[1:], volume.shape[1:], strict=True)
     ]
+    if _leaves(corner, window.shape[1:], volume.shape[1:]):
+        window.fill(0)
     if all(start < stop for start, stop in spans):
         inner = tuple(slice(a - c, b - c) for (a, b), c in zip(spans, corner, strict=True))
         window[(slice(None), *inner)] = volume[(slice(None), *(slice(a, b) for a, b in spans))]
