@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on tensors this small, threads cost more than they bring
-_CACHE = tempfile.TemporaryDirectory(prefix="semiseg_tests_")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name  # what is remembered of this machine
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="semiseg_tests_")  # what is remembered of this machine
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 from pathlib import Path
 

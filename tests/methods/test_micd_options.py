@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from semiseg.engine.footprint import LiveBytes
 from semiseg.errors import InputError
 from semiseg.methods.base import Batch, Clock, Task, entry
 from semiseg.networks import build_network
 
 CLASSES = 3
+BIG = partial(build_network, "vnet", channels=1, classes=2, spatial_dims=2, filters=8)
 ALL_OFF = {"mcpc": "off", "cfc": False, "cmd": False}
 
 
@@ -204,3 +206,45 @@ def test_a_masked_pass_without_gradient_spares_the_clean_one_under_autocast():
     loss.backward()
     heads = [p for net in method.students for key, p in net.named_parameters() if key.endswith("weight")]
     assert all(p.grad is not None and p.grad.any() for p in heads)
+
+
+@pytest.mark.parametrize("options", [{}, {"mcpc": "off"}, {"kl_masked": True}, {"cmd": False}, ALL_OFF])
+def test_views_apart_give_the_same_gradients_and_updates(options):
+    options = {"mcpc": "clean_to_masked", "freeze_masked": True, **options}
+    found = []
+    for apart in (False, True):
+        method, terms, updates = make(views_apart=apart, **options), {}, []
+        torch.manual_seed(7)
+        for loss in method.step(batch(), Clock(3, 100, 0, 10)):
+            loss.total.backward()  # gradients add up
+            terms |= loss.terms
+            updates.append(loss.update)
+        assert updates == ([False, True] if apart and options != {**options, **ALL_OFF} else [True])
+        found.append((method, terms))
+    (together, terms), (apart, same) = found
+    assert terms.keys() == same.keys()
+    for name in terms:
+        torch.testing.assert_close(same[name], terms[name])
+    for p, q in zip(together.parameters(), apart.parameters(), strict=True):
+        if p.grad is not None:
+            torch.testing.assert_close(q.grad, p.grad, rtol=1e-4, atol=1e-6)
+    for name, value in together.state_dict().items():
+        torch.testing.assert_close(apart.state_dict()[name], value)
+
+
+def test_views_apart_need_less_memory():
+    peaks = []
+    for apart in (False, True):
+        method = entry("micd").build({"views_apart": apart}, Task(2, 1, 2, (100, 30)), BIG).train()
+        images = torch.randn(2, 1, 128, 128)
+        labels = (images[:1, 0] > 0).long()
+        with LiveBytes() as live:
+            for loss in method.step(Batch(images, labels), Clock(3, 100, 0, 10)):
+                loss.total.backward()
+        peaks.append(live.peak)
+    assert peaks[1] < 0.7 * peaks[0]
+
+
+def test_views_apart_need_a_clean_teacher():
+    with pytest.raises(InputError, match="clean_to_masked"):
+        make(views_apart=True)

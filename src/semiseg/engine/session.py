@@ -48,12 +48,12 @@ class Stepper(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, losses: Iterator[Loss]) -> tuple[str, Tensor, dict[str, Tensor]] | None:
-        """Group, total and detached terms of the next loss; None when the step is over."""
+    def forward(self, losses: Iterator[Loss]) -> tuple[str, Tensor, dict[str, Tensor], bool] | None:
+        """Group, total and detached terms of the next loss, and whether it updates; None when the step is over."""
         loss = next(losses, None)
         if loss is None:
             return None
-        return loss.group, loss.total, {name: term.detach() for name, term in loss.terms.items()}
+        return loss.group, loss.total, {name: term.detach() for name, term in loss.terms.items()}, loss.update
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from semiseg.config import RunConfig
 from semiseg.engine.execution import begin_step
@@ -70,19 +71,27 @@ def _same(was: RunConfig, now: RunConfig) -> bool:
 
 
 def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> None:
-    """One batch: backward and update at each loss that the method yields, then the code after its last one."""
+    """One batch: backward and, where the loss says so, update at each yield, then the code after the method's last."""
     config = session.config
     rate = session.rate(step)
     session.seed(step)
     begin_step(session.choice.levers)
     losses = session.method.step(batch, session.clock(step))
+    summed: dict[str, Tensor] = {}
+    totals: list[Tensor] = []
     while (loss := session.stepper(losses)) is not None:
-        group, total, terms = loss
-        for optimiser in session.optimisers.values():
-            optimiser.zero_grad()
+        group, total, terms, update = loss
+        if not totals:
+            for optimiser in session.optimisers.values():
+                optimiser.zero_grad()
         session.fabric.backward(total)
-        skipped = guarded_step(_at_rate(session, group, rate), total, config.optimiser.clip)
-        journal.add(terms, total, skipped)
+        summed |= terms
+        totals.append(total.detach())
+        if update:
+            whole = torch.stack(totals).sum()
+            skipped = guarded_step(_at_rate(session, group, rate), whole, config.optimiser.clip)
+            journal.add(summed, whole, skipped)
+            summed, totals = {}, []
 
 
 def _at_rate(session: Session, group: str, rate: float) -> torch.optim.Optimizer:

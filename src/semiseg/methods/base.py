@@ -98,12 +98,15 @@ class Task:
 class Loss:
     """Named scalar terms, their weights, and the parameter group that they train.
 
-    A term without an entry in `weights` has weight 1; a term with weight 0 is still logged.
+    A term without an entry in `weights` has weight 1; a term with weight 0 is still logged. Without `update` the
+    gradients are kept and those of the next loss of the step are added, so that a sum of losses needs the memory of the
+    largest of them; the optimiser steps at the first loss with `update`, which is of the same group.
     """
 
     terms: Mapping[str, Tensor]
     weights: Mapping[str, float | Tensor] = field(default_factory=dict)
     group: str = "main"
+    update: bool = True
 
     @property
     def total(self) -> Tensor:
