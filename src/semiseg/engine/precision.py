@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _FABRIC: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
@@ -40,16 +41,22 @@ def channels_last(spatial_dims: int) -> torch.memory_format:
 
 
 def set_memory_format(module: nn.Module, layout: torch.memory_format) -> None:
-    """Give the convolution weights of `module` that layout."""
+    """Give the convolution weights of `module` that layout, and the features that it computes from images."""
+    if layout == torch.contiguous_format:
+        return
     dims = 5 if layout == torch.channels_last_3d else 4
     for parameter in module.parameters():
-        if layout != torch.contiguous_format and parameter.ndim == dims:
-            # Weights of one input channel are in both layouts at once; only a copy has strides that tell a convolution
-            # which one is meant. Without, everything at full resolution stays contiguous, and its gradients mixed.
-            laid_out = torch.empty(
-                parameter.shape, dtype=parameter.dtype, device=parameter.device, memory_format=layout
-            )
-            parameter.data = laid_out.copy_(parameter.data)
+        if parameter.ndim == dims:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    for each in module.modules():
+        if isinstance(each, nn.Conv2d | nn.Conv3d) and each.in_channels == 1:
+            each.register_forward_pre_hook(partial(_lay_out, layout))
+
+
+def _lay_out(layout: torch.memory_format, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # Images of one channel, and weights for them, are in both layouts at once; only a copy has strides that tell the
+    # convolution which is meant. Without, features at full resolution stay contiguous, and their gradients mixed.
+    return tuple(x.clone(memory_format=layout) for x in inputs)
 
 
 def _cpu_has_bf16() -> bool:

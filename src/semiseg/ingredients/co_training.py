@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from pydantic import Field
 from torch import Tensor
@@ -27,6 +28,27 @@ class CoTrainingOptions(RampOptions):
 def make_pair(options: CoTrainingOptions, build: Callable[..., Network]) -> ModuleListOf[Network]:
     """Networks A and B."""
     return ModuleListOf([build(init=options.init_a), build(init=options.init_b)])
+
+
+class PairView(NamedTuple):
+    """What networks A and B make of a batch: logits, hard labels, and features of each."""
+
+    logits: list[Tensor]
+    labels: list[Tensor]
+    features: tuple[list[Tensor], list[Tensor]]
+
+    def part(self, samples: slice) -> PairView:
+        """The same of some of the samples."""
+        logits, labels, of_a, of_b = ([value[samples] for value in each] for each in (*self[:2], *self.features))
+        return PairView(logits, labels, (of_a, of_b))
+
+
+def view_pair(nets: Iterable[Network], images: Sequence[Tensor], taps: tuple[str, ...] = ()) -> PairView:
+    """Each network on its own images `[B, channels, *S]`, with the features called `taps`."""
+    passes = [net(x, taps=taps) if taps else (net(x), {}) for net, x in zip(nets, images, strict=True)]
+    logits = [z for z, _ in passes]
+    of_a, of_b = ([found[tap] for tap in taps] for _, found in passes)
+    return PairView(logits, [hard_labels(z) for z in logits], (of_a, of_b))
 
 
 def supervised_pair(

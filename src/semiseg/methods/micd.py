@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from semiseg.errors import InputError
 from semiseg.ingredients.class_weights import ClassWeightOptions, make_both_weights
-from semiseg.ingredients.co_training import observed_weights
+from semiseg.ingredients.co_training import PairView, observed_weights, supervised_pair, view_pair
 from semiseg.ingredients.ema import TeacherOptions, frozen_statistics, make_teacher
 from semiseg.ingredients.features import FeatureOptions, decoder_consistency
-from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss, dice_ce
+from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss
 from semiseg.ingredients.masking import Masking, MaskingOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
@@ -33,20 +33,6 @@ PAPER = {
     "freeze_masked": False,
 }
 """The paper's choices, and DHC's where it is silent, as far as they are not the defaults."""
-
-
-Labels = Sequence[Tensor]
-"""By student A and by student B, `[B, *S]`."""
-Weights = Sequence[Tensor | None]
-"""Of the classes, for A and for B."""
-
-
-class View(NamedTuple):
-    """What the two students make of one view of the batch: logits, hard labels, decoder features."""
-
-    logits: list[Tensor]
-    labels: list[Tensor]
-    features: list[list[Tensor]]
 
 
 @register("micd", paper="arXiv:2503.14013", title="Masked image consistency and discrepancy learning")
@@ -88,9 +74,7 @@ class MICD(Method):
             True, description="masked passes leave the students' running statistics (batch normalisation) alone"
         )
         views_apart: bool = Field(
-            False,
-            description="backward of each view by itself: the same gradients in about half of the memory; not with "
-            "mcpc: masked_to_clean",
+            False, description="backward of each view by itself: less memory; not with mcpc: masked_to_clean"
         )
         loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
         init: Init = Field("kaiming", description="initialisation of the students' convolutions")
@@ -109,6 +93,8 @@ class MICD(Method):
         self.students = ModuleListOf([build(init=c.init), build(init=c.init)])
         self.teachers = ModuleListOf(make_teacher(deepcopy(net), c) for net in (self.students if c.cmd else ()))
         self.class_weights = make_both_weights(c, task.class_voxels)
+        self._taps = self.students[0].decoder_taps
+        self._trains_masked = c.cmd or c.mcpc == "clean_to_masked" or (c.cfc and c.kl_masked)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config
@@ -116,69 +102,46 @@ class MICD(Method):
         weights = {"mcpc": weight, "cfc": weight * c.cfc_weight, "cmd": weight}
         parts = self._parts(batch)
         if c.views_apart:
-            last = int(self._trains_masked)
             for number, terms in enumerate(parts):
-                yield Loss(terms, weights, update=number == last)
+                yield Loss(terms, weights, update=number == int(self._trains_masked))
         else:
             yield Loss({name: term for terms in parts for name, term in terms.items()}, weights)
         for teacher, student in zip(self.teachers, self.students, strict=False):  # no teachers without CMD
             teacher.update(student, clock.step)
 
     def _parts(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        """Terms of the clean view and, by themselves where it teaches nothing, those of the masked view."""
+        """The terms that train the clean view, then those that train the masked one."""
         c, x = self.config, batch.images
+        used = slice(batch.n if c.unlabelled_only else 0, None)
         # Clean passes first: autocast keeps the cast weights of the first pass, and without gradient they carry none.
-        clean = self._view([x, x], with_features=c.cfc and not c.kl_masked)
+        clean = view_pair(self.students, [x, x], self._taps if c.cfc and not c.kl_masked else ())
+        w = [weights.update(y, batch.labels) for weights, y in zip(self.class_weights, clean.labels, strict=True)]
+        terms = {"supervised": supervised_pair(clean.logits, batch.labels, c.loss, w, strict=c.strict)}
+        clean, masked = clean.part(used), None
         labels = clean.labels
-        w = [weights.update(y, batch.labels) for weights, y in zip(self.class_weights, labels, strict=True)]
         if c.mcpc == "masked_to_clean":
-            masked = self._masked_view(x)
-            yield self._clean_terms(batch, clean, masked.labels, w) | self._masked_terms(batch, masked, labels, w)
-            return
-        yield self._clean_terms(batch, clean, labels, w)
-        del clean  # its features
-        if self._trains_masked:
-            yield self._masked_terms(batch, self._masked_view(x), labels, w)
-
-    def _clean_terms(self, batch: Batch, clean: View, labels: Labels, w: Weights) -> dict[str, Tensor]:
-        """What trains the clean view; `labels` by the view that teaches it."""
-        c = self.config
-        parts = zip(clean.logits, w, strict=True)
-        a, b = (dice_ce(z[: batch.n], batch.labels, c.loss, v, strict=c.strict) for z, v in parts)
-        terms = {"supervised": a + b}
+            masked = self._masked_view(x).part(used)
         if c.mcpc != "clean_to_masked":
-            terms["mcpc"] = self._cross(batch, clean, labels, w)
+            by = labels if masked is None else masked.labels
+            terms["mcpc"] = cross_pseudo_loss(clean.logits, by, w, strict=c.strict)
         if c.cfc and not c.kl_masked:
-            terms["cfc"] = self._consistency(batch, clean)
-        return terms
-
-    def _masked_terms(self, batch: Batch, masked: View, labels: Labels, w: Weights) -> dict[str, Tensor]:
-        """What trains the masked view; `labels` by the clean one."""
-        c, used = self.config, self._used(batch)
+            terms["cfc"] = decoder_consistency(*clean.features, c)
+        yield terms
+        if not self._trains_masked:
+            return
+        del clean, terms  # what their graphs hold is free for the other view
+        masked = masked or self._masked_view(x).part(used)
         terms = {}
         if c.mcpc == "clean_to_masked":
-            terms["mcpc"] = self._cross(batch, masked, labels, w)
+            terms["mcpc"] = cross_pseudo_loss(masked.logits, labels, w, strict=c.strict)
         if c.cfc and c.kl_masked:
-            terms["cfc"] = self._consistency(batch, masked)
+            terms["cfc"] = decoder_consistency(*masked.features, c)
         if c.cmd:
-            targets = [hard_labels(teacher(batch.images)) for teacher in self.teachers]
+            targets = [hard_labels(teacher(x))[used] for teacher in self.teachers]
             kept = zip(masked.logits, targets, w if c.cmd_weighted else (None, None), strict=True)
-            a, b = (cross_entropy(z[used], y[used], v, strict=c.strict) for z, y, v in kept)
+            a, b = (cross_entropy(z, y, v, strict=c.strict) for z, y, v in kept)
             terms["cmd"] = a + b
-        return terms
-
-    def _cross(self, batch: Batch, pupil: View, labels: Labels, w: Weights) -> Tensor:
-        used = self._used(batch)
-        logits = [z[used] for z in pupil.logits]
-        return cross_pseudo_loss(logits, [y[used] for y in labels], w, strict=self.config.strict)
-
-    def _consistency(self, batch: Batch, view: View) -> Tensor:
-        used = self._used(batch)
-        of_a, of_b = ([f[used] for f in each] for each in view.features)
-        return decoder_consistency(of_a, of_b, self.config)
-
-    def _used(self, batch: Batch) -> slice:
-        return slice(batch.n if self.config.unlabelled_only else 0, None)
+        yield terms
 
     def predictors(self) -> Sequence[Predicting]:
         students, teachers = self.config.predict_with != "teachers", self.config.predict_with != "students"
@@ -187,22 +150,11 @@ class MICD(Method):
     def observations(self) -> dict[str, Tensor]:
         return observed_weights(self.class_weights)
 
-    def _view(self, images: Sequence[Tensor], *, with_features: bool) -> View:
-        taps = self.students[0].decoder_taps if with_features else ()
-        passes = [net(x, taps=taps) if taps else (net(x), {}) for net, x in zip(self.students, images, strict=True)]
-        logits = [z for z, _ in passes]
-        return View(logits, [hard_labels(z) for z in logits], [[found[tap] for tap in taps] for _, found in passes])
-
-    @property
-    def _trains_masked(self) -> bool:
-        c = self.config
-        return c.cmd or c.mcpc == "clean_to_masked" or (c.cfc and c.kl_masked)
-
-    def _masked_view(self, x: Tensor) -> View:
+    def _masked_view(self, x: Tensor) -> PairView:
         """The view with hidden blocks; gradient only where a term trains it."""
         c = self.config
         first = self.masking.draw(x)
         second = first if c.mask_shared else self.masking.draw(x)
         images = [self.masking.hide(x, mask) for mask in (first, second)]
         with torch.set_grad_enabled(self._trains_masked), frozen_statistics(self.students, c.freeze_masked):
-            return self._view(images, with_features=c.cfc and c.kl_masked)
+            return view_pair(self.students, images, self._taps if c.cfc and c.kl_masked else ())
