@@ -93,7 +93,6 @@ class MICD(Method):
         self.students = ModuleListOf([build(init=c.init), build(init=c.init)])
         self.teachers = ModuleListOf(make_teacher(deepcopy(net), c) for net in (self.students if c.cmd else ()))
         self.class_weights = make_both_weights(c, task.class_voxels)
-        self._taps = self.students[0].decoder_taps
         self._trains_masked = c.cmd or c.mcpc == "clean_to_masked" or (c.cfc and c.kl_masked)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
@@ -114,7 +113,7 @@ class MICD(Method):
         c, x = self.config, batch.images
         used = slice(batch.n if c.unlabelled_only else 0, None)
         # Clean passes first: autocast keeps the cast weights of the first pass, and without gradient they carry none.
-        clean = view_pair(self.students, [x, x], self._taps if c.cfc and not c.kl_masked else ())
+        clean = view_pair(self.students, [x, x], self.students[0].decoder_taps if c.cfc and not c.kl_masked else ())
         w = [weights.update(y, batch.labels) for weights, y in zip(self.class_weights, clean.labels, strict=True)]
         terms = {"supervised": supervised_pair(clean.logits, batch.labels, c.loss, w, strict=c.strict)}
         clean, masked = clean.part(used), None
@@ -157,4 +156,4 @@ class MICD(Method):
         second = first if c.mask_shared else self.masking.draw(x)
         images = [self.masking.hide(x, mask) for mask in (first, second)]
         with torch.set_grad_enabled(self._trains_masked), frozen_statistics(self.students, c.freeze_masked):
-            return view_pair(self.students, images, self._taps if c.cfc and c.kl_masked else ())
+            return view_pair(self.students, images, self.students[0].decoder_taps if c.cfc and c.kl_masked else ())
