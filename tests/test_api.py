@@ -10,6 +10,7 @@ import pytest
 import semiseg
 
 PUBLIC = {
+    "Cluster",
     "InputError",
     "RunConfig",
     "__version__",

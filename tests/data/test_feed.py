@@ -77,6 +77,18 @@ def test_both_feeds_give_the_windows(sides: tuple[int, ...]) -> None:
         )
 
 
+def test_maps_stay_open_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, opened = Volumes(), []
+    real = Volumes.image
+    monkeypatch.setattr(Volumes, "image", lambda self, case: opened.append(case) or real(self, case))
+    monkeypatch.setattr("semiseg.data.feed.KEPT_OPEN", real(store, "a").nbytes)
+    feed = MappedFeed(store, (4, 4, 4), CPU)  # type: ignore[arg-type]
+    found = [feed.read([Window(case, (0, 0, 0), False)])[0] for case in "abab"]
+    assert opened == ["a", "b", "b"]
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+
+
 def test_windows_inside_need_no_mask() -> None:
     asked = [Window("c", (3, 2, 1), False), Window("b", (0, 0, 0), False)]
     resident = ResidentFeed(Volumes(1), tuple(SHAPES), (), (4, 5, 6), CPU)  # type: ignore[arg-type]

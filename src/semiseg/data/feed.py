@@ -20,6 +20,9 @@ from semiseg.data.store import Store
 SHARE = 0.25
 """Of a GPU's free memory that scans may take."""
 
+KEPT_OPEN = 2**30
+"""Bytes of memory maps that stay open: pages of a map count as memory of the process, although others may have them."""
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -43,7 +46,8 @@ class Feed(Protocol):
 
 
 class MappedFeed:
-    """Copies windows from memory maps that stay open; for a GPU into page-locked memory, from where it fetches them.
+    """Copies windows from memory maps, of which the first ones stay open; for a GPU into page-locked memory, from where
+    it fetches them.
 
     Args:
         store: the scans.
@@ -54,6 +58,7 @@ class MappedFeed:
     def __init__(self, store: Store, sides: Sequence[int], device: torch.device) -> None:
         self._store, self._sides, self._device = store, tuple(sides), device
         self._maps: dict[tuple[str, bool], Array] = {}
+        self._room = KEPT_OPEN
 
     def read(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor | None]:
         """The windows in host memory."""
@@ -71,7 +76,9 @@ class MappedFeed:
         found = self._maps.get((case, label))
         if found is None:
             found = np.asarray(self._store.label(case)[None] if label else self._store.image(case))
-            self._maps[case, label] = found
+            if found.nbytes <= self._room:
+                self._maps[case, label] = found
+                self._room -= found.nbytes
         return found
 
     def _stack(self, boxes: Sequence[tuple[Array, Sequence[int]]]) -> Tensor:
