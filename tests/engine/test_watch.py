@@ -39,6 +39,15 @@ def test_it_shows_terms_validation_speed_and_time_left() -> None:
         assert expected in shown
 
 
+def test_classes_stand_in_the_order_of_their_values() -> None:
+    file = io.StringIO()
+    watch = Watch("dhc", 10, 0, shown=True, console=Console(file=file, width=100, height=40))
+    watch.write({"step": 1, "observed": {"weight": [1.0] * 12}, "loss": {"total": 1.0}})
+    watch.close()
+    names = [line.split()[0] for line in file.getvalue().splitlines() if "/" in line.split()[0]]
+    assert names == ["loss/total", *(f"observed/weight/{value}" for value in range(12))]
+
+
 def test_long_runs_keep_a_bounded_curve() -> None:
     watch = Watch("x", 10, 0, shown=False)
     for step in range(3 * KEPT):

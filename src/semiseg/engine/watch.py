@@ -79,11 +79,10 @@ class Watch:
         return f"time left: {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def _rank(name: str) -> tuple[int, str]:
-    """Losses first, then validation, then speed and the rest."""
+def _rank(name: str) -> int:
+    """Losses first, then validation, then speed and the rest; each group as it was logged, classes by their value."""
     groups = ("loss/total", "loss/", "validation/", "patches_per_second", "lr")
-    place = next((index for index, group in enumerate(groups) if name.startswith(group)), len(groups))
-    return place, name
+    return next((index for index, group in enumerate(groups) if name.startswith(group)), len(groups))
 
 
 def _range(curve: Sequence[float]) -> str:
