@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import torch
 
-_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+_MESSAGES = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "could not create a primitive",  # what convolutions on CPUs say when their buffers cannot be had
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ SIZE, PATCH, STRIDE = (20, 12, 12), (8, 8, 8), (4, 4, 4)
 ERRORS = {
     "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     "cpu": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    "convolution": RuntimeError("could not create a primitive"),
     "numpy": MemoryError("Unable to allocate 9 GiB"),
 }
 
