@@ -1,6 +1,6 @@
 """Commands that are killed again and again end with the very files of commands that were left alone (Linux).
 
-    python benchmarks/faults.py [--kills 200] [--seed 0] [--only train ...] [--json FILE] [--folder DIR]
+    python benchmarks/faults.py [--kills 200 | --quick] [--seed 0] [--only train ...] [--json FILE] [--folder DIR]
 
 A small cohort is generated; `prepare`, `train`, `predict`, `evaluate` and `compare` run undisturbed once. Then each is
 started in a process group of its own, killed (SIGKILL), started again with the same words, killed again (one to five
@@ -99,6 +99,7 @@ SCENES = (
     Scene("evaluate", lambda data, trial: ["evaluate", str(trial)], 5, "predict"),
     Scene("compare", _compare, 8),
 )
+QUICK = ("prepare", "train (micd)", "predict", "evaluate", "compare")
 
 
 @dataclass
@@ -132,8 +133,8 @@ class Reference:
 class Bench:
     """Scenes in a folder of their own; every trial is in the same place, for files may hold their own path."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self._folder, self._seed = folder, seed
+    def __init__(self, folder: Path, seed: int, *, real: bool) -> None:
+        self._folder, self._seed, self._real = folder, seed, real
         self._trial = folder / "trial"
         self._data = make_cohort(folder / "data", COHORT)
         self._references: dict[str, Reference] = {}
@@ -154,7 +155,7 @@ class Bench:
         """Kill the command some times in a row, then let it end."""
         words = self._begin(scene)
         for _ in range(kills):
-            kind = rng.choices(KINDS, _weights(scene))[0]
+            kind = rng.choices(KINDS, _weights(scene, real=self._real))[0]
             end = self._killed(words, kind, reference, rng)
             if end.status != -signal.SIGKILL:
                 break  # it ended before its time had come
@@ -210,10 +211,8 @@ class Bench:
             known.setdefault(name, set()).add(value)  # of processes that were not listened to
         kept = self._folder / "undisturbed" / scene.name.replace(" ", "_")
         shutil.copytree(self._trial, kept)
-        words = self._begin(scene)
-        began = time.monotonic()
-        _real(words, None)
-        return Reference(kept, known, end, time.monotonic() - began)
+        seconds = _real(self._begin(scene), None).seconds if self._real else 0.0
+        return Reference(kept, known, end, seconds)
 
     def _verify(self, scene: Scene, reference: Reference, kind: str) -> None:
         found = _in_child(lambda: problems(self._trial, reference.known, reference.folder))
@@ -235,11 +234,11 @@ def _scene(name: str) -> Scene:
     return next(scene for scene in SCENES if scene.name == name)
 
 
-def _weights(scene: Scene) -> Sequence[float]:
+def _weights(scene: Scene, *, real: bool) -> Sequence[float]:
     """How often each kind of kill is drawn; workers of `prepare` are started anew, so their moments are not seen."""
     several = scene.name in ("prepare (2 workers)", "compare")
     listened = 0.0 if scene.name == "prepare (2 workers)" else 3.0
-    return (4.0, 2.0 * several, listened, listened, 1.0)
+    return (4.0, 2.0 * several, listened, listened, float(real))
 
 
 def _real(words: list[str], seconds: float | None) -> End:
@@ -278,6 +277,7 @@ def main() -> None:
     """Kill every command, print a table, and exit with status 1 at the first violation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="over all commands")
+    parser.add_argument("--quick", action="store_true", help="8 kills, one kind of each command, no real processes")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", nargs="*", choices=sorted({scene.command for scene in SCENES}), help="these commands")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -286,12 +286,15 @@ def main() -> None:
     torch.set_num_threads(1)
     _import_all()
     scenes = [scene for scene in SCENES if not arguments.only or scene.command in arguments.only]
+    if arguments.quick:
+        scenes = [scene for scene in scenes if scene.name in QUICK]
+    shares = _shares(scenes, 8 if arguments.quick else arguments.kills)
     began = time.monotonic()
     with _folder(arguments.folder) as folder:
-        bench = Bench(folder, arguments.seed)
+        bench = Bench(folder, arguments.seed, real=not arguments.quick)
         print(f"{'command':22s} kills  {'  '.join(KINDS)}  restarts  identical  undisturbed  slowest   seconds")
         rows = {}
-        for scene, kills in zip(scenes, _shares(scenes, arguments.kills), strict=True):
+        for scene, kills in zip(scenes, shares, strict=True):
             found = rows[scene.name] = bench.scene(scene, kills)
             print(_row(scene.name, found), flush=True)
     total = sum(found.total for found in rows.values())

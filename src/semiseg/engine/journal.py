@@ -50,7 +50,8 @@ class Journal:
         if screen != "none":
             display.note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory")
             display.note(f"{self._session.choice.note}; {self._session.batches.note}")
-        files: list[Logger] = [JsonLines(run.log, step), TensorBoard(run.path / "tensorboard", step)]
+        events = Forgiving(TensorBoard(run.path / "tensorboard", step), "tensorboard", display.note)
+        files: list[Logger] = [JsonLines(run.log, step), events]
         trackers = [Forgiving(open_tracker(name, run, config, logged), name, display.note) for name in track]
         self._loggers = [*files, *trackers, display]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from semiseg.files import write_text
+from semiseg.files import write_text, writing
 
 
 class Meter:
@@ -59,16 +60,18 @@ class JsonLines:
     def __init__(self, path: Path, resumed_at: int) -> None:
         kept = [line for line in read_log(path) if line["step"] <= resumed_at]
         write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._path, self._file = path, path.open("a", encoding="utf-8")
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what a full disk left in the buffer was told when it was written
+            self._file.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
