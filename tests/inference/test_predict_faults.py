@@ -111,3 +111,9 @@ def test_a_file_that_vanishes_before_it_is_scored_is_told(
     with pytest.raises(InputError, match=gone.name):
         semiseg.evaluate(run / "predictions", labels)
     assert not (run / "predictions" / "scores.json").exists()
+
+
+def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="accelerator gpu: this machine has none"):
+        semiseg.predict(run, accelerator="gpu")

@@ -9,14 +9,20 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.strategy import Strategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from semiseg.config import RunConfig
 from semiseg.engine.precision import fabric_precision, resolve_precision
+from semiseg.errors import InputError
 from semiseg.methods.base import Method, entry
 
 
 def launch(config: RunConfig) -> Fabric:
-    """Processes, device and precision by Fabric; under `torchrun` its world is taken as it is."""
+    """Processes, device and precision by Fabric; under `torchrun` its world is taken as it is.
+
+    Raises:
+        InputError: this machine has no such device, or not so many.
+    """
     world = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
     distributed = world > 1 or int(os.environ.get("WORLD_SIZE", 1)) > 1
     strategy: Strategy | str = "auto"
@@ -24,13 +30,19 @@ def launch(config: RunConfig) -> Fabric:
         several_groups = entry(config.method).cls.groups is not Method.groups
         strategy = DDPStrategy(find_unused_parameters=several_groups)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=world,
-        num_nodes=max(int(os.environ.get("GROUP_WORLD_SIZE", 1)), 1),
-        strategy=strategy,
-        precision=fabric_precision(precision_of(config)),
-    )
+    try:
+        fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=world,
+            num_nodes=max(int(os.environ.get("GROUP_WORLD_SIZE", 1)), 1),
+            strategy=strategy,
+            precision=fabric_precision(precision_of(config)),
+        )
+    except (RuntimeError, MisconfigurationException) as error:
+        raise InputError(
+            f"accelerator {config.accelerator}, devices {world}: this machine has not what is asked for ({error}): "
+            "set accelerator=cpu or auto, or fewer devices"
+        ) from None
     if distributed:
         fabric.launch()
     if fabric.device.type == "cuda":

@@ -142,7 +142,7 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
     """The method of a finished run with its selected weights, in eval mode; `window` goes before that of the run.
 
     Raises:
-        InputError: no run folder, training has not ended, or the weights are damaged.
+        InputError: no run folder, training has not ended, the weights are damaged, or there is no such device.
     """
     config, plan = run.config(), run.plan()
     name = config.select if config.select == "best" else "final"
@@ -156,6 +156,8 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
     method = entry(config.method).build(config.options, Task(**found.state["task"]), build)
     checkpoint.restore(found, config.method, method, {})
     use_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if accelerator == "gpu" and not use_gpu:
+        raise InputError("accelerator gpu: this machine has none that PyTorch can use: take auto or cpu")
     device = torch.device("cuda" if use_gpu else "cpu")
     with torch.device("meta"):
         patch = patch_of(config, plan, build())
