@@ -24,9 +24,6 @@ from semiseg.files import replacing, sha256, write_json
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-_BACK = "put it back, then run the same command again; what is prepared is kept"
-
-
 @dataclass(frozen=True)
 class CaseTask:
     """One case to prepare; `root` is the dataset's folder, `folder` that of the store."""
@@ -80,7 +77,10 @@ def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
         try:
             status = file.stat()
         except FileNotFoundError:
-            raise InputError(f"{file}: was there when the dataset was opened, and is gone: {_BACK}") from None
+            raise InputError(
+                f"{file}: was there when the dataset was opened, and is gone: put it back, then run the same command "
+                "again; what is done is kept"
+            ) from None
         found[Path(os.path.relpath(file, root)).as_posix()] = (status.st_size, status.st_mtime_ns)
     return found
 
@@ -88,16 +88,9 @@ def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
 def _sources(task: CaseTask) -> dict[str, Source]:
     stamps = stamp(task.root, source_files(task.case))
     return {
-        name: Source(size=size, changed=changed, sha256=_hash(task.root / name))
+        name: Source(size=size, changed=changed, sha256=sha256(task.root / name))
         for name, (size, changed) in stamps.items()
     }
-
-
-def _hash(path: Path) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read any more ({error.strerror}): {_BACK}") from None
 
 
 def _contents(sources: dict[str, Source]) -> dict[str, str]:

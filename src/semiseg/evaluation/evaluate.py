@@ -212,11 +212,11 @@ def _grid(path: Path) -> Grid:
 
 
 def _score(pair: _Pair, *, largest: bool, empty: EmptyRule, parts: Parts | None) -> _Found:
-    digests = sha256(pair.prediction), sha256(pair.label)
-    done = None if parts is None else parts.load(pair.case, digests)
-    if done is not None:
-        return _Found(pair, done.shape, done.spacing, done.scores, digests)
     try:
+        digests = sha256(pair.prediction), sha256(pair.label)
+        done = None if parts is None else parts.load(pair.case, digests)
+        if done is not None:
+            return _Found(pair, done.shape, done.spacing, done.scores, digests)
         volume, predicted = read_label(pair.label), read_label(pair.prediction)
         prediction, truth = predicted.array, volume.array
     except InputError as error:
