@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import semiseg
 from disks import disk, resize
 from semiseg.config import RunConfig, load_config
+from semiseg.data import feed
 from semiseg.data.prepare import prepare
 from semiseg.engine import checkpoint
 from semiseg.engine import train as engine
@@ -124,6 +125,7 @@ def test_a_store_file_that_vanishes_is_told_and_made_again(
     data = tiny_dataset(tmp_path / "data", cases=8, labelled=6)
     images = data / "prepared" / "store"
     with monkeypatch.context() as patch:
+        patch.setattr(feed, "KEPT_OPEN", 0)  # as where the scans are too many to be kept open
         _before_step(patch, 2, lambda: [path.unlink() for path in images.glob("*.image.npy")])
         with pytest.raises(InputError, match=r"image\.npy: cannot be read any more .*semiseg prepare"):
             train(_config(data), tmp_path / "run", show=False)
