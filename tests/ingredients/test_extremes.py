@@ -438,7 +438,10 @@ EXEMPT: dict[str, str] = {
         "networks",
     ),
     **dict.fromkeys(["snapshots.make_ensemble", "levels.run_levels", "levels.level_taps"], "networks"),
-    **dict.fromkeys(["ema.ema_decay", "ema.ema_update", "ema.ema_update_buffers", "ema.frozen_statistics"], "weights"),
+    **dict.fromkeys(
+        ["ema.ema_decay", "ema.ema_update", "ema.ema_update_buffers", "ema.frozen_statistics", "ema.recomputed"],
+        "weights",
+    ),
     **dict.fromkeys(["class_sampling.draw", "masking.draw_block_mask", "mixing.draw_outside_box"], "random numbers"),
     **dict.fromkeys(["masking.block_grid", "masking.block_mask", "mixing.box_sides", "mixing.outside_box"], "places"),
     **dict.fromkeys(["mixtures.box_mask", "mixtures.centre_box", "mixtures.corner_box"], "places"),

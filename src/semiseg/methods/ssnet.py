@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -17,7 +16,7 @@ from semiseg.ingredients.class_memory import ClassMemory
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.consistency import probability_dice
 from semiseg.ingredients.dices import DICES, DICES_DOC, DicePair
-from semiseg.ingredients.ema import frozen_statistics
+from semiseg.ingredients.ema import recomputed
 from semiseg.ingredients.losses import soft_dice
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
@@ -116,11 +115,5 @@ class SSNet(Method):
         def loss(rows: Tensor) -> Tensor:
             return contrast_loss(self.memory, self.selectors, self.prediction(self.projection(rows)), labels.flatten())
 
-        contexts = partial(_once, self)
-        found: Tensor = checkpoint(loss, rows_of(features), use_reentrant=False, context_fn=contexts)
+        found: Tensor = checkpoint(loss, rows_of(features), use_reentrant=False, context_fn=recomputed(self))
         return found
-
-
-def _once(method: SSNet) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of the first and of the second computation: only the first moves running statistics."""
-    return nullcontext(), frozen_statistics(method)
