@@ -165,6 +165,9 @@ def test_a_clock_that_jumps_changes_nothing(
             train(_config(data), run, show=False)
         for index, path in enumerate(sorted(run.rglob("*"))):  # the newest files look oldest
             os.utime(path, (4e9 - index, 4e9 - index))
+        found = checkpoint.latest(run / "checkpoints")
+        assert found is not None
+        assert found.step == stop - 1
     assert train(_config(data), run, show=False).finished
     assert _same(run, finished)
     steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]

@@ -124,7 +124,7 @@ def test_no_process_opens_hidden_labels_once_all_is_prepared(data: Path, tmp_pat
     assert watch.opened() == {f"{case}.nii.gz" for case in SPLIT["test"]}
 
 
-@pytest.mark.parametrize("method", ["micd", "adsh"])
+@pytest.mark.parametrize("method", ["micd", "dhc"])
 def test_changed_labels_of_other_cases_change_no_bit_of_the_weights(data: Path, tmp_path: Path, method: str) -> None:
     prepare(data, workers=1)
     first = train(_config(data, method=method), tmp_path / "first", show=False)
