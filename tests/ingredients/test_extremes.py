@@ -434,7 +434,14 @@ TABLE: dict[str, Ingredient] = {
 
 EXEMPT: dict[str, str] = {
     **dict.fromkeys(
-        ["class_contrast.mlp", "co_training.make_pair", "ema.Teacher", "ema.make_teacher", "snapshots.Snapshots"],
+        [
+            "class_contrast.mlp",
+            "co_training.make_pair",
+            "co_training.view_pair",
+            "ema.Teacher",
+            "ema.make_teacher",
+            "snapshots.Snapshots",
+        ],
         "networks",
     ),
     **dict.fromkeys(["snapshots.make_ensemble", "levels.run_levels", "levels.level_taps"], "networks"),
