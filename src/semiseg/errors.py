@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+_LONGEST, _TAIL = 2000, 300
+_SHOWN = 160
 
 
 class InputError(Exception):
@@ -14,8 +18,8 @@ class InputError(Exception):
     """
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(map(one_line, problems))
+        super().__init__("\n".join(self.problems))
 
 
 def raise_all(problems: Iterable[str]) -> None:
@@ -25,8 +29,26 @@ def raise_all(problems: Iterable[str]) -> None:
         raise InputError(*found)
 
 
+def one_line(text: str) -> str:
+    """`text` on one line that steers no terminal: what cannot be printed is escaped, the middle of much is left out."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - _TAIL]} ... {text[-_TAIL:]}"
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def shown(value: Any) -> str:
+    """`value` in a message: as Python writes it, without its end where that is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return f"a {type(value).__name__} too long to be shown"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A half-sentence that names the nearest known name, or lists what is known."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1)
+    nearest = difflib.get_close_matches(name[:_SHOWN], names, n=1)  # takes minutes for a name of a million letters
     return f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}"

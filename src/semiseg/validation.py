@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from semiseg.errors import InputError, did_you_mean
+from semiseg.documents import parse_json, parse_yaml, read_text
+from semiseg.errors import InputError, did_you_mean, shown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -30,10 +30,10 @@ def _problem(model: type[BaseModel], item: Any, source: str) -> str:
     path = [str(part) for part in item["loc"]]
     name = ".".join(path)
     if item["type"] == "extra_forbidden":
-        return f"{source}: unknown setting {name!r}: {did_you_mean(path[-1], _fields(model, path[:-1]))}"
+        return f"{source}: unknown setting {shown(name)}: {did_you_mean(path[-1], _fields(model, path[:-1]))}"
     if item["type"] == "missing":
         return f"{source}: setting {name!r} is missing"
-    came = f" (came: {item['input']!r})" if item["type"] != "value_error" else ""
+    came = f" (came: {shown(item['input'])})" if item["type"] != "value_error" else ""
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{source}: {name + ': ' if name else ''}{message}{came}"
 
@@ -54,15 +54,25 @@ def read_mapping(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read, is no YAML, or holds no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_text(path)
     except FileNotFoundError:
         raise InputError(f"{path}: cannot be read: there is no such file: {_beside(path)}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected YAML or JSON: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: expected YAML or JSON: {error}") from None
+    try:
+        values = parse_json(text)
+    except ValueError:
+        try:
+            values = parse_yaml(text)
+        except ValueError as error:
+            raise InputError(f"{path}: expected YAML or JSON: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping of settings, came {type(values).__name__}")
+    odd = [name for name in values if not isinstance(name, str)]
+    if odd:
+        raise InputError(f"{path}: expected names of settings in front of colons, came {shown(odd[0])}: correct it")
     return values
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semiseg.data.description import Description, read_description, read_json
+from semiseg.data.description import Description, is_file_name, read_description
 from semiseg.data.formats import relatives
 from semiseg.data.readers import read_header
-from semiseg.errors import InputError, did_you_mean, raise_all
+from semiseg.documents import read_json
+from semiseg.errors import InputError, did_you_mean, raise_all, shown
 
 IMAGES, UNLABELLED, LABELS = "imagesTr", "imagesUn", "labelsTr"
 
@@ -107,6 +108,12 @@ def survey_dataset(root: Path, patient_pattern: str | None = None) -> Survey:
             f"{root / IMAGES}: expected images named CASE_0000{description.file_ending}, found none: add them, or "
             "correct file_ending in dataset.json"
         )
+    problems.extend(
+        f"{root}: expected case ids of printable characters without slashes, for files are named after them, came "
+        f"{case.id!r}: rename the case"
+        for case in cases
+        if not is_file_name(case.id)
+    )
     cases = [replace(case, spacing=description.spacing) for case in cases]
     grouped = _with_patients(root, cases, patient_pattern, problems)
     dataset = Dataset(
@@ -224,7 +231,7 @@ def _with_patients(root: Path, cases: list[Case], pattern: str | None, problems:
         return cases
     known = {case.id for case in cases}
     problems.extend(
-        f"{path}: unknown case {case!r}: {did_you_mean(case, known)}" for case in patients if case not in known
+        f"{path}: unknown case {shown(case)}: {did_you_mean(case, known)}" for case in patients if case not in known
     )
     return [replace(case, patient=str(patients.get(case.id, case.id))) for case in cases]
 

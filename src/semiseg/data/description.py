@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from semiseg.data.formats import ENDINGS
-from semiseg.errors import InputError
+from semiseg.documents import parse_json, read_json, read_text
+from semiseg.errors import InputError, shown
 
 _MOST_CLASSES = 256
+_LONGEST_SIDE = 1e6  # mm
 
 
 @dataclass(frozen=True)
@@ -79,27 +80,10 @@ def normalised(root: Path) -> bool:
 
 def _imported(root: Path, what: str) -> bool:
     try:
-        content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        content = parse_json(read_text(root / "dataset.json"))
         return bool(content["imported"][what])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def read_json(path: Path, meaning: str) -> dict[str, Any]:
-    """The JSON object in `path`.
-
-    Raises:
-        InputError: there is no such file, or it holds no JSON object; `meaning` says what was expected.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: expected {meaning}, but it cannot be read ({error.strerror}): add it") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected {meaning}, came no valid JSON ({error}): correct it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected {meaning}, came {type(content).__name__} instead of an object: correct it")
-    return content
 
 
 def inside(name: str) -> bool:
@@ -108,32 +92,37 @@ def inside(name: str) -> bool:
     return bool(name) and "\0" not in name and not any(way.anchor or ".." in way.parts for way in ways)
 
 
+def is_file_name(name: str) -> bool:
+    """Whether `name` can be part of the name of a file in any folder, and be printed."""
+    return inside(name) and name.isprintable() and len(PureWindowsPath(name).parts) == 1
+
+
 def _name(value: Any, root: Path) -> str:
     name = root.resolve().name if value is None else value
-    if not isinstance(name, str) or not inside(name) or len(PureWindowsPath(name).parts) != 1:
-        raise ValueError(f"expected a name without slashes, came {value!r}: choose another name")
+    if not isinstance(name, str) or not is_file_name(name):
+        raise ValueError(f"expected a printable name without slashes, came {shown(value)}: choose another name")
     return name
 
 
 def _channels(value: Any) -> tuple[str, ...]:
     if not isinstance(value, dict) or not value:
-        raise ValueError(f'expected names by channel number, as {{"0": "T1"}}, came {value!r}: correct it')
+        raise ValueError(f'expected names by channel number, as {{"0": "T1"}}, came {shown(value)}: correct it')
     wanted = [str(index) for index in range(len(value))]
     if sorted(value) != sorted(wanted):
-        raise ValueError(f"expected the channel numbers {', '.join(wanted)}, came {', '.join(value)}: renumber them")
+        raise ValueError(f"expected the channel numbers {', '.join(wanted)}, came {shown(list(value))}: renumber them")
     return tuple(_text(value[index]) for index in wanted)
 
 
 def _classes(value: Any) -> tuple[str, ...]:
     if not isinstance(value, dict) or not value:
         raise ValueError(
-            f'expected label values by class name, as {{"background": 0, "tumour": 1}}, came {value!r}: correct it'
+            f'expected label values by class name, as {{"background": 0, "tumour": 1}}, came {shown(value)}: correct it'
         )
     odd = [name for name, number in value.items() if type(number) is not int]
     if odd:
         raise ValueError(
-            f'expected one whole number per class, as {{"background": 0}}, came {odd[0]!r}: {value[odd[0]]!r}: put the '
-            "name first and give every class one number (regions are not supported)"
+            f'expected one whole number per class, as {{"background": 0}}, came {shown(odd[0])}: '
+            f"{shown(value[odd[0]])}: put the name first and give every class one number (regions are not supported)"
         )
     if "ignore" in value:
         raise ValueError("expected classes only, came an 'ignore' label, which is not supported: relabel these voxels")
@@ -141,29 +130,37 @@ def _classes(value: Any) -> tuple[str, ...]:
     if numbers != list(range(len(numbers))) or not 2 <= len(numbers) <= _MOST_CLASSES:
         raise ValueError(
             f"expected the consecutive values 0 (background), 1, ..., at least two and at most {_MOST_CLASSES}, "
-            f"came {numbers}: renumber them here and in the label files"
+            f"came {shown(numbers)}: renumber them here and in the label files"
         )
     return tuple(_text(name) for name, _ in sorted(value.items(), key=lambda item: item[1]))
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or value.startswith(("/", "\\")) or ".." in value or "\0" in value:
-        raise ValueError(f"expected a name that cannot be taken for a path elsewhere, came {value!r}: choose another")
+    if (
+        not isinstance(value, str)
+        or not value.isprintable()
+        or not value
+        or value.startswith(("/", "\\"))
+        or ".." in value
+    ):
+        raise ValueError(
+            f"expected a printable name that cannot be taken for a path elsewhere, came {shown(value)}: choose another"
+        )
     return value
 
 
 def _ending(value: Any) -> str:
     if value not in ENDINGS:
-        raise ValueError(f"expected one of {', '.join(ENDINGS)}, came {value!r}: convert the files to NIfTI")
+        raise ValueError(f"expected one of {', '.join(ENDINGS)}, came {shown(value)}: convert the files to NIfTI")
     return str(value)
 
 
 def _spacing(value: Any) -> tuple[float, float, float] | None:
     if value is None:
         return None
-    numbers = [side for side in value if type(side) in (int, float) and 0 < side < float("inf")] if value else []
-    if not isinstance(value, list) or len(value) != 3 or len(numbers) != 3:
-        raise ValueError(f"expected three voxel sides in mm, as [0.5, 0.5, 3.0], came {value!r}: correct it")
+    sides = value if isinstance(value, list) else []
+    if len(sides) != 3 or not all(type(side) in (int, float) and 0 < side < _LONGEST_SIDE for side in sides):
+        raise ValueError(f"expected three voxel sides in mm, as [0.5, 0.5, 3.0], came {shown(value)}: correct it")
     return float(value[0]), float(value[1]), float(value[2])
 
 
@@ -179,11 +176,13 @@ def _listed(case: str, files: Any) -> tuple[tuple[str, ...], str | None]:
     images = files.get("images") if isinstance(files, dict) else None
     label = files.get("label") if isinstance(files, dict) else None
     if not isinstance(images, Sequence) or isinstance(images, str):
-        raise ValueError(f'case {case!r}: expected {{"images": [...], "label": ...}}, came {files!r}: correct it')
+        raise ValueError(
+            f'case {shown(case)}: expected {{"images": [...], "label": ...}}, came {shown(files)}: correct it'
+        )
     for name in (case, *images, *([] if label is None else [label])):
         if not isinstance(name, str) or not inside(name):
             raise ValueError(
-                f"case {case!r}: expected files inside of the dataset folder, came {name!r}: "
+                f"case {shown(case)}: expected files inside of the dataset folder, came {shown(name)}: "
                 "move or link the file into the folder and name it without '..' and without a leading slash"
             )
     return tuple(images), label

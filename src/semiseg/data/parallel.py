@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from semiseg.errors import InputError
+from semiseg.machine import memory
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -79,15 +80,7 @@ def worker_count(wanted: int, tasks: int, bytes_per_task: int) -> int:
     if wanted > 0:
         return min(wanted, max(tasks, 1))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, tasks, _memory() // 2 // max(bytes_per_task, 1)))
-
-
-def _memory() -> int:
-    """Bytes of memory of this machine; where it cannot be told, 16 GiB."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 16 << 30
+    return max(1, min(cores, tasks, memory() // 2 // max(bytes_per_task, 1)))
 
 
 def _start() -> None:

@@ -51,6 +51,10 @@ class Normalisation(BaseModel):
         return self
 
 
+_LONGEST_SIDE, _MOST_STRIDE, _MOST_FILTERS, _MOST_PATCHES = 1 << 13, 64, 1 << 14, 1 << 14
+_SHORTEST = 1e-4  # mm
+"""Bounds that no decision comes near to; beyond them a file is damaged."""
+
 _LATER: dict[str, Any] = {"resampled": True, "crop": "foreground", "slice_size": None}
 """Fields that plans did not always have; at these values a plan counts as before they came."""
 
@@ -93,8 +97,8 @@ class Plan(BaseModel):
     patch: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     filters: tuple[int, ...]
-    labelled_per_batch: int = Field(ge=1)
-    unlabelled_per_batch: int = Field(ge=0)
+    labelled_per_batch: int = Field(ge=1, le=_MOST_PATCHES)
+    unlabelled_per_batch: int = Field(ge=0, le=_MOST_PATCHES)
     step_gib: float | None = None
     reasons: dict[str, str] = {}
     automatic: str = ""
@@ -153,8 +157,10 @@ def _grid_problems(plan: Plan) -> list[str]:
     problems = []
     if sorted(plan.transpose) != [0, 1, 2]:
         problems.append(f"transpose: expected each of 0, 1, 2 once, came {list(plan.transpose)}")
-    if not all(0 < mm < math.inf for mm in plan.spacing):
-        problems.append(f"spacing: expected three positive numbers (mm), came {list(plan.spacing)}")
+    if not all(_SHORTEST <= mm <= 1 / _SHORTEST for mm in plan.spacing):
+        problems.append(
+            f"spacing: expected three numbers of {_SHORTEST:g} to {1 / _SHORTEST:g} mm, came {list(plan.spacing)}"
+        )
     problems += _slice_problems(plan)
     if len(plan.normalisation) != len(plan.channels):
         problems.append(
@@ -169,8 +175,8 @@ def _slice_problems(plan: Plan) -> list[str]:
         return []
     if plan.spatial_dims != 2:
         return [f"slice_size: expected null in a plan with spatial_dims 3, came {list(size)}: set one or the other"]
-    if min(size) < 2:
-        return [f"slice_size: expected two sides of at least 2 voxels, came {list(size)}"]
+    if not 2 <= min(size) <= max(size) <= _LONGEST_SIDE:
+        return [f"slice_size: expected two sides of 2 to {_LONGEST_SIDE} voxels, came {list(size)}"]
     if plan.patch != size:
         return [
             f"slice_size: patches are whole slices then: set patch to {list(size)} as well, came {list(plan.patch)}"
@@ -180,19 +186,22 @@ def _slice_problems(plan: Plan) -> list[str]:
 
 def _network_problems(plan: Plan) -> list[str]:
     dims, problems = plan.spatial_dims, []
-    if len(plan.patch) != dims or any(side < 1 for side in plan.patch):
-        problems.append(f"patch: expected {dims} positive sides, came {list(plan.patch)}")
+    if len(plan.patch) != dims or any(not 1 <= side <= _LONGEST_SIDE for side in plan.patch):
+        problems.append(f"patch: expected {dims} sides of 1 to {_LONGEST_SIDE} voxels, came {list(plan.patch)}")
     if not plan.strides or any(len(stage) != dims or min(stage) < 1 for stage in plan.strides):
         problems.append(f"strides: expected {dims} positive numbers per stage, came {[list(s) for s in plan.strides]}")
+    elif max(max(stage) for stage in plan.strides) > _MOST_STRIDE:
+        problems.append(f"strides: expected at most {_MOST_STRIDE}, came {[list(s) for s in plan.strides]}")
     elif set(plan.strides[0]) != {1}:
         problems.append(f"strides: the first stage must have stride 1, came {list(plan.strides[0])}")
     elif len(plan.patch) == dims:
         total = [math.prod(stage[axis] for stage in plan.strides) for axis in range(dims)]
         if any(side % stride for side, stride in zip(plan.patch, total, strict=True)):
             problems.append(f"patch: expected multiples of the total strides {total}, came {list(plan.patch)}")
-    if len(plan.filters) != len(plan.strides) or any(count < 1 for count in plan.filters):
+    if len(plan.filters) != len(plan.strides) or any(not 1 <= count <= _MOST_FILTERS for count in plan.filters):
         problems.append(
-            f"filters: expected {len(plan.strides)} positive numbers (one per stage), came {list(plan.filters)}"
+            f"filters: expected {len(plan.strides)} numbers (one per stage) of 1 to {_MOST_FILTERS}, "
+            f"came {list(plan.filters)}"
         )
     return problems
 

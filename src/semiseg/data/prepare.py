@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -21,6 +20,7 @@ from semiseg.data.planning import make_plan
 from semiseg.data.readers import read_header
 from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
 from semiseg.data.wishes import PlanWishes
+from semiseg.documents import parse_json, read_text
 from semiseg.errors import InputError
 from semiseg.files import write_json
 from semiseg.locks import locked
@@ -99,8 +99,10 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     files = {name: list(pair) for name, pair in stamp(dataset.root, _all_files(dataset)).items()}
     state = {"version": STORE_VERSION, "files": files}
     with suppress(OSError, ValueError):
-        if json.loads(sources.read_text(encoding="utf-8")) == state:
-            return Fingerprint.model_validate_json(target.read_text(encoding="utf-8"))
+        if parse_json(read_text(sources)) == state:
+            found = Fingerprint.model_validate_json(read_text(target))
+            if found.cases.keys() == dataset.cases.keys():
+                return found
     report, measured = check_and_measure(dataset.root, run)
     report.raise_if_errors()
     for warning in report.warnings:

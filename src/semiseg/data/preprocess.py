@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from semiseg.data.geometry import Geometry, crop, image_orders, orient, orientat
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.data.readers import Volume
 from semiseg.data.resample import resample, zoom_nearest
+from semiseg.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SMALLEST_STD = 1e-8
+_FINEST, _SMALL = 1 << 9, 1 << 15  # times as many voxels, of a scan of so many
 
 
 def preprocess(
@@ -48,6 +51,12 @@ def preprocess(
         stored = (*plan.slice_size, image.shape[3])
     else:
         stored = stored_shape(image.shape[1:], spacing, target, plan.spatial_dims)
+    if math.prod(stored) > _FINEST * max(math.prod(image.shape[1:]), _SMALL):
+        raise InputError(
+            f"plan.json: spacing: {list(target)} mm would make {list(stored)} voxels of {list(image.shape[1:])}: "
+            "expected something near the spacing of the scans; correct the plan, or see whether the scan's spacing of "
+            f"{', '.join(f'{side:g}' for side in spacing)} mm is right"
+        )
     x, y, z = volume.array.shape[1:]
     geometry = Geometry(
         shape=(x, y, z),

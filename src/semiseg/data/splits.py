@@ -12,7 +12,7 @@ from typing import Any
 
 from semiseg.data.dataset import Dataset
 from semiseg.data.draws import Group, Wanted, absent, draw_groups
-from semiseg.errors import InputError, did_you_mean, raise_all
+from semiseg.errors import InputError, did_you_mean, raise_all, shown
 from semiseg.files import write_json
 from semiseg.validation import read_mapping
 
@@ -65,22 +65,31 @@ def load_split(path: Path, dataset: Dataset, *, content: Mapping[str, str] | Non
         InputError: ids that the dataset does not have; cases with two roles; patients (or copies of one scan) on two
             sides of training, validation and test; labelled or validation cases without a label file; no labelled case.
     """
-    values = read_mapping(path)
-    raise_all(_format_problems(path, values))
-    roles = {role: list(values[role]) for role in ROLES if role in values}
+    roles, note = read_roles(path)
     groups = patient_groups(dataset, content or {})
     raise_all([*_case_problems(path, dataset, roles), *_group_problems(path, dataset, roles, groups)])
     if "unlabelled" not in roles:
         roles["unlabelled"] = _left_over(dataset, roles, groups)
-    return Split(**{role: tuple(cases) for role, cases in roles.items()}, note=str(values.get("note", "")))
+    return Split(**{role: tuple(cases) for role, cases in roles.items()}, note=note)
+
+
+def read_roles(path: Path) -> tuple[dict[str, list[str]], str]:
+    """Case ids by the roles that a split file names, and its note; whether there are such cases is not looked at.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    values = read_mapping(path)
+    raise_all(_format_problems(path, values))
+    return {role: list(values[role]) for role in ROLES if role in values}, str(values.get("note", ""))
 
 
 def _format_problems(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
     for key, value in values.items():
         if key not in (*ROLES, "note"):
-            yield f"{path}: unknown role {key!r}: {did_you_mean(str(key), ROLES)}"
+            yield f"{path}: unknown role {shown(key)}: {did_you_mean(str(key), ROLES)}"
         elif key != "note" and not (isinstance(value, list) and all(isinstance(case, str) for case in value)):
-            yield f"{path}: {key}: expected a list of case ids in quotes, came {value!r:.80}: correct it"
+            yield f"{path}: {key}: expected a list of case ids in quotes, came {shown(value)}: correct it"
     if not values.get("labelled"):
         yield f"{path}: labelled: expected at least one case, came none: name the cases whose labels may be trained on"
 
@@ -92,9 +101,9 @@ def _case_problems(path: Path, dataset: Dataset, roles: Mapping[str, Sequence[st
             held[case].append(role)
     for case, names in held.items():
         if case not in dataset.cases:
-            yield f"{path}: {names[0]}: {dataset.root} has no case {case!r}: {did_you_mean(case, dataset.cases)}"
+            yield f"{path}: {names[0]}: {dataset.root} has no case {shown(case)}: {did_you_mean(case, dataset.cases)}"
         elif len(names) > 1:
-            yield f"{path}: expected one role per case, came {case!r} in {' and '.join(names)}: keep one of them"
+            yield f"{path}: expected one role per case, came {shown(case)} in {' and '.join(names)}: keep one of them"
         elif names[0] in ("labelled", "validation") and dataset.cases[case].label is None:
             yield (
                 f"{path}: {names[0]}: expected a label file of case {case!r}, found none in {dataset.root}: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from semiseg.data.description import is_file_name
+from semiseg.data.formats.arrays import BROKEN
 from semiseg.data.geometry import Geometry
 from semiseg.data.plan import Plan
-from semiseg.errors import InputError
+from semiseg.documents import parse_json, read_json, read_text
+from semiseg.errors import InputError, shown
 
 STORE_VERSION = 1
 
@@ -80,7 +82,7 @@ class CaseFiles:
     def read_meta(self) -> CaseMeta | None:
         """The case's meta data; None when the case is not whole or was written by another version."""
         try:
-            meta = CaseMeta.model_validate(json.loads(self.meta.read_text(encoding="utf-8")))
+            meta = CaseMeta.model_validate(parse_json(read_text(self.meta)))
         except (OSError, ValueError, ValidationError):
             return None
         if meta.version != STORE_VERSION or not self.image.is_file():
@@ -120,7 +122,8 @@ class Store:
         Raises:
             InputError: the file is gone or cut since the store was opened.
         """
-        return _mapped(self._files(case).image)
+        meta = self.metas[case]
+        return _mapped(self._files(case).image, np.float16, (len(self.plan.channels), *meta.geometry.stored))
 
     def label(self, case: str) -> Array:
         """Read-only memory map of the prepared label, uint8 `[X, Y, Z]`.
@@ -131,19 +134,21 @@ class Store:
         """
         if not self.has_label(case):
             raise KeyError(f"case {case!r} has no label")
-        return _mapped(self._files(case).label)
+        return _mapped(self._files(case).label, np.uint8, self.metas[case].geometry.stored)
 
     def _files(self, case: str) -> CaseFiles:
         return CaseFiles(self.root / "store", case)
 
 
-def _mapped(path: Path) -> Array:
+def _mapped(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> Array:
+    remedy = "delete it and run semiseg prepare, then this command again"
     try:
         array: Array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read any more ({error}): run semiseg prepare, then this command again"
-        ) from None
+    except BROKEN as error:
+        raise InputError(f"{path}: cannot be read any more ({error}): {remedy}") from None
+    if array.dtype != kind or array.shape != shape:
+        came = f"{array.dtype} {list(array.shape)}"
+        raise InputError(f"{path}: expected {np.dtype(kind)} {list(shape)}, came {came}: {remedy}")
     return array
 
 
@@ -159,8 +164,7 @@ def open_store(root: Path, cases: Collection[str] | None = None) -> Store:
             f"{root}: expected a prepared store (plan.json, fingerprint.json, store/), found none: {remedy}"
         )
     plan = Plan.load(root / "plan.json")
-    expected = sorted(json.loads((root / "fingerprint.json").read_text(encoding="utf-8"))["cases"])
-    expected = [case for case in expected if cases is None or case in cases]
+    expected = [case for case in _expected(root / "fingerprint.json", remedy) if cases is None or case in cases]
     found = {case: CaseFiles(root / "store", case).read_meta() for case in expected}
     metas = {case: meta for case, meta in found.items() if meta is not None}
     missing = [case for case in expected if case not in metas]
@@ -177,6 +181,14 @@ def open_store(root: Path, cases: Collection[str] | None = None) -> Store:
     if problems:
         raise InputError(*problems)
     return Store(root, plan, metas)
+
+
+def _expected(path: Path, remedy: str) -> list[str]:
+    """Ids of all cases that the store should have."""
+    cases = read_json(path, "the measured scans by case id").get("cases")
+    if not isinstance(cases, dict) or not all(map(is_file_name, cases)):
+        raise InputError(f"{path}: cases: expected measurements by case id, came {shown(cases)}: delete it and {remedy}")
+    return sorted(cases)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from semiseg.errors import InputError
+from semiseg.documents import parse_json, read_text
+from semiseg.errors import InputError, shown
 from semiseg.files import replacing, sha256, write_json
 from semiseg.methods.base import Method
 
@@ -77,17 +78,16 @@ def load(folder: Path, name: str) -> Checkpoint:
     """
     record, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
     try:
-        state = json.loads(record.read_text(encoding="utf-8"))
+        state = parse_json(read_text(record))
         for path, found, expected in (
             (record, _digest(state), state["state_sha256"]),
             (weights, sha256(weights), state["sha256"]),
         ):
             if found != expected:
                 raise InputError(f"{path}: the content does not match its checksum; the file was changed or is damaged")
-        tensors = load_file(weights)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        return Checkpoint(record, int(state.get("step", 0)), load_file(weights), state)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, SafetensorError) as error:
         raise InputError(f"{folder / name}: no usable checkpoint ({error})") from None
-    return Checkpoint(record, int(state.get("step", 0)), tensors, state)
 
 
 def latest(folder: Path) -> Checkpoint | None:
@@ -122,10 +122,19 @@ def restore(found: Checkpoint, name: str, method: Method, optimisers: Mapping[st
         raise InputError(f"{found.path}: expected a checkpoint of method {name}, came one of {was}: {remedy}")
     try:
         unpack(found.tensors, method, optimisers)
-        method.load_extra_state(found.state["extra"])
+        method.load_extra_state(_counters(found.state["extra"], method.extra_state()))
     except (RuntimeError, ValueError, KeyError) as error:
         detail = str(error).splitlines()[0]
         raise InputError(f"{found.path}: does not fit the run's network or optimiser ({detail}): {remedy}") from None
+
+
+def _counters(given: Any, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a method counts besides its tensors, known to be of the kinds that it has itself."""
+    if not isinstance(given, dict) or given.keys() != own.keys():
+        raise ValueError(f"expected {shown(own)} or other numbers, came {shown(given)}")
+    if any(type(given[name]) is not type(value) for name, value in own.items()):
+        raise ValueError(f"expected {shown(own)} or other numbers, came {shown(given)}")
+    return given
 
 
 def unpack(tensors: Mapping[str, Tensor], method: nn.Module, optimisers: Mapping[str, Optimizer]) -> None:
@@ -133,8 +142,12 @@ def unpack(tensors: Mapping[str, Tensor], method: nn.Module, optimisers: Mapping
     method.load_state_dict(_below(tensors, "method."))
     for group, optimiser in optimisers.items():
         slots: dict[int, dict[str, Tensor]] = {}
+        parameters = [parameter for part in optimiser.param_groups for parameter in part["params"]]
         for name, value in _below(tensors, f"optimiser.{group}.").items():
             index, _, key = name.partition(".")
+            known = index.isdecimal() and int(index) < len(parameters)
+            if not known or value.shape not in ((), parameters[int(index)].shape):
+                raise ValueError(f"{shown(name)} has no place in the optimiser")
             slots.setdefault(int(index), {})[key] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
         _lay_out(optimiser)

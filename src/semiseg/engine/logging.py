@@ -79,11 +79,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     whole = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            whole.append(json.loads(line))
-        except json.JSONDecodeError:  # the line that a kill cut off
+            record = json.loads(line)
+        except (ValueError, RecursionError):  # the line that a kill cut off
             break
+        if isinstance(record, dict) and type(record.get("step")) is int:
+            whole.append(record)
     return whole
 
 

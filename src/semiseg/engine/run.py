@@ -13,7 +13,7 @@ from typing import Any
 
 from semiseg.config import RunConfig
 from semiseg.data.plan import Plan
-from semiseg.data.splits import Split, save_split
+from semiseg.data.splits import Split, read_roles, save_split
 from semiseg.errors import InputError
 from semiseg.files import write_json, write_text
 from semiseg.validation import parse, read_mapping
@@ -58,9 +58,8 @@ class Run:
 
     def split(self) -> Split:
         """The roles of the cases."""
-        values = read_mapping(self.path / "split.json")
-        roles = {role: tuple(values.get(role, ())) for role in ("labelled", "unlabelled", "validation", "test")}
-        return Split(**roles, note=str(values.get("note", "")))
+        roles, note = read_roles(self.path / "split.json")
+        return Split(**{role: tuple(cases) for role, cases in roles.items()}, note=note)
 
     @property
     def finished(self) -> bool:

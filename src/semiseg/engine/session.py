@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder,
 from semiseg.engine.run import Run, start
 from semiseg.engine.stages import Span, spans
 from semiseg.engine.stamps import stamps
+from semiseg.errors import InputError, shown
 from semiseg.files import sweep
 from semiseg.locks import locked
 from semiseg.methods.base import Clock, Loss, Method, Stage, Task, entry
@@ -274,14 +276,24 @@ def _resume(config: RunConfig, run: Run, method: Method, optimisers: dict[str, O
     if found is None:
         return Progress()
     checkpoint.restore(found, config.method, method, optimisers)
-    before, now = int(found.state["processes"]), fabric.world_size
+    before, now = found.state.get("processes"), fabric.world_size
+    progress, own = found.state.get("progress"), vars(Progress())
+    if not isinstance(progress, dict) or progress.keys() != own.keys() or not _are_numbers(before, *progress.values()):
+        raise InputError(
+            f"{found.path}: expected numbers for processes, {', '.join(own)}, came {shown(before)}, {shown(progress)}: "
+            "restore the file, or delete it to go on from the checkpoint before it"
+        )
     if before != now and fabric.is_global_zero:
         _log.warning(
             "warning: %s: %d process(es) go on where %d trained up to step %d: random masks and noise are drawn per "
             "process, so the weights are not bit for bit those of an uninterrupted run",
             *(run.path, now, before, found.step),
         )
-    return replace(Progress(), **found.state["progress"])
+    return Progress(**progress)
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(type(value) in (int, float) and math.isfinite(value) for value in values)
 
 
 def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store) -> dict[str, Any]:

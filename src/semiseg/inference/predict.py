@@ -29,10 +29,11 @@ from semiseg.errors import InputError, raise_all
 from semiseg.files import write_json
 from semiseg.inference.batching import WindowBatch
 from semiseg.inference.components import largest_component
+from semiseg.inference.fit import check_finite, checked_task
 from semiseg.inference.pipeline import overlapped
 from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.locks import locked
-from semiseg.methods.base import Method, Task, entry
+from semiseg.methods.base import Method, entry
 from semiseg.networks.folding import fold_batch_norms
 from semiseg.shards import Shard
 
@@ -153,14 +154,16 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
         )
     found = checkpoint.load(run.checkpoints, name)
     build = network_builder(config, plan, pretrained=False)
-    method = entry(config.method).build(config.options, Task(**found.state["task"]), build)
+    with torch.device("meta"):
+        network = build()
+    method = entry(config.method).build(config.options, checked_task(found, plan, network), build)
     checkpoint.restore(found, config.method, method, {})
+    check_finite(found, method)
     use_gpu = accelerator != "cpu" and torch.cuda.is_available()
     if accelerator == "gpu" and not use_gpu:
         raise InputError("accelerator gpu: this machine has none that PyTorch can use: take auto or cpu")
     device = torch.device("cuda" if use_gpu else "cpu")
-    with torch.device("meta"):
-        patch = patch_of(config, plan, build())
+    patch = patch_of(config, plan, network)
     precision = resolve_precision(config.precision, accelerator)
     fold_batch_norms(method.eval())
     set_memory_format(method, memory_format(device, plan.spatial_dims))

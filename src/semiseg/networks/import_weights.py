@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +38,12 @@ _SLICES = re.compile(
 _UPWARDS = re.compile(r"decoder\d*\.up(?P<up>\d+)\.(?P<kind>conv1x1|up)\.(?P<leaf>weight|bias)")
 _UNITS = {"0": "0.conv", "1": "0.norm", "4": "1.conv", "5": "1.norm"}
 """Convolution and normalisation by their place in the U-Net of SSL4MIS; activations and dropout have no weights."""
-_LISTED = 6
+_LISTED, _LONGEST_NAME = 6, 300
+_BROKEN = (
+    *(RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError),
+    *(struct.error, zipfile.BadZipFile, SafetensorError),
+)
+"""What readers raise on damaged files."""
 
 
 def import_weights(path: Path | str, network: Network, *, entry: str | None = None, ignore: Sequence[str] = ()) -> None:
@@ -125,6 +132,9 @@ def load_state(network: Network, state: Mapping[str, Tensor], source: str) -> No
         )
         if found
     ]
+    broken = [name for name in sorted(own.keys() & state.keys()) if not state[name].isfinite().all()]
+    if broken:
+        problems.append(f"{source}: expected finite numbers, came others in {_listed(broken)}")
     if problems:
         advice = "build the network with the options of the weights (filters, classes, normalisation, upsampling ...)"
         raise InputError(*problems, f"{source}: {advice}, or leave parts out with `ignore`")
@@ -177,6 +187,7 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -185,9 +196,19 @@ def _read(path: Path) -> Any:
             f"{path}: is no PyTorch checkpoint, or holds Python objects besides tensors, which are not opened because "
             "they could run code: save its state dict alone (torch.save(network.state_dict(), path)) where you trust it"
         ) from None
-    except (RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
+    except _BROKEN as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: is no weights file (safetensors or PyTorch), or is damaged: {first}") from None
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse archives that grow when they are unpacked; PyTorch stores tensors as they are."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        promised = sum(member.file_size for member in archive.infolist())
+    if promised > path.stat().st_size:
+        raise ValueError(f"its members promise {promised} bytes, the file has {path.stat().st_size}")
 
 
 def _chosen(content: Any, entry: str | None, path: Path) -> dict[str, Tensor]:
@@ -213,8 +234,17 @@ def _is_state(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
         and bool(value)
-        and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items())
+        and all(_is_name(name) and isinstance(item, Tensor) and _is_plain(item) for name, item in value.items())
     )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor has its own values, in memory, one number per element."""
+    return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
 
 
 def _listed(names: Collection[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,12 +26,16 @@ from semiseg.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_BROKEN = (OSError, EOFError, ValueError, SyntaxError, zlib.error, zipfile.BadZipFile, NotImplementedError)
+BROKEN = (
+    *(OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, OverflowError, NotImplementedError),
+    *(zlib.error, zipfile.BadZipFile, tokenize.TokenError),
+)
+"""What NumPy and zipfile raise on damaged files."""
 
 
 def read_header(path: Path, request: Request) -> Header:
     """What the file says of its array; nothing says where its voxels lie."""
-    with opened(path, "a NumPy", _BROKEN):
+    with opened(path, "a NumPy", BROKEN):
         if path.name.lower().endswith(".npy"):
             return array_header(path, *_npy_header(path), request)
         with zipfile.ZipFile(path) as archive:
@@ -39,7 +44,7 @@ def read_header(path: Path, request: Request) -> Header:
 
 def read_volume(path: Path, request: Request) -> Volume:
     """Values `[C, X, Y, Z]` as stored, 2D arrays with one slice; several channels lie along the first or last axis."""
-    with opened(path, "a NumPy", _BROKEN):
+    with opened(path, "a NumPy", BROKEN):
         if path.name.lower().endswith(".npy"):
             header = array_header(path, *_npy_header(path), request)
             check_channels(path, header, request)
@@ -60,7 +65,7 @@ def parts_of(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: it cannot be read.
     """
-    with opened(path, "a NumPy", _BROKEN), zipfile.ZipFile(path) as archive:
+    with opened(path, "a NumPy", BROKEN), zipfile.ZipFile(path) as archive:
         return tuple(name.removesuffix(".npy") for name in archive.namelist())
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from semiseg.data.grids import Grid, spacing_of
 from semiseg.errors import InputError
+from semiseg.machine import memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Triple = tuple[float, float, float]
@@ -23,6 +24,7 @@ DEFLATE_RATIO = 1032
 """The most that deflate can shrink anything."""
 
 _SLACK = 1 << 16
+_FARTHEST = 1e7  # mm
 _FLIP_XY = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -168,11 +170,17 @@ def check_size(path: Path, shape: tuple[int, ...], kind: np.dtype[Any], held: in
             f"{path}: its header promises shape {list(shape)} of {kind}, {promised} bytes, which cannot be in "
             f"a file of {held} bytes: the file is cut off or its header is wrong; copy or export it again"
         )
+    if promised > memory():
+        raise InputError(
+            f"{path}: its header promises shape {list(shape)} of {kind}, {promised} bytes, which is more than this "
+            "machine has: crop or resample the scan"
+        )
 
 
 def check_affine(path: Path, affine: Array) -> None:
     """Refuse an affine that is not finite or puts several voxels into one place."""
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    sane = np.isfinite(affine).all() and np.abs(affine).max() < _FARTHEST
+    if not sane or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         flat = np.array2string(affine[:3], precision=4, separator=",").replace("\n", "")
         raise InputError(
             f"{path}: expected an affine that gives every voxel a place of its own, came {flat}: "

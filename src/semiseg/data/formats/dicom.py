@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ from semiseg.data.formats.base import (
     check_size,
     check_type,
     from_lps,
-    kept_locale,
     opened,
 )
+from semiseg.data.formats.elements import Elements, walk
 from semiseg.data.formats.sitk import affine_of, quiet, type_of, values_of
 from semiseg.errors import InputError
 
@@ -30,8 +29,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _POSITION, _ORIENTATION, _SPACING = "0020|0032", "0020|0037", "0028|0030"
 _MODALITY, _BITS = "0008|0060", "0028|0100"
-_SYNTAX = re.compile(rb"\x02\x00\x10\x00UI..([0-9.]+)", re.DOTALL)
-_RAW = {b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2"}
 _TOLERANCE = 0.05  # of the distance between slices
 
 
@@ -75,13 +72,19 @@ def series_files(path: Path) -> tuple[Path, ...]:
     """
     if path.is_file():
         return (path,)
-    sitk = quiet(path)
     found: dict[str, list[Path]] = {}
-    with kept_locale():
-        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path)):
-            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path), uid)
-            found[uid] = sorted(Path(name) for name in names)
-    if not found:
+    lost = []
+    for file in sorted(path.iterdir()):
+        if is_dicom(file):
+            try:
+                elements = _elements(file)
+            except InputError:
+                elements = None
+            if elements is None or not elements.image:
+                lost.append(file.name)
+            else:
+                found.setdefault(elements.series, []).append(file)
+    if not found and not lost:
         raise InputError(f"{path}: expected a folder with a DICOM series, found none in it: check the path")
     if len(found) > 1:
         parts = "; ".join(
@@ -90,14 +93,12 @@ def series_files(path: Path) -> tuple[Path, ...]:
         raise InputError(
             f"{path}: expected one DICOM series, came {len(found)}: {parts}: move each to a folder of its own"
         )
-    files = tuple(next(iter(found.values())))
-    lost = [file.name for file in sorted(path.iterdir()) if file not in files and is_dicom(file)]
     if lost:
         raise InputError(
             f"{path}: expected slices of one series only, came {len(lost)} DICOM file(s) that are damaged or no image, "
             f"such as {lost[0]}: copy them again, or move them elsewhere"
         )
-    return files
+    return tuple(next(iter(found.values())))
 
 
 def is_dicom(path: Path) -> bool:
@@ -123,7 +124,13 @@ def _open(path: Path) -> tuple[Header, tuple[Path, ...]]:
     return header, tuple(item.path for item in slices)
 
 
+def _elements(file: Path) -> Elements:
+    with opened(file, "a DICOM", (OSError, ValueError)):
+        return walk(file)
+
+
 def _read(sitk: Any, file: Path) -> Any:
+    _elements(file)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(file))
@@ -194,17 +201,12 @@ def _header(path: Path, sitk: Any, readers: Sequence[Any], affine: Array, size: 
         file = Path(reader.GetFileName())
         bits = _tag(reader, _BITS)
         stored = np.dtype(f"u{int(bits) // 8}" if bits in ("8", "16", "32", "64") else "u1")
-        check_size(file, (*reader.GetSize(), channels), stored, file.stat().st_size, 1 if _raw(file) else DEFLATE_RATIO)
+        check_size(
+            file, (*reader.GetSize(), channels), stored, file.stat().st_size, DEFLATE_RATIO if walk(file).packed else 1
+        )
     check_affine(path, affine)
     x, y, z = (*(int(side) for side in size), 1)[:3]
     return Header((x, y, z), affine, kind, channels)
-
-
-def _raw(path: Path) -> bool:
-    """Whether the voxels are stored without compression."""
-    with path.open("rb") as file:
-        syntax = _SYNTAX.search(file.read(4096))
-    return syntax is not None and syntax[1] in _RAW
 
 
 def _tag(reader: Any, key: str) -> str:

@@ -22,7 +22,7 @@ from semiseg.data.formats.base import (
 )
 from semiseg.errors import InputError
 
-_BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError)
+_BROKEN = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, OverflowError)
 
 
 def read_header(path: Path, request: Request) -> Header:
@@ -72,7 +72,9 @@ def _array(path: Path, name: str) -> Iterator[Any]:
         if array.is_virtual or array.external:
             raise InputError(f"{path}: expected the voxels of {name!r} in this file, came a link to others: copy them")
         ratio = DEFLATE_RATIO if array.chunks else 1
-        check_size(path, array.shape, array.dtype, int(array.id.get_storage_size()), ratio)
+        held = min(int(array.id.get_storage_size()), path.stat().st_size)
+        check_size(path, array.shape, array.dtype, held, ratio)
+        check_size(path, array.chunks or (), array.dtype, path.stat().st_size, ratio)
         yield array
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,10 @@ _KINDS: dict[int, type[nib.Nifti1Image]] = {
     348: nib.Nifti1Image,
     540: nib.Nifti2Image,
 }  # by size of the header in bytes
+_OFFSETS = {nib.Nifti1Image: (108, "f"), nib.Nifti2Image: (168, "q")}
+"""Where the header says where the voxels begin, and as which number."""
+_LONGEST_HEADER = 1 << 24
+_LONGEST_REST = 1 << 20
 _UNIT_BITS = 0b111
 _MM = {1: 1e3, 3: 1e-3}  # by unit code; 1 is metres, 3 microns, and what is unknown is taken for mm
 _VECTOR = 1007  # intent code of several values per voxel
@@ -76,8 +81,11 @@ def read_volume(path: Path, request: Request) -> Volume:
             values = proxy.get_unscaled() if identity else np.asarray(proxy, dtype=np.float32)
         if isinstance(values, np.memmap):
             values = np.array(values)
-        while isinstance(stream, gzip.GzipFile) and stream.read(_CHUNK):
-            pass
+        rest = 0
+        while isinstance(stream, gzip.GzipFile) and (read := len(stream.read(_CHUNK))):
+            rest += read
+            if rest > _LONGEST_REST:  # which may go on for terabytes
+                raise InputError(f"{path}: expected the end of the file after its voxels, came more: export it again")
         values = values.reshape((*header.shape, header.channels), order="A")
         return Volume(np.moveaxis(values, -1, 0), header.affine)
 
@@ -127,11 +135,17 @@ def _stream(path: Path) -> io.BufferedIOBase:
 
 
 def _kind(stream: io.BufferedIOBase, path: Path) -> type[nib.Nifti1Image]:
-    start = stream.read(4)
+    start = stream.read(540)
     stream.seek(0)
-    for order in ("little", "big"):
-        kind = _KINDS.get(int.from_bytes(start, cast(Any, order)))
+    for order, sign in (("little", "<"), ("big", ">")):
+        kind = _KINDS.get(int.from_bytes(start[:4], cast(Any, order)))
         if kind:
+            place, form = _OFFSETS[kind]
+            (offset,) = struct.unpack_from(sign + form, start.ljust(540, b"\0"), place)
+            if not 0 <= offset <= _LONGEST_HEADER:  # everything before it is read into memory
+                raise InputError(
+                    f"{path}: expected voxels after a header, came {offset:g} bytes before them: export it again"
+                )
             return kind
     raise InputError(f"{path}: expected a NIfTI file, came something else: convert it to .nii.gz")
 

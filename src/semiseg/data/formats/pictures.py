@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import threading
+import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +40,14 @@ _TYPES = {
     "F": "f4",
 }
 _TOWARDS = np.diag([-1.0, -1.0, 1.0, 1.0])  # columns to the left, rows to the back: as ITK sees pictures
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+_BROKEN = (
+    *(OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError, AttributeError),
+    *(ArithmeticError, AssertionError, RuntimeError, struct.error, zlib.error),
+)
+"""What pillow raises on damaged pictures."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Filters of warnings are the whole process's."""
 
 
 def read_header(path: Path, request: Request) -> Header:
@@ -63,8 +73,10 @@ def read_volume(path: Path, request: Request) -> Volume:
 def _picture(path: Path) -> Iterator[Any]:
     image = library("PIL.Image", "pillow", path)
     broken = (*_BROKEN, image.DecompressionBombError)
-    with opened(path, "a picture", broken), image.open(path, formats=("PNG", "TIFF")) as picture:
-        yield picture
+    with _ONE_AT_A_TIME, warnings.catch_warnings(), opened(path, "a picture", broken):
+        warnings.filterwarnings("ignore", module="PIL")  # of tags besides the voxels
+        with image.open(path, formats=("PNG", "TIFF")) as picture:
+            yield picture
 
 
 def _header(path: Path, picture: Any, request: Request) -> Header:

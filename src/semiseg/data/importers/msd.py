@@ -8,13 +8,14 @@ from typing import Any
 
 from pydantic import Field
 
-from semiseg.data.description import inside, read_json
+from semiseg.data.description import inside
 from semiseg.data.formats import format_of
 from semiseg.data.formats.base import Request
 from semiseg.data.importers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
 from semiseg.data.importers.reading import read_volume
 from semiseg.data.readers import read_header
 from semiseg.data.splits import Split
+from semiseg.documents import read_json
 
 _MEANING = "dataset.json of a Decathlon task with modality, labels, training and test"
 _ENDINGS = (".nii.gz", ".nii")

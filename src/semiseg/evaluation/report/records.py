@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,15 @@ from typing import Any
 from semiseg.config import RunConfig
 from semiseg.data.plan import Plan
 from semiseg.data.splits import Split
+from semiseg.documents import read_json
 from semiseg.engine.logging import read_log
 from semiseg.engine.run import Run
 from semiseg.errors import InputError, raise_all
 from semiseg.evaluation.score_files import load_scores
 from semiseg.evaluation.scores import Scores
 from semiseg.methods.base import entry
+
+_MOST = 1e300
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Record:
 
     def curve(self, group: str, name: str | None = None) -> list[tuple[int, float]]:
         """Steps and values of a number of the log."""
-        return [(step, float(value)) for step, value in self.values(group, name) if isinstance(value, int | float)]
+        found = self.values(group, name)
+        return [(step, float(value)) for step, value in found if isinstance(value, int | float) and abs(value) < _MOST]
 
     def values(self, group: str, name: str | None = None) -> Iterator[tuple[int, Any]]:
         """Steps and whatever the log holds under a name."""
@@ -112,25 +115,9 @@ def _read(path: Path, key: str, name: str) -> Record:
     run = Run(path)
     config = run.config()
     scores = load_scores(path) if (path / "scores.csv").is_file() else None
-    log = tuple(line for line in read_log(run.log) if isinstance(line, dict) and isinstance(line.get("step"), int))
-    return Record(key, name, run, config, run.plan(), run.split(), read_json(path / "provenance.json"), log, scores)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        InputError: the file cannot be read or holds something else.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}: restore it from the run's folder") from None
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON: {error}: restore it") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected a JSON object, came {type(found).__name__}: restore it")
-    return found
+    log = tuple(read_log(run.log))
+    facts = read_json(path / "provenance.json", "the provenance that train wrote")
+    return Record(key, name, run, config, run.plan(), run.split(), facts, log, scores)
 
 
 def _names(places: Sequence[Path]) -> list[str]:

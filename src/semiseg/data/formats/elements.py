@@ -1,0 +1,148 @@
+"""The elements of a DICOM file, walked through without a library: lengths that lie make GDCM take gigabytes.
+
+Part 10 of the standard has the file's beginning, part 5 (section 7) its elements, part 6 their names.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+_LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+"""Value representations with four bytes of length after two that are not used."""
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+_SYNTAX, _SERIES, _PIXELS = (0x0002, 0x0010), (0x0020, 0x000E), (0x7FE0, 0x0010)
+_IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_NATIVE = {_IMPLICIT, _BIG_ENDIAN, "1.2.840.10008.1.2.1", ""}
+_DEEPEST = 16
+
+Tag = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Elements:
+    """What a file says of itself.
+
+    Attributes:
+        series: unique id of its series.
+        packed: whether its voxels are compressed.
+        image: whether it has voxels.
+    """
+
+    series: str
+    packed: bool
+    image: bool
+
+
+def walk(path: Path) -> Elements:
+    """Walk through all elements of a DICOM file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no DICOM file, or an element is longer than the file.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        walker = _Walker(data)
+        walker.file()
+        found = walker.found
+    syntax = found.get(_SYNTAX, "")
+    return Elements(found.get(_SERIES, ""), syntax not in _NATIVE, _PIXELS in found)
+
+
+class _Walker:
+    """A position in a file, and the few values that are kept on the way."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.at = 132 if data[128:132] == b"DICM" else 0
+        self.found: dict[Tag, str] = {}
+        self.explicit, self.order = True, "little"
+
+    def file(self) -> None:
+        """The group of the file itself, which is always written the same way, and then the rest."""
+        if self.at:
+            while self.at < len(self.data) and self._number(self.at, 2) == 2:
+                self._element(0)
+            syntax = self.found.get(_SYNTAX, "")
+            if syntax == _DEFLATED:
+                raise ValueError("the whole content is compressed, which is not read")
+            self.explicit = syntax != _IMPLICIT
+            self.order = "big" if syntax == _BIG_ENDIAN else "little"
+        else:
+            self.explicit = self.data[4:6].isalpha()
+        while self.at < len(self.data):
+            if self._number(self.at, 2) == 0 == self._number(self.at + 2, 2):  # padding with zeros
+                return
+            self._element(0)
+
+    def _element(self, depth: int) -> None:
+        """Go past one element, with all that is in it."""
+        tag, kind, length = self._head()
+        if depth == 0 and tag == _PIXELS:
+            self.found[tag] = ""
+        if length == _UNDEFINED:
+            self._sequence(None, kind, depth)
+        elif kind == b"SQ":
+            self._sequence(self._end(length, tag), kind, depth)
+        else:
+            end = self._end(length, tag)
+            if depth == 0 and tag in (_SYNTAX, _SERIES):
+                self.found[tag] = self.data[self.at : end].decode("latin-1").strip("\0 ")
+            self.at = end
+
+    def _end(self, length: int, tag: Tag) -> int:
+        left = len(self.data) - self.at
+        if length > left:
+            raise ValueError(f"element {tag[0]:04x},{tag[1]:04x} claims {length} bytes, {left} follow")
+        return self.at + length
+
+    def _head(self) -> tuple[Tag, bytes, int]:
+        """Tag, value representation and length of the element that begins here; goes to its value."""
+        tag = self._number(self.at, 2), self._number(self.at + 2, 2)
+        if tag[0] == 0xFFFE or not self.explicit:
+            kind, width, start = b"", 4, 4
+        else:
+            kind = self.data[self.at + 4 : self.at + 6]
+            if not (kind.isalpha() and kind.isupper()):
+                raise ValueError(f"element {tag[0]:04x},{tag[1]:04x} is of no known kind")
+            width, start = (4, 8) if kind in _LONG else (2, 6)
+        length = self._number(self.at + start, width)
+        self.at += start + width
+        return tag, kind, length
+
+    def _sequence(self, end: int | None, kind: bytes, depth: int) -> None:
+        """Items up to `end`, or to where the end is marked; those of bytes are fragments of compressed voxels."""
+        if depth > _DEEPEST:
+            raise ValueError("sequences are nested too deeply")
+        before = self.explicit, self.order
+        if kind == b"UN":  # what a program did not know, it passes on as it came
+            self.explicit, self.order = False, "little"
+        while self.at != end:
+            tag, _, length = self._head()
+            if tag == _SEQUENCE_END and end is None:
+                break
+            if tag != _ITEM or (end is not None and self.at > end):
+                raise ValueError(f"expected an item of a sequence, came element {tag[0]:04x},{tag[1]:04x}")
+            if kind in (b"OB", b"OW"):
+                self.at = self._end(length, tag)
+            else:
+                self._elements(None if length == _UNDEFINED else self._end(length, tag), depth + 1)
+        self.explicit, self.order = before
+
+    def _elements(self, end: int | None, depth: int) -> None:
+        """Elements of an item up to `end`, or to where its end is marked."""
+        while self.at != end:
+            if end is None and (self._number(self.at, 2), self._number(self.at + 2, 2)) == _ITEM_END:
+                self.at += 8
+                return
+            if end is not None and self.at > end:
+                raise ValueError("an item does not end where it says")
+            self._element(depth)
+
+    def _number(self, at: int, width: int) -> int:
+        if at + width > len(self.data):
+            raise ValueError("it ends in the middle of an element")
+        return int.from_bytes(self.data[at : at + width], self.order)  # type: ignore[arg-type]
