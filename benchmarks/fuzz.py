@@ -63,12 +63,12 @@ class Worker:
 
     def __init__(self, corpus: Path, scratch: Path, seed: int) -> None:
         self._command = [sys.executable, __file__, "--work", str(corpus), str(scratch), str(seed)]
-        self._process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | None = None
         scratch.mkdir()
 
     def try_input(self, index: int) -> dict[str, Any]:
         """What becomes of input `index`."""
-        process = self._process = self._process or self._start()
+        process = self.process = self.process or self._start()
         assert process.stdin is not None
         process.stdin.write(f"{index}\n")
         process.stdin.flush()
@@ -96,7 +96,7 @@ class Worker:
         if line:
             return dict(json.loads(line))
         status = process.wait()
-        self._process = None
+        self.process = None
         how = (
             "hung"
             if status == -signal.SIGKILL
@@ -118,10 +118,10 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
 
 
 def run(corpus: Path, scratch: Path, seed: int, indices: list[int], workers: int) -> Iterator[dict[str, Any]]:

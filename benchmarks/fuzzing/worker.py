@@ -68,7 +68,7 @@ def verdict(kind: Kind, root: Path, target: Path) -> dict[str, str]:
     return {"verdict": "accepted", "message": ""}
 
 
-def _check_sample(kind: Kind, corpus: Path, folder: Path) -> None:
+def check_sample(kind: Kind, corpus: Path, folder: Path) -> None:
     """Read the sample as it is, which has to be valid, and loads what is loaded only once."""
     for name in kind.targets:
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,7 +100,7 @@ def main(corpus: Path, scratch: Path, seed: int) -> None:
     torch.set_num_threads(1)
     all_kinds = kinds()
     for kind in all_kinds:
-        _check_sample(kind, corpus, scratch / "input")
+        check_sample(kind, corpus, scratch / "input")
     limit = status("VmSize") + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from semiseg.data.parallel import secluded
 from semiseg.errors import InputError, did_you_mean, raise_all
 from semiseg.shards import Shard
 
@@ -74,7 +75,8 @@ def on_cluster(call: Callable[..., R], cluster: Cluster, folder: Path) -> list[R
         InputError: the jobs cannot be submitted, or problems that jobs found; a job that died is one.
     """
     shards = [str(Shard(index, cluster.jobs)) for index in range(1, cluster.jobs + 1)]
-    jobs = executor(cluster.launcher, folder, cluster.parameters).map_array(partial(_told, call), shards)
+    with secluded():
+        jobs = executor(cluster.launcher, folder, cluster.parameters).map_array(partial(_told, call), shards)
     answers = [_answer(job, shard) for job, shard in zip(jobs, shards, strict=True)]
     raise_all(dict.fromkeys(problem for _, problems in answers for problem in problems))
     return [found[0] for found, _ in answers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,22 @@ def parse_yaml(text: str) -> Any:
     """
     if len(text) > _LONGEST_YAML:
         raise ValueError(f"{len(text)} characters are too many for settings")
-    loader = yaml.SafeLoader(text)
+    depth = 0
+    for bracket in re.findall(r"[\[{}\]]", text):  # PyYAML takes a time that grows with the square of the depth
+        depth += 1 if bracket in "[{" else -1
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         _check_nodes(node)
         return None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, *_ODD) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _items(value: dict[str, Any] | list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from semiseg.errors import InputError
+from semiseg.errors import InputError, raise_all
 
 
 @contextmanager
@@ -26,6 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)  # whatever has the name is not what is written through
             yield temporary
             _flush(temporary)
             os.replace(temporary, path)
@@ -68,6 +69,19 @@ def _lives(process: int) -> bool:
     except OSError:  # somebody else's
         pass
     return True
+
+
+def refuse_links(folder: Path, *names: str, remedy: str) -> None:
+    """Refuse to write below `folder` where one of `names` in it leads elsewhere: the folder may be somebody else's.
+
+    Raises:
+        InputError: names the links and where they lead.
+    """
+    raise_all(
+        f"{folder / name}: expected a place to write to, came a link to {(folder / name).resolve()}: {remedy}"
+        for name in names
+        if (folder / name).is_symlink()
+    )
 
 
 def _flush(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from semiseg.errors import InputError
-from semiseg.files import sweep
+from semiseg.files import refuse_links, sweep
 
 
 @contextmanager
@@ -42,6 +42,7 @@ def locked(folder: Path, *, wait: bool = False, part: str = "") -> Iterator[None
 
 
 def _opened(folder: Path, name: str) -> IO[str]:
+    refuse_links(folder, name, remedy="remove the link")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / name).open("a+")

@@ -88,7 +88,7 @@ def test_no_folder_and_no_json(tmp_path: Path) -> None:
     ("entries", "words"),
     [
         ({"channel_names": None}, "channel_names: expected names by channel number"),
-        ({"channel_names": {"0": "a", "2": "b"}}, "expected the channel numbers 0, 1, came 0, 2"),
+        ({"channel_names": {"0": "a", "2": "b"}}, "expected the channel numbers 0, 1, came ['0', '2']"),
         ({"labels": None}, "labels: expected label values by class name"),
         ({"labels": {"background": 0, "a": 2}}, "expected the consecutive values 0 (background), 1"),
         ({"labels": {"a": 1, "b": 2}}, "expected the consecutive values 0"),

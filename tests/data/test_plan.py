@@ -183,7 +183,7 @@ def test_slice_size_goes_with_whole_slices_as_patches(tmp_path):
     ):
         Plan.load(path)
     path.write_text(json.dumps(values | {"slice_size": [1, 256]}))
-    with pytest.raises(InputError, match="at least 2 voxels"):
+    with pytest.raises(InputError, match="two sides of 2 to 8192 voxels"):
         Plan.load(path)
     path.write_text(json.dumps(values | {"slice_size": [256, 256], "patch": [256, 256]}))
     edited = Plan.load(path)
@@ -202,15 +202,15 @@ def test_lists_of_numbers_stay_on_one_line(tmp_path):
     [
         ({"pach": [64, 64, 64]}, "unknown setting 'pach': did you mean 'patch'?"),
         ({"patch": [60, 64, 64]}, "multiples of the total strides [16, 16, 16], came [60, 64, 64]"),
-        ({"patch": [64, 64]}, "patch: expected 3 positive sides"),
-        ({"spacing": [1, 1, -2]}, "spacing: expected three positive numbers (mm), came [1.0, 1.0, -2.0]"),
+        ({"patch": [64, 64]}, "patch: expected 3 sides of 1 to 8192 voxels"),
+        ({"spacing": [1, 1, -2]}, "spacing: expected three numbers of 0.0001 to 10000 mm, came [1.0, 1.0, -2.0]"),
         ({"transpose": [0, 0, 2]}, "transpose: expected each of 0, 1, 2 once"),
         ({"normalisation": []}, "normalisation: expected 1 (one per channel), came 0"),
         ({"normalisation": [{"scheme": "ct"}]}, "scheme ct needs numbers for lower, upper, mean and std"),
         ({"normalisation": [{"scheme": "minmax", "lower": 3, "upper": 2}]}, "lower (3) must be below upper (2)"),
         ({"normalisation": [{"scheme": "zscore", "mean": 3}]}, "set lower, upper, mean, std to null"),
         ({"strides": [[2, 2, 2]], "filters": [16]}, "strides: the first stage must have stride 1"),
-        ({"filters": [16]}, "filters: expected 5 positive numbers (one per stage), came [16]"),
+        ({"filters": [16]}, "filters: expected 5 numbers (one per stage) of 1 to 16384, came [16]"),
         ({"labelled_per_batch": 0}, "labelled_per_batch"),
         ({"spatial_dims": 4}, "spatial_dims"),
         ({"slice_size": [64, 64]}, "slice_size: expected null in a plan with spatial_dims 3, came [64, 64]"),

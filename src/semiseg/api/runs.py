@@ -95,12 +95,15 @@ def predict(
     from semiseg.cluster import on_cluster
     from semiseg.engine.run import Run
     from semiseg.errors import InputError
+    from semiseg.files import refuse_links
     from semiseg.inference.predict import find_scans, load_predictor, predict_scans, test_scans
     from semiseg.shards import Shard
 
     folder = Run(Path(run))
     if scans is not None and output is None:
         raise InputError("predict needs a folder for the predictions of the given scans: add -o OUT")
+    if output is None:
+        refuse_links(folder.path, folder.predictions.name, remedy="remove the link, or choose a folder with -o OUT")
     config = folder.config()
     target = folder.predictions if output is None else Path(output)
     if cluster is not None:

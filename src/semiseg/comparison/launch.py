@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from semiseg.comparison.work import Task, note_death, work
-from semiseg.data.parallel import end_with_parent, script_hidden
+from semiseg.data.parallel import end_with_parent, secluded
 from semiseg.engine.train import interrupts
 
 STOPPED = 75
@@ -46,7 +46,7 @@ def run_here(tasks: Sequence[Task], workers: int, done: Callable[[Task], None]) 
 
 def _start(task: Task, device: str | None) -> BaseProcess:
     process = get_context("forkserver").Process(target=_in_process, args=(task, device))
-    with script_hidden():
+    with secluded():
         process.start()
     return process
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from semiseg.cluster import executor
 from semiseg.comparison.work import Task, work
+from semiseg.data.parallel import secluded
 from semiseg.engine.train import interrupts
 
 _POLL = 1.0
@@ -40,7 +41,8 @@ def run_jobs(
     """
     limit = {"slurm_array_parallelism": workers} if cluster == "slurm" else {}
     submitting = executor(cluster, folder, {**limit, **parameters})
-    jobs = dict(zip(submitting.map_array(work, list(tasks)), tasks, strict=True)) if tasks else {}
+    with secluded():
+        jobs = dict(zip(submitting.map_array(work, list(tasks)), tasks, strict=True)) if tasks else {}
     with interrupts() as stop:
         while jobs and not stop:
             for job in [job for job in jobs if job.done()]:

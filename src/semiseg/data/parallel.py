@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 from semiseg.errors import InputError
 from semiseg.machine import memory
 
+_SAFE = "PYTHONSAFEPATH"
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -48,7 +50,7 @@ def processes(count: int, *, apart: bool = False) -> Iterator[Map]:
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start)
 
     def run(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
-        with script_hidden():
+        with secluded():
             waiting = [pool.submit(function, item) for item in items]
         for future in as_completed(waiting):
             yield future.result()
@@ -65,14 +67,22 @@ def processes(count: int, *, apart: bool = False) -> Iterator[Map]:
 
 
 @contextmanager
-def script_hidden() -> Iterator[None]:
-    """Spawned processes run the caller's script again if they see it; ours need nothing from it, nor a guard in it."""
-    script = sys.modules["__main__"]
+def secluded() -> Iterator[None]:
+    """Around the start of a process: it sees neither the caller's script nor modules in the working directory.
+
+    Spawned processes run the script again if they see it; ours need nothing from it, nor a guard in it. And they look
+    for the standard library in the working directory first, which may be a dataset that somebody handed over.
+    """
+    script, safe = sys.modules["__main__"], os.environ.get(_SAFE)
     sys.modules["__main__"] = ModuleType("__main__")
+    os.environ[_SAFE] = "1"
     try:
         yield
     finally:
         sys.modules["__main__"] = script
+        os.environ.pop(_SAFE)
+        if safe is not None:
+            os.environ[_SAFE] = safe
 
 
 def worker_count(wanted: int, tasks: int, bytes_per_task: int) -> int:

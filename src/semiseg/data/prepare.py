@@ -22,7 +22,7 @@ from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
 from semiseg.data.wishes import PlanWishes
 from semiseg.documents import parse_json, read_text
 from semiseg.errors import InputError
-from semiseg.files import write_json
+from semiseg.files import refuse_links, write_json
 from semiseg.locks import locked
 from semiseg.shards import Shard
 
@@ -65,7 +65,11 @@ def prepare(
     Raises:
         InputError: problems of the dataset or the plan, or `output` cannot be written.
     """
-    output = root / wishes.folder if output is None else output
+    elsewhere = "remove the link, or name the folder itself with --prepared DIR"
+    if output is None:
+        refuse_links(root, wishes.folder, remedy=elsewhere)
+        output = root / wishes.folder
+    refuse_links(output, "store", ".lock", remedy=elsewhere)
     dataset = open_dataset(root)
     given = None if plan is None else Plan.load(plan)
     count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))

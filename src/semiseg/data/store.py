@@ -187,7 +187,7 @@ def _expected(path: Path, remedy: str) -> list[str]:
     """Ids of all cases that the store should have."""
     cases = read_json(path, "the measured scans by case id").get("cases")
     if not isinstance(cases, dict) or not all(map(is_file_name, cases)):
-        raise InputError(f"{path}: cases: expected measurements by case id, came {shown(cases)}: delete it and {remedy}")
+        raise InputError(f"{path}: cases: expected scans by case id, came {shown(cases)}: delete it and {remedy}")
     return sorted(cases)
 
 

@@ -15,8 +15,11 @@ from semiseg.config import RunConfig
 from semiseg.data.plan import Plan
 from semiseg.data.splits import Split, read_roles, save_split
 from semiseg.errors import InputError
-from semiseg.files import write_json, write_text
+from semiseg.files import refuse_links, write_json, write_text
 from semiseg.validation import parse, read_mapping
+
+_WRITTEN = ("log.jsonl", "checkpoints", "tensorboard", "predictions")
+"""What a run writes to without replacing it."""
 
 _PACKAGES = ("semiseg", "torch", "lightning-fabric", "numpy", "scipy", "nibabel")
 
@@ -73,6 +76,7 @@ def start(run: Run, config: RunConfig, plan: Plan, split: Split, facts: dict[str
     Raises:
         InputError: the folder holds a run with other settings, plan or split; every difference is named.
     """
+    refuse_links(run.path, *_WRITTEN, remedy="remove the link, or choose another folder with --output")
     if (run.path / "config.yaml").exists():
         _check_same(run, config, plan, split)
         return

@@ -15,6 +15,7 @@ from torch import Tensor
 from semiseg.config import WindowConfig
 from semiseg.data.crop import LabelCrop
 from semiseg.data.dataset import open_dataset
+from semiseg.data.description import is_file_name
 from semiseg.data.formats import ENDINGS
 from semiseg.data.found import scan_paths, stem_of
 from semiseg.data.geometry import Geometry, restore, restore_label
@@ -25,7 +26,7 @@ from semiseg.engine import checkpoint
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.resolve import network_builder, patch_of
 from semiseg.engine.run import INFERENCE, Run
-from semiseg.errors import InputError, raise_all
+from semiseg.errors import InputError, raise_all, shown
 from semiseg.files import write_json
 from semiseg.inference.batching import WindowBatch
 from semiseg.inference.components import largest_component
@@ -264,6 +265,9 @@ def find_scans(source: Path, channels: int, spacing: Spacing | None = None) -> S
         stem = stem_of(file)
         head, _, tail = stem.rpartition("_")
         scans.setdefault(head if head and len(tail) == 4 and tail.isdigit() else stem, []).append(file)
+    odd = [case for case in scans if not is_file_name(case)]
+    if odd:
+        raise InputError(f"{source}: expected scans with printable names, came {shown(odd[0])}: rename the file")
     counts = {case: len(paths) if len(paths) > 1 else read_header(paths[0]).channels for case, paths in scans.items()}
     wrong = [f"{case}: {count}" for case, count in counts.items() if count != channels]
     if wrong:
@@ -286,6 +290,11 @@ def test_scans(run: Run) -> Scans:
             f"{run.path}: its split has no test cases: name the scans, as in semiseg predict {run.path} SCANS -o OUT"
         )
     dataset = open_dataset(run.config().data)
+    raise_all(
+        f"{run.path / 'split.json'}: {dataset.root} has no case {shown(case)} any more: restore it, or name the scans"
+        for case in cases
+        if case not in dataset.cases
+    )
     images = {case: dataset.cases[case].images for case in cases}
     spacing = dataset.cases[cases[0]].spacing
     if not isinstance(run.plan().crop, LabelCrop):
