@@ -2,17 +2,18 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints-cpu.txt
 BIN := .venv/bin
 
-.PHONY: demo test install docs clean
+.PHONY: demo test install audit docs clean
 
 # The whole job on generated scans: prepare, train, predict, score, compare.
 demo: install
 	$(BIN)/semiseg demo
 
-# Style, types and tests.
+# Style, types, what is known to be dangerous, and tests.
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 	$(BIN)/pytest -n 2
 
 install: .venv/installed
@@ -21,6 +22,11 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[dev]"
 	touch $@
+
+# Known weaknesses of the installed packages; asks an advisory service.
+audit: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 docs: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"

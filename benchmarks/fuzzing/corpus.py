@@ -111,6 +111,7 @@ def _documents() -> tuple[Kind, ...]:
         Kind("config.yaml", "settings", ("config.yaml", "preset.yaml"), judges.config, DOCUMENT),
         Kind("grid.yaml", "settings", ("grid.yaml",), judges.grid, DOCUMENT),
         Kind("run, documents", "run", run, judges.run_folder, DOCUMENT),
+        Kind("run, signed documents", "run", run[3:], judges.run_folder, DOCUMENT, signed=True),
         Kind("run, for the report", "run", read, judges.records, DOCUMENT_OR_LINES),
     )
 

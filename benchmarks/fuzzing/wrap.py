@@ -10,8 +10,11 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
+
+from semiseg.engine import checkpoint
 
 Damage = Callable[[bytes], bytes]
 Wrap = Callable[[Random, bytes, Damage], bytes]
@@ -74,7 +77,10 @@ def chunks(random: Random, data: bytes, damage: Damage) -> bytes:
 
 
 def resigned(target: Path) -> None:
-    """Give the JSON beside a checkpoint's tensors their new checksum, as whoever changes them on purpose would."""
-    record = target.with_suffix(".json")
-    state = json.loads(record.read_text(encoding="utf-8"))
-    record.write_text(json.dumps({**state, "sha256": hashlib.sha256(target.read_bytes()).hexdigest()}))
+    """Make the checksums of a checkpoint right again, as whoever changes it on purpose would."""
+    record, weights = target.with_suffix(".json"), target.with_suffix(".safetensors")
+    with suppress(ValueError):  # no JSON any more
+        state = json.loads(record.read_bytes())
+        if isinstance(state, dict):
+            state = {**state, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+            record.write_text(json.dumps({**state, "state_sha256": checkpoint.digest(state)}))

@@ -44,7 +44,7 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], state: Mapping[
     with replacing(path) as temporary:
         _write_tensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
         whole = json.loads(json.dumps({**state, "sha256": sha256(temporary)}))  # as it will be read
-    write_json(folder / f"{name}.json", {**whole, "state_sha256": _digest(whole)})
+    write_json(folder / f"{name}.json", {**whole, "state_sha256": digest(whole)})
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -54,7 +54,8 @@ def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(str(error)) from error
 
 
-def _digest(state: Mapping[str, Any]) -> str:
+def digest(state: Mapping[str, Any]) -> str:
+    """sha256 of what the JSON of a checkpoint holds, its own checksum excepted."""
     text = json.dumps({key: value for key, value in state.items() if key != "state_sha256"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -80,7 +81,7 @@ def load(folder: Path, name: str) -> Checkpoint:
     try:
         state = parse_json(read_text(record))
         for path, found, expected in (
-            (record, _digest(state), state["state_sha256"]),
+            (record, digest(state), state["state_sha256"]),
             (weights, sha256(weights), state["sha256"]),
         ):
             if found != expected:

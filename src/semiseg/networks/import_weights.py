@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # nosec B403
 import re
 import struct
 import zipfile
@@ -191,7 +191,7 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError:  # the only use of that module
         raise InputError(
             f"{path}: is no PyTorch checkpoint, or holds Python objects besides tensors, which are not opened because "
             "they could run code: save its state dict alone (torch.save(network.state_dict(), path)) where you trust it"
