@@ -47,7 +47,8 @@ def processes(count: int, *, apart: bool = False) -> Iterator[Map]:
     if count <= 1 and not apart:
         yield serial
         return
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start)
+    with secluded():  # its semaphores need a process as well
+        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start)
 
     def run(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
         with secluded():
