@@ -49,6 +49,13 @@ def test_every_combination_is_a_complete_run(name: str, method: str, budget: str
     assert yaml.safe_load(config.to_yaml())["based_on"] == name
 
 
+@pytest.mark.parametrize("setting", ["preset", "method", "split", "plan"])
+@pytest.mark.parametrize("value", [[1], 1.5])
+def test_settings_of_another_kind_are_named(setting: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"settings: {setting}: expected .*came: "):
+        load_config(None, {"data": "scans", "preset": "la", setting: value})
+
+
 def test_all_datasets_of_the_papers_have_one() -> None:
     assert set(names()) == {"la", "pancreas", "acdc", "brats2019", "amos", "synapse", "ian", "lung_tumor"}
 

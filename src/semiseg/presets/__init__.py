@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from semiseg.config import Protocol, RunConfig
 from semiseg.data.description import cropped_around_labels
 from semiseg.data.wishes import PlanWishes
-from semiseg.errors import InputError, did_you_mean
+from semiseg.errors import InputError, did_you_mean, raise_all
 from semiseg.layers import merge
 from semiseg.validation import parse
 
@@ -132,6 +132,23 @@ def preset(name: str) -> Preset:
     return parse(Preset, {"name": name, **values}, f"preset {name}")
 
 
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "preset": (str,),
+    "method": (str,),
+    "split": (str, Path),
+    "plan": (Mapping,),
+}
+"""Settings that decide what a preset means, and so are looked at before all of them are parsed."""
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    raise_all(
+        f"settings: {name}: expected {'settings of its own' if name == 'plan' else 'text'} (came: {values[name]!r:.80})"
+        for name, kinds in _KINDS.items()
+        if values.get(name) is not None and not isinstance(values[name], kinds)
+    )
+
+
 def apply(name: str, values: Mapping[str, Any]) -> Settings:
     """Settings of a run: those of the preset `name`, and over them the user's `values`.
 
@@ -146,6 +163,7 @@ def apply(name: str, values: Mapping[str, Any]) -> Settings:
             f"the settings are those of a run that was based on the preset {values['based_on']!r}, and are complete: "
             "leave the preset out"
         )
+    _check_kinds({**values, "preset": name})
     found = preset(name)
     method = values.get("method") or found.run.get("method", RunConfig.model_fields["method"].default)
     protocol = values.get("protocol", "honest")
@@ -162,7 +180,7 @@ def apply(name: str, values: Mapping[str, Any]) -> Settings:
 
 def _uncut(values: Settings, data: Path) -> Settings:
     """`values` without a crop around labels where the import has cut the scans like that already."""
-    plan = values.get("plan", {})
+    plan = values.get("plan") or {}
     if not (isinstance(plan.get("crop"), Mapping) and cropped_around_labels(data)):
         return values
     return {**values, "plan": {**plan, "crop": "none"}}
