@@ -35,8 +35,8 @@ SETTINGS = (
     "optimiser.lr=0.006",
 )
 GROUP = 5
-Scores = Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]]
-"""Means over cases by method and split, then by seed, then by organ."""
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Means over cases by method, then by seed, then by organ."""
 
 
 def main() -> None:
@@ -56,11 +56,12 @@ def main() -> None:
         splits=["demo"],
         seeds=1 if given.quick else given.seeds,
         steps=20 if given.quick else given.steps,
+        bound=False,  # the unlabelled cases of the cohort have no labels anywhere
         assignments=SETTINGS,
         workers=given.workers,
         say=print,
     )
-    costs = {(row["method"], row["budget"]): row for row in _dictionaries(rows)}
+    costs = {str(row["method"]): row for row in _dictionaries(rows)}
     sizes = organ_sizes()
     for table in tables(read_scores(grid / "summary.csv", "dice"), read_scores(grid / "summary.csv", "asd_mm"), sizes):
         print(markdown(table))
@@ -81,12 +82,11 @@ def organ_sizes() -> dict[str, float]:
 
 def read_scores(summary: Path, metric: str) -> Scores:
     """The rows of a comparison's `summary.csv` with this metric."""
-    found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     with summary.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["metric"] == metric:
-                seeds = found.setdefault((row["method"], row["split"]), {})
-                seeds.setdefault(row["seed"], {})[row["class"]] = float(row["value"])
+                found.setdefault(row["method"], {}).setdefault(row["seed"], {})[row["class"]] = float(row["value"])
     return found
 
 
@@ -102,22 +102,20 @@ def tables(dice: Scores, asd: Scores, sizes: Mapping[str, float]) -> Iterator[Ta
     heads = ("method", *(f"Dice % {name}" for name in groups), "ASD mm")
     rows = [
         (
-            _name(key),
+            _name(method),
             *(_over_seeds(seeds, names, 100, 1) for names in groups.values()),
-            _over_seeds(asd[key], organs, 1, 1),
+            _over_seeds(asd[method], organs, 1, 1),
         )
-        for key, seeds in dice.items()
+        for method, seeds in dice.items()
     ]
     yield Table("Groups of organs", heads, tuple(rows), ("mean ± standard deviation over seeds of means over cases",))
     heads = ("method", *(f"{organ.replace('_', ' ')} ({sizes[organ]:.0f})" for organ in organs))
-    rows = [(_name(key), *(_over_seeds(seeds, [organ], 100, 0) for organ in organs)) for key, seeds in dice.items()]
+    rows = [(_name(name), *(_over_seeds(seeds, [organ], 100, 0) for organ in organs)) for name, seeds in dice.items()]
     yield Table("Dice % by organ, largest first (median voxels)", heads, tuple(rows))
 
 
-def _name(key: tuple[str, str]) -> str:
-    method, split = key
-    words = "supervised, all labels" if split == "all" else method
-    return f"{words} *" if method in BALANCING else words
+def _name(method: str) -> str:
+    return f"{method} *" if method in BALANCING else method
 
 
 def _over_seeds(seeds: Mapping[str, Mapping[str, float]], organs: Sequence[str], factor: float, digits: int) -> str:
@@ -126,11 +124,10 @@ def _over_seeds(seeds: Mapping[str, Mapping[str, float]], organs: Sequence[str],
     return f"{fmean(values):.{digits}f}{spread}"
 
 
-def cost_table(costs: Mapping[tuple[str, str], Mapping[str, object]]) -> Table:
+def cost_table(costs: Mapping[str, Mapping[str, object]]) -> Table:
     """Seconds and peak memory of a cell."""
     rows = [
-        (_name((method, budget)), _number(row["seconds"]), f"{_number(row['peak_memory'], 2.0**-20)}")
-        for (method, budget), row in costs.items()
+        (_name(method), _number(row["seconds"]), _number(row["peak_memory"], 2.0**-20)) for method, row in costs.items()
     ]
     return Table("Cost of a cell, medians over seeds", ("method", "seconds", "peak MiB"), tuple(rows))
 
