@@ -1,8 +1,8 @@
 """What commands leave on the disk: equal or not, whole or not.
 
-Left out of every comparison, by name: times (`started`, `seconds`, `patches_per_second` ...), the command's words, how
-often test labels were opened (a killed evaluation has opened them), TensorBoard events, what processes of a comparison
-printed, locks, and tables of costs.
+Left out of every comparison, by name: times (`started`, `seconds`, `patches_per_second` ...), memory, the command's
+words, how often test labels were opened (a killed evaluation has opened them), TensorBoard events, what processes of a
+comparison printed, locks, and tables of costs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,19 @@ from semiseg.evaluation.score_files import load_scores
 from semiseg.inference.predict import load_predictor
 
 VARYING = frozenset(
-    {"started", "command", "git", "times", "test_opened", "seconds", "seconds_per_step", "patches_per_second"}
+    {
+        "started",
+        "command",
+        "git",
+        "times",
+        "test_opened",
+        "seconds",
+        "seconds_per_step",
+        "patches_per_second",
+        "peak_memory",
+    }
 )
-"""Keys of JSON files that hold times, words of the command, state of the sources, number of openings."""
+"""Keys of JSON files that hold times, memory, words of the command, state of the sources, number of openings."""
 SKIPPED = (".lock", ".log", ".speed.json", ".said")
 COSTS = ("costs.csv", "costs.md", "costs.tex")
 

@@ -182,9 +182,10 @@ class Bench:
         return fault_children.run(words, self._trial, kill, **more)
 
     def _begin(self, scene: Scene) -> list[str]:
+        before = None if scene.begins_with is None else self._reference(_scene(scene.begins_with))
         shutil.rmtree(self._trial, ignore_errors=True)
-        if scene.begins_with is not None:
-            shutil.copytree(self._reference(_scene(scene.begins_with)).folder, self._trial)
+        if before is not None:
+            shutil.copytree(before.folder, self._trial)
         return scene.words(self._data, self._trial)
 
     def _reference(self, scene: Scene) -> Reference:
