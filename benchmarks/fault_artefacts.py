@@ -2,7 +2,7 @@
 
 Left out of every comparison, by name: times (`started`, `seconds`, `patches_per_second` ...), memory, the command's
 words, how often test labels were opened (a killed evaluation has opened them), TensorBoard events, what processes of a
-comparison printed, locks, and tables of costs.
+comparison printed, locks, and what cells cost (a cell that is killed before it has noted that does not know it).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VARYING = frozenset(
     }
 )
 """Keys of JSON files that hold times, memory, words of the command, state of the sources, number of openings."""
-SKIPPED = (".lock", ".log", ".speed.json", ".said")
+SKIPPED = (".lock", ".log", ".speed.json", ".cost.json", ".said")
 COSTS = ("costs.csv", "costs.md", "costs.tex")
 
 Digests = dict[str, set[str]]

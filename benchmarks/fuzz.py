@@ -23,6 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ class Worker:
         """What becomes of input `index`."""
         process = self.process = self.process or self._start()
         assert process.stdin is not None
-        process.stdin.write(f"{index}\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # of a dead process, whose end is told below
+            process.stdin.write(f"{index}\n")
+            process.stdin.flush()
         found = self._answer(process, time.monotonic(), self._used(process))
         if found["verdict"] != "violation" and found["memory"] > MEMORY:
             found |= {"verdict": "violation", "message": f"took {found['memory'] / 2**30:.2f} GiB of memory"}
@@ -96,7 +98,7 @@ class Worker:
         if line:
             return dict(json.loads(line))
         status = process.wait()
-        self.process = None
+        self.close()
         how = (
             "hung"
             if status == -signal.SIGKILL
@@ -120,7 +122,7 @@ class Worker:
         """End the process."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
+            self.process.communicate()
             self.process = None
 
 

@@ -200,7 +200,7 @@ def test_all_problems_at_once(runs: list[Path], tmp_path: Path) -> None:
     assert len(error.value.problems) == 3
     assert "given twice" in error.value.problems[0]
     assert "no run folder" in error.value.problems[1]
-    assert "provenance.json: expected JSON" in error.value.problems[2]
+    assert "provenance.json: expected the provenance that train wrote" in error.value.problems[2]
     assert not (tmp_path / "x.html").exists()
 
 
