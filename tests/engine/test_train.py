@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from semiseg.config import RunConfig, load_config
+from semiseg.engine import checkpoint
 from semiseg.engine.run import Run
 from semiseg.engine.train import train
 from semiseg.errors import InputError
@@ -105,6 +107,16 @@ def test_stopped_anywhere_and_continued_is_bit_identical(
     assert _same(tmp_path, finished)
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps == list(range(2, 13, 2))
+
+
+def test_a_kill_before_old_checkpoints_went_leaves_no_third_one(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run") / "checkpoints"
+    left = sorted(path.name for path in folder.iterdir())
+    last = checkpoint.load(folder, "step_0000012")
+    checkpoint.save(folder, "step_0000004", last.tensors, {**last.state, "step": 4})
+    (folder / "final.json").unlink()
+    train(Run(tmp_path / "run").config(), tmp_path / "run", show=False)
+    assert sorted(path.name for path in folder.iterdir()) == left
 
 
 def _command(config: Path, output: Path, *, launcher: tuple[str, ...] = ()) -> list[str]:

@@ -27,6 +27,9 @@ from semiseg.methods.base import Method
 
 _log = logging.getLogger(__name__)
 
+KEPT = 2
+"""Checkpoints of steps that a run keeps, so that a damaged one has one before it."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -60,14 +63,20 @@ def digest(state: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def save_step(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int = 2) -> None:
-    """Write the checkpoint of `step` and remove all but the last `keep`."""
+def save_step(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write the checkpoint of `step`, and `prune`."""
     save(folder, f"step_{step:07d}", tensors, {**state, "step": step})
-    for old in sorted(folder.glob("step_*.json"))[:-keep]:
+    prune(folder, step)
+
+
+def prune(folder: Path, step: int) -> None:
+    """Of the checkpoints up to the one of `step`, keep the last two; tensors that a kill left without their JSON go."""
+    newest = f"step_{step:07d}"
+    for old in sorted(record for record in folder.glob("step_*.json") if record.stem <= newest)[:-KEPT]:
         old.unlink(missing_ok=True)
     kept = {record.stem for record in folder.glob("step_*.json")}
     for weights in folder.glob("step_*.safetensors"):
-        if weights.stem not in kept:  # also those that a kill left without their JSON
+        if weights.stem not in kept:
             weights.unlink(missing_ok=True)
 
 

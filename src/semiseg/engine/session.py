@@ -276,6 +276,8 @@ def _resume(config: RunConfig, run: Run, method: Method, optimisers: dict[str, O
     if found is None:
         return Progress()
     checkpoint.restore(found, config.method, method, optimisers)
+    if fabric.is_global_zero:
+        checkpoint.prune(run.checkpoints, found.step)  # a run that was killed before it did so may have nothing to save
     before, now = found.state.get("processes"), fabric.world_size
     progress, own = found.state.get("progress"), vars(Progress())
     if not isinstance(progress, dict) or progress.keys() != own.keys() or not _are_numbers(before, *progress.values()):
