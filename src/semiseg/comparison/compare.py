@@ -21,7 +21,7 @@ from semiseg.comparison.states import check_same, records_of
 from semiseg.comparison.work import Record, Task, record_of, task_of
 from semiseg.data.parallel import worker_count
 from semiseg.errors import InputError, raise_all
-from semiseg.files import write_text
+from semiseg.files import sweep, write_text
 from semiseg.locks import locked
 
 Launcher = Literal["processes", "slurm", "local"]
@@ -81,6 +81,8 @@ def compare(
         check_known(cells, paper.dataset)
     check_same(cells, output)
     with locked(output):
+        for part in ("cells", "splits"):
+            sweep(output / part)
         for config in {str((c.config.data, c.config.prepared, c.preset)): c.config for c in cells}.values():
             open_prepared(config)
         write_splits(cells, drafts, output)
