@@ -6,6 +6,7 @@ from semiseg.data.geometry import label_to_stored, restore_label
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.data.preprocess import normalise, preprocess
 from semiseg.data.readers import Volume
+from semiseg.errors import InputError
 
 ZSCORE = Normalisation(scheme="zscore")
 
@@ -142,3 +143,10 @@ def test_whole_slices_of_a_fixed_size():
     for z in range(6):
         assert stored[0, 0, 0, z] == scaled[0, 0, z]
     np.testing.assert_array_equal(restore_label(label_to_stored(label, geometry), geometry), label)
+
+
+def test_a_spacing_that_would_fill_any_memory_is_refused():
+    image, _ = scan()
+    plan = plan_of(spacing=(0.01, 0.01, 0.01))
+    with pytest.raises(InputError, match=r"spacing: \[0\.01, 0\.01, 0\.01\] mm would make \[.*voxels of"):
+        preprocess(Volume(image[None], np.eye(4)), plan)

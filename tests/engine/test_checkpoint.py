@@ -183,3 +183,26 @@ def test_unwritable_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
         _save(tmp_path / "file", 1)
+
+
+def test_moments_of_another_optimiser_are_refused(tmp_path: Path) -> None:
+    module, optimiser = _trained("adamw", 2)
+    good = checkpoint.pack(module, {"main": optimiser})
+    for name, value in (
+        ("optimiser.main.99.exp_avg", torch.ones(3)),
+        ("optimiser.main.0.exp_avg", torch.ones(7)),
+        ("optimiser.main.x.y", torch.ones(3)),
+    ):
+        with pytest.raises(ValueError, match="has no place in the optimiser"):
+            checkpoint.unpack({**good, name: value}, module, {"main": optimiser})
+    checkpoint.unpack(good, module, {"main": optimiser})
+
+
+@pytest.mark.parametrize(
+    "given", [None, [], {}, {"taken": 1}, {"taken": "1", "period": 2}, {"taken": 1, "period": None}]
+)
+def test_counters_of_another_kind_are_refused(given: object) -> None:
+    own = {"taken": 0, "period": 3}
+    assert checkpoint._counters({"taken": 5, "period": 1}, own) == {"taken": 5, "period": 1}
+    with pytest.raises(ValueError, match="or other numbers, came"):
+        checkpoint._counters(given, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,29 @@ def test_checkpoints_of_other_things(tmp_path: Path) -> None:
         path = saved(tmp_path / "other.pth", content)
         with pytest.raises(InputError, match=word):
             import_weights(path, vnet())
+
+
+def test_weights_that_are_no_plain_numbers_are_refused(tmp_path: Path) -> None:
+    network = build_network("unet", channels=1, classes=2, spatial_dims=2, filters=[2, 3])
+    state = network.state_dict()
+    name = next(name for name, value in state.items() if value.ndim > 1)
+    for value in (torch.full_like(state[name], float("nan")), state[name].to_sparse()):
+        torch.save({**state, name: value}, tmp_path / "a.pth")
+        with pytest.raises(InputError, match=r"expected finite numbers|expected names with tensors"):
+            import_weights(tmp_path / "a.pth", network)
+
+
+def test_an_archive_that_grows_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(1 << 22))
+    with pytest.raises(InputError, match=r"its members promise 4194304 bytes, the file has \d+"):
+        import_weights(tmp_path / "a.pth", build_network("unet", channels=1, classes=2, spatial_dims=2, filters=[2, 3]))
+
+
+@pytest.mark.parametrize("kept", [3, 20, 60, 200])
+def test_an_old_checkpoint_that_was_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
+    network = build_network("unet", channels=1, classes=2, spatial_dims=2, filters=[2, 3])
+    torch.save(network.state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"a\.pth"):
+        import_weights(tmp_path / "a.pth", network)

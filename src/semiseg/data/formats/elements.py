@@ -16,6 +16,8 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _SYNTAX, _SERIES, _PIXELS = (0x0002, 0x0010), (0x0020, 0x000E), (0x7FE0, 0x0010)
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_BEGIN = b"\xfe\xff\x00\xe0"
+"""An item, by which sequences are known where elements do not say of what kind they are."""
 _NATIVE = {_IMPLICIT, _BIG_ENDIAN, "1.2.840.10008.1.2.1", ""}
 _DEEPEST = 16
 
@@ -85,10 +87,11 @@ class _Walker:
             self.found[tag] = ""
         if length == _UNDEFINED:
             self._sequence(None, kind, depth)
-        elif kind == b"SQ":
-            self._sequence(self._end(length, tag), kind, depth)
+            return
+        end = self._end(length, tag)
+        if kind == b"SQ" or (kind == b"" and tag != _PIXELS and self.data[self.at : self.at + 4] == _BEGIN):
+            self._sequence(end, kind, depth)
         else:
-            end = self._end(length, tag)
             if depth == 0 and tag in (_SYNTAX, _SERIES):
                 self.found[tag] = self.data[self.at : end].decode("latin-1").strip("\0 ")
             self.at = end
