@@ -13,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from semiseg.comparison.grid import load_grid
 from semiseg.config import RunConfig, load_config
 from semiseg.data.dataset import open_dataset
 from semiseg.data.description import inside, read_description
@@ -136,6 +137,13 @@ def test_yaml_that_no_settings_need_is_refused_at_once(tmp_path: Path, text: str
     (problem,) = caught.value.problems
     assert problem.startswith(str(tmp_path / "a.yaml"))
     assert time.process_time() - began < 10
+
+
+def test_a_grid_without_end_is_refused(tmp_path: Path) -> None:
+    for line in (f"seeds: 1{'0' * 400}", "seeds: 1000000000", "subsets: 1000000000"):
+        (tmp_path / "grid.yaml").write_text(f"data: data\nlabelled: [4]\n{line}\n")
+        with pytest.raises(InputError, match="1000"):
+            load_grid(tmp_path / "grid.yaml", {})
 
 
 def test_json_that_is_too_deep_or_no_file_is_refused(tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from semiseg.config import Absolute
-from semiseg.errors import InputError
+from semiseg.errors import InputError, shown
 from semiseg.validation import parse, read_mapping
 
 CONTROL = "supervised"
 """The method that sees the labelled cases only."""
+
+
+_MOST = 1000
+"""Seeds or draws that nobody waits for; more are a slip of the hand."""
 
 
 class _Settings(BaseModel):
@@ -39,6 +43,8 @@ def _entry(value: Any) -> Any:
 
 
 def _seeds(value: Any) -> Any:
+    if isinstance(value, int) and value > _MOST:
+        raise ValueError(f"expected at most {_MOST} seeds, came {shown(value)}")
     return range(value) if isinstance(value, int) else value
 
 
@@ -73,7 +79,7 @@ class Grid(_Settings):
         (), description="split files, or names of files in the dataset's folder splits"
     )
     test: int | None = Field(None, ge=1, description="cases kept for scoring; null: a fifth of the labelled ones")
-    subsets: int = Field(1, ge=1, description="draws of the labelled cases")
+    subsets: int = Field(1, ge=1, le=_MOST, description="draws of the labelled cases")
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_seeds)] = Field((0, 1, 2), min_length=1)
     presets: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     steps: int | None = Field(None, ge=1)
