@@ -143,8 +143,9 @@ class Store:
 def _mapped(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> Array:
     remedy = "delete it and run semiseg prepare, then this command again"
     try:
-        array: Array = np.load(path, mmap_mode="r")
-    except BROKEN as error:
+        with np.errstate(over="raise"):  # a header may claim more voxels than a number can hold
+            array: Array = np.load(path, mmap_mode="r")
+    except (*BROKEN, FloatingPointError) as error:
         raise InputError(f"{path}: cannot be read any more ({error}): {remedy}") from None
     if array.dtype != kind or array.shape != shape:
         came = f"{array.dtype} {list(array.shape)}"
