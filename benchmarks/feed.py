@@ -15,8 +15,8 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from semiseg.data.feed import Feed, MappedFeed, ResidentFeed, Window, fill
-from semiseg.speed.timing import alternating, ratio
+from semiseg.speed.timing import CLOCKS, alternating, ratio, seconds
 
 SHAPE = (180, 150, 88)
 """A scan of the left atrium."""
@@ -108,7 +108,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         volumes = Volumes(Path(folder), arguments.cases, SHAPE)
         calls = ways(volumes, tuple(arguments.patch), arguments.patches, device)
-        took = alternating(calls, arguments.rounds, device, time.process_time if on_cpu else time.perf_counter)
+        measure = partial(seconds, device=device, clock=CLOCKS["cpu" if on_cpu else "wall"])
+        took = alternating(calls, arguments.rounds, measure)
     rows = {
         name: {
             "patches_per_second": arguments.patches / median(spent),

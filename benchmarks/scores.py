@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -31,7 +32,7 @@ from semiseg.evaluation import metrics
 from semiseg.evaluation.metrics import overlap_and_surface
 from semiseg.inference import components
 from semiseg.inference.components import largest_component
-from semiseg.speed.timing import CLOCKS, alternating, ratio
+from semiseg.speed.timing import CLOCKS, alternating, ratio, seconds
 
 Mask = NDArray[np.bool_]
 TOLERANCE = 1e-6
@@ -90,7 +91,7 @@ def row(pair: Pair, rounds: int, clock: str) -> Row:
         "medpy": lambda: [measure(*masks) for measure in (binary.dc, binary.jc, binary.hd95, binary.asd)],
         "ours": lambda: overlap_and_surface(*masks, pair.spacing),
     }
-    took = alternating(calls, rounds, CPU, CLOCKS[clock])
+    took = alternating(calls, rounds, partial(seconds, device=CPU, clock=CLOCKS[clock]))
     difference = largest_difference(pair)
     found = ratio(took["medpy"], took["ours"])
     kept = difference <= TOLERANCE and found >= pair.wanted
@@ -125,7 +126,9 @@ def component_row(pair: Pair, rounds: int, clock: str) -> dict[str, float | str]
 
         return call
 
-    took = alternating({"scipy": run(False), "cc3d": run(True)}, rounds, CPU, CLOCKS[clock])
+    took = alternating(
+        {"scipy": run(False), "cc3d": run(True)}, rounds, partial(seconds, device=CPU, clock=CLOCKS[clock])
+    )
     slow, fast = (1e3 * median(each) for each in took.values())
     times = ratio(took["scipy"], took["cc3d"])
     print(f"| {pair.name} | {slow:.1f} | {fast:.1f} | {times:.1f} |", flush=True)

@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from semiseg.cli import app
 
 CODE = """
 import resource, sys
@@ -30,3 +33,11 @@ def _faults(how: str) -> int:
 
 def test_pages_are_not_asked_for_again() -> None:
     assert _faults("reuse") < _faults("default") / 10
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "bench"])
+def test_commands_that_compute_ask_for_it(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("semiseg.heap.reuse_freed_memory", lambda: asked.append(command))
+    CliRunner().invoke(app, [command, "nowhere"])
+    assert asked == [command]

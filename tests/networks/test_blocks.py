@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from semiseg.networks import build_network
-from semiseg.networks.blocks import CONVOLUTION, InstanceNorm, LinearUpsample, NearestUpsample, drop_channels
+from semiseg.networks.blocks import (
+    CONVOLUTION,
+    TRANSPOSED,
+    InstanceNorm,
+    LinearUpsample,
+    NearestUpsample,
+    drop_channels,
+)
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -127,3 +134,23 @@ def test_kernel_one_is_the_same_in_both_layouts(precision: torch.dtype) -> None:
     tolerance = {} if precision == torch.float32 else {"rtol": 0.02, "atol": 0.05}
     for plain, last in zip(*found, strict=True):
         torch.testing.assert_close(last, plain, **tolerance)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("dims", "plain"), [(2, torch.nn.ConvTranspose2d), (3, torch.nn.ConvTranspose3d)])
+def test_transposed_convolutions_are_those_of_pytorch(
+    dims: int, plain: type[torch.nn.Module], precision: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    ours, theirs = TRANSPOSED[dims](6, 4, 2, stride=2), plain(6, 4, 2, stride=2)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 6, *(5, 4, 3)[:dims]).contiguous(memory_format=FORMATS[dims + 2]).requires_grad_()
+    found = []
+    for net in (ours, theirs):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            y = net(x)
+        factor = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)
+        found.append((y, *torch.autograd.grad((y * factor).sum(), [x, *net.parameters()])))
+    for mine, expected in zip(*found, strict=True):
+        assert mine.dtype == expected.dtype
+        torch.testing.assert_close(mine, expected)

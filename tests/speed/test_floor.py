@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -55,7 +57,7 @@ def test_the_machine_is_measured() -> None:
 def test_calls_alternate() -> None:
     order: list[str] = []
     calls = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    took = alternating(calls, 3, CPU)
+    took = alternating(calls, 3, partial(seconds, device=CPU))
     assert "".join(order) == "ab" + "ab" + "ba" + "ab"
     assert [len(times) for times in took.values()] == [3, 3]
 

@@ -49,7 +49,9 @@ def train(
 ) -> None:
     """Train, or continue: the same command again does the rest. Ctrl-C saves and stops."""
     import semiseg
+    from semiseg.heap import reuse_freed_memory
 
+    reuse_freed_memory()
     run = semiseg.train(
         data,
         output,

@@ -15,6 +15,7 @@ from semiseg.config import RunConfig
 from semiseg.engine.run import Run
 from semiseg.errors import InputError
 from semiseg.files import sha256, write_json
+from semiseg.heap import reuse_freed_memory
 from semiseg.locks import locked
 
 State = Literal["finished", "failed", "open"]
@@ -75,6 +76,7 @@ def record_of(task: Task) -> Record:
 
 def work(task: Task) -> bool:
     """Do what is left of a cell; False when a signal stopped it. What goes wrong is kept in its record."""
+    reuse_freed_memory()
     try:
         return _work(task)
     except InputError as error:

@@ -65,7 +65,15 @@ def sampling_grid(
 
 def resample(batch: Tensor, grid: Tensor, mode: str) -> Tensor:
     """Read `batch` `[n, C, *source]` at `grid`; what lies beyond the source window is its mirror image."""
-    return F.grid_sample(batch, grid, mode=mode, padding_mode="reflection", align_corners=False)
+    read = partial(F.grid_sample, mode=mode, padding_mode="reflection", align_corners=False)
+    if batch.device.type != "cpu" or batch.ndim == 4:
+        return read(batch, grid)
+    # On CPUs a 3D sample is the work of one thread; its slices are that of all.
+    slices = [
+        read(image.expand(len(places), *image.shape), places.unsqueeze(1))
+        for image, places in zip(batch, grid, strict=True)
+    ]
+    return torch.stack([each.squeeze(2).movedim(0, 1) for each in slices])
 
 
 def warp_or_crop(

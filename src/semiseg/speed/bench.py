@@ -174,7 +174,7 @@ def measure(steps: Steps, *, quick: bool = False) -> Bench:
     steps.fixed()
     with Ledger() as ledger:
         steps.fixed()
-    took = alternating({"real": steps.real, "fixed": steps.fixed}, rounds, device)
+    took = alternating({"real": steps.real, "fixed": steps.fixed}, rounds, partial(seconds, device=device))
     forward, backward = _parts(steps, rounds)
     fixed = median(took["fixed"])
     on_gpu = device.type == "cuda"
@@ -247,7 +247,7 @@ def _convolution(device: torch.device, precision: str, rounds: int) -> dict[str,
         x = torch.randn(2, 32, side, side, side, device=device).to(memory_format=layout).requires_grad_()
         w = torch.randn(32, 32, 3, 3, 3, device=device).to(memory_format=layout).requires_grad_()
         calls[name] = partial(_convolve, x, w, precision)
-    return {name: median(spent) for name, spent in alternating(calls, rounds, device).items()}
+    return {name: median(spent) for name, spent in alternating(calls, rounds, partial(seconds, device=device)).items()}
 
 
 def _convolve(x: torch.Tensor, w: torch.Tensor, precision: str) -> None:

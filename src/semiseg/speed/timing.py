@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from typing import TypeVar
 
 import torch
 
 Call = Callable[[], object]
 Clock = Callable[[], float]
+T = TypeVar("T")
 
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 """`cpu` counts the time that the process computes: with one thread it hardly minds a machine that others use."""
@@ -30,16 +32,17 @@ def seconds(call: Call, device: torch.device, clock: Clock = time.perf_counter) 
     return clock() - began
 
 
-def alternating(
-    calls: Mapping[str, Call], rounds: int, device: torch.device, clock: Clock = time.perf_counter
-) -> dict[str, list[float]]:
-    """Seconds of each call in each round; the order is turned round from round to round, after one unmeasured round."""
+def alternating(calls: Mapping[str, T], rounds: int, measure: Callable[[T], float]) -> dict[str, list[float]]:
+    """What `measure` says of each call in each round, after one round that does not count.
+
+    The order is turned round from round to round.
+    """
     for call in calls.values():
-        call()
+        measure(call)
     found: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
         for name in list(calls)[:: -1 if number % 2 else 1]:
-            found[name].append(seconds(calls[name], device, clock))
+            found[name].append(measure(calls[name]))
     return found
 
 
