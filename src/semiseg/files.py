@@ -51,9 +51,12 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def sweep(folder: Path) -> None:
-    """Remove what `replacing` left in `folder` when its process was killed; what a living process writes is kept."""
-    for path in folder.glob(".*.part"):
+def sweep(folder: Path, *, below: bool = False) -> None:
+    """Remove what `replacing` left in `folder` (and `below` it) when its process was killed.
+
+    What a living process of this machine writes is kept.
+    """
+    for path in (folder.rglob if below else folder.glob)(".*.part"):
         number = path.name.split(".")[-2]
         if not (number.isdigit() and _lives(int(number))):
             with suppress(OSError):

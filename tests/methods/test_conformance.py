@@ -6,13 +6,14 @@ import inspect
 import json
 import re
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from semiseg.engine.execution import Levers, execute
 from semiseg.ingredients.ema import Teacher
 from semiseg.methods.base import Batch, Clock, Method, Task, Tiles, entry, registry
 from semiseg.networks import build_network
@@ -102,6 +103,19 @@ def test_steps_are_finite_and_reach_every_parameter(name, dims, classes, bf16):
     grouped = [p for group in method.groups().values() for p in group]
     assert {id(p) for p in grouped} == {id(p) for p in method.parameters() if p.requires_grad}
     assert len({id(p) for p in grouped}) == len(grouped)
+
+
+@every_case
+def test_layouts_learn_the_same(name, dims, classes):
+    """In float32, to 1e-3 of a loss term after an update; what rounding decides (a label, a component) may differ."""
+    found = []
+    for layout in ("contiguous", "channels_last"):
+        method, levers = make(name, dims, classes), Levers(layout)
+        execute(method, levers, dims)
+        optimiser, batch = optimisers(method, lr=0.01), make_batch(dims, classes)
+        batch = replace(batch, images=batch.images.to(memory_format=levers.memory_format(dims)))
+        found.append([train(method, batch, step, optimiser) for step in (0, LATE)])
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
 
 
 @every_case

@@ -89,6 +89,8 @@ def compare(
         check_same(cells, output)
         write_text(output / "grid.yaml", _yaml(grid, assignments))
         complete = _run(cells, output, how, say)
+        if complete:
+            sweep(output, below=True)  # cells of a killed comparison outlive it for a moment
         results = results_of(gather(cells, records_of(cells, output), output), output, complete, paper)
         results.write()
     return results
