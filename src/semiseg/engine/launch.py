@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 import torch
 from lightning_fabric import Fabric
@@ -44,6 +45,8 @@ def launch(config: RunConfig) -> Fabric:
             "set accelerator=cpu or auto, or fewer devices"
         ) from None
     if distributed:
+        # Kernels of one voxel are in both layouts at once; their gradients come in either, which costs nothing.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         fabric.launch()
     if fabric.device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic

@@ -47,7 +47,10 @@ def set_memory_format(module: nn.Module, layout: torch.memory_format) -> None:
     dims = 5 if layout == torch.channels_last_3d else 4
     for parameter in module.parameters():
         if parameter.ndim == dims:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
+            ambiguous = parameter.shape[1] == 1
+            parameter.data = (torch.clone if ambiguous else torch.Tensor.contiguous)(
+                parameter.data, memory_format=layout
+            )
     for each in module.modules():
         if isinstance(each, nn.Conv2d | nn.Conv3d) and each.in_channels == 1:
             each.register_forward_pre_hook(partial(_lay_out, layout))
@@ -55,7 +58,8 @@ def set_memory_format(module: nn.Module, layout: torch.memory_format) -> None:
 
 def _lay_out(layout: torch.memory_format, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     # Images of one channel, and weights for them, are in both layouts at once; only a copy has strides that tell the
-    # convolution which is meant. Without, features at full resolution stay contiguous, and their gradients mixed.
+    # convolution which is meant. Without, features at full resolution stay contiguous, and their gradients mixed; and
+    # processes that train together copy the gradient of such weights once more.
     return tuple(x.clone(memory_format=layout) for x in inputs)
 
 
