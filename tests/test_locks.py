@@ -90,6 +90,19 @@ def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path
     sweep(tmp_path / "none")
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="only Linux tells the state of processes")
+def test_a_process_of_whose_end_nobody_took_note_is_dead(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert ended.stdout is not None
+    ended.stdout.read()  # until it ends
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    left = tmp_path / f".b.json.{ended.pid}.part"
+    left.touch()
+    sweep(tmp_path)
+    assert not left.exists()
+    ended.communicate()
+
+
 def test_content_is_on_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a power cut could leave the new name with no content."""
     done: list[str] = []

@@ -71,7 +71,16 @@ def _lives(process: int) -> bool:
         return False
     except OSError:  # somebody else's
         pass
-    return True
+    return not _ended(process)
+
+
+def _ended(process: int) -> bool:
+    """Whether it is only waited for (Linux): in a container, nobody may ever take note of its end."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return False
+    return state[:1] in (["Z"], ["X"])
 
 
 def refuse_links(folder: Path, *names: str, remedy: str) -> None:

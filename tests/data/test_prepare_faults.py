@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -106,3 +107,15 @@ def test_times_of_files_are_compared_and_never_ordered(root: Path, tmp_path: Pat
     os.utime(source, (seconds, seconds))
     prepare(root, workers=1)
     assert _content(root / "prepared") == _content(prepare(root, tmp_path / "fresh", workers=1).root)
+
+
+@pytest.mark.parametrize("damage", ["intensities", "channels", "class_names"])
+def test_a_fingerprint_of_something_else_is_taken_anew(root: Path, tmp_path: Path, damage: str) -> None:
+    output = tmp_path / "out"
+    prepare(root, output, workers=1)
+    expected, file = _content(output), output / "fingerprint.json"
+    found = json.loads(file.read_text())
+    found[damage] = [*found[damage], found[damage][0]]
+    file.write_text(json.dumps(found))
+    prepare(root, output, workers=1)
+    assert _content(output) == expected

@@ -105,7 +105,7 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     with suppress(OSError, ValueError):
         if parse_json(read_text(sources)) == state:
             found = Fingerprint.model_validate_json(read_text(target))
-            if found.cases.keys() == dataset.cases.keys():
+            if found.fits(dataset):
                 return found
     report, measured = check_and_measure(dataset.root, run)
     report.raise_if_errors()
