@@ -8,6 +8,10 @@ import shutil
 import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on tensors this small, threads cost more than they bring
+# In processes that tests start too, what is deprecated is an error.
+os.environ["PYTHONWARNINGS"] = ",".join(
+    f"error::{kind}" for kind in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning")
+)
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="semiseg_tests_")  # what is remembered of this machine
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
