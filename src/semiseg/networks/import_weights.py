@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle  # nosec B403
 import re
 import struct
@@ -187,8 +188,7 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        _check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(_checked(path), map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError:  # the only use of that module
@@ -201,14 +201,15 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path}: is no weights file (safetensors or PyTorch), or is damaged: {first}") from None
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse archives that grow when they are unpacked; PyTorch stores tensors as they are."""
+def _checked(path: Path) -> Path | io.BytesIO:
+    """What PyTorch shall read. Refuses archives that grow when they are unpacked; it stores tensors as they are."""
     if not zipfile.is_zipfile(path):
-        return
+        return io.BytesIO(path.read_bytes())  # gives no more than there is, whatever lengths in it ask for
     with zipfile.ZipFile(path) as archive:
         promised = sum(member.file_size for member in archive.infolist())
     if promised > path.stat().st_size:
         raise ValueError(f"its members promise {promised} bytes, the file has {path.stat().st_size}")
+    return path
 
 
 def _chosen(content: Any, entry: str | None, path: Path) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +139,50 @@ def test_a_header_that_promises_too_much_is_refused_before_memory_is_taken(
     for read in (read_header, lambda path: read_image([path])):
         with pytest.raises(InputError, match=r"promises shape \[9999, 9999, 9999, 1\] of int16, 1999400059998 bytes"):
             read(path)
+
+
+@pytest.mark.parametrize("size", [b"99999999999", b"9" * 30])
+def test_compressed_voxels_that_cannot_be_there_are_refused_before_memory_is_taken(tmp_path: Path, size: bytes) -> None:
+    path = write_sitk(tmp_path / "a.mha", voxels(), compress=True)
+    path.write_bytes(re.sub(rb"CompressedDataSize = \d+", b"CompressedDataSize = " + size, path.read_bytes()))
+    with pytest.raises(InputError, match=r"expected 9+ bytes of compressed voxels, as the header says, came \d+ bytes"):
+        read_image([path])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("place", [0.5, 0.9, 0.999])
+def test_damaged_compressed_voxels_are_refused(tmp_path: Path, ending: str, place: float) -> None:
+    """ITK would return the rest."""
+    path = write_sitk(tmp_path / f"a{ending}", voxels((20, 20, 20)), compress=True)
+    read_image([path])
+    file = all_files(path)[-1]
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 0x55
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="compressed"):
+        read_image([path])
+
+
+@pytest.mark.parametrize("size", [b"0", b"3", b"-1", b"1e15", b"99999999999 1", b"0x7ff"])
+def test_sizes_of_compressed_voxels_that_are_none_are_refused(tmp_path: Path, size: bytes) -> None:
+    path = write_sitk(tmp_path / "a.mha", voxels(), compress=True)
+    path.write_bytes(re.sub(rb"CompressedDataSize = \d+", b"CompressedDataSize = " + size, path.read_bytes()))
+    with pytest.raises(InputError, match=r"compressed|CompressedDataSize"):
+        read_image([path])
+
+
+def test_nrrd_streams_by_other_tools(tmp_path: Path) -> None:
+    values = voxels()
+    head = b"NRRD0004\ntype: int16\ndimension: 3\nsizes: 7 6 5\nendian: little\nencoding: gzip\n\n"
+    content = head + gzip.compress(values.astype("<i2").tobytes(order="F"))
+    (tmp_path / "a.nrrd").write_bytes(content.replace(b"gzip", b"bzip2"))
+    with pytest.raises(InputError, match="came bzip2: save it with gzip"):
+        read_header(tmp_path / "a.nrrd")
+    (tmp_path / "a.nrrd").write_bytes(content)
+    np.testing.assert_array_equal(read_image([tmp_path / "a.nrrd"]).array[0], values)
+    (tmp_path / "a.nrrd").write_bytes(content[:-3])
+    with pytest.raises(InputError, match="whole"):
+        read_image([tmp_path / "a.nrrd"])
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

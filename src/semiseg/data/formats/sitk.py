@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from semiseg.data.formats.base import (
     library,
     opened,
 )
-from semiseg.data.formats.detached import TextHeader, text_header
+from semiseg.data.formats.detached import TextHeader, check_stream, text_header
 from semiseg.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,6 +41,7 @@ def read_volume(path: Path, request: Request) -> Volume:
     """Values `[C, X, Y, Z]` as stored."""
     reader, header = _open(path, request)
     check_channels(path, header, request)
+    check_stream(path, text_header(path), math.prod(header.shape) * header.channels * header.dtype.itemsize)
     with opened(path, _kind(path), (RuntimeError,)):
         image = reader.Execute()
     return Volume(values_of(image, header), header.affine, header.recorded)
@@ -99,6 +101,11 @@ def _header(path: Path, reader: Any, kind: np.dtype[Any], text: TextHeader, requ
         )
     check_type(path, kind)
     held = sum(file.stat().st_size for file in text.files or (path,))
+    if text.held is not None and text.held > held:  # as much would be asked for
+        raise InputError(
+            f"{path}: expected {text.held} bytes of compressed voxels, as the header says, came {held} bytes in all: "
+            "copy it again"
+        )
     check_size(path, (*size, components), kind, held, DEFLATE_RATIO if text.packed else 1)
     affine = affine_of(reader) if text.recorded else assumed_affine(request)
     check_affine(path, affine)
