@@ -103,7 +103,7 @@ def test_batches_are_the_same_wherever_the_scans_lie(patch: tuple[int, ...], mon
     plan = BatchPlan(2, 2, patch, 0.5, AugmentConfig(spatial=0.7, noise=0.5))
     mapped = Batches(Volumes(), LABELLED, ("c",), plan, seed=1)  # type: ignore[arg-type]
 
-    def on_the_device(store, cases, labelled, sides, device):
+    def on_the_device(store, cases, labelled, sides, device, resident):
         return ResidentFeed(store, cases, labelled, sides, device), "resident"
 
     monkeypatch.setattr("semiseg.data.batches.make_feed", on_the_device)
@@ -127,3 +127,19 @@ def test_which_feed_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     feed, note = make_feed(store, cases, LABELLED, (4, 4, 4), torch.device("cuda"))  # type: ignore[arg-type]
     assert isinstance(feed, MappedFeed)
     assert "25%" in note
+    assert feed.resident == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "free", "expected"), [(True, 1, True), (False, 1 << 40, False), (None, 1 << 40, True)]
+)
+def test_the_feed_of_a_gpu_can_be_asked_for(
+    asked: bool | None, free: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, free))
+    monkeypatch.setattr("semiseg.data.feed._Buffer", lambda volumes, device: None)
+    store, gpu = Volumes(), torch.device("cuda")
+    feed, note = make_feed(store, tuple(SHAPES), LABELLED, (4, 4, 4), gpu, asked)  # type: ignore[arg-type]
+    wanted = resident_bytes(store, tuple(SHAPES), LABELLED) if expected else 0  # type: ignore[arg-type]
+    assert feed.resident == wanted
+    assert ("as asked for" in note) == (asked is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,14 @@ def test_what_to_change_is_told_with_figures(plan: Plan) -> None:
         "precision=bf16",
     ]
     assert all(0 < figure < _told(problem) for figure in proposed.values())
+
+
+def test_scans_on_the_device_count_and_can_be_left_out(plan: Plan) -> None:
+    step = _step(plan, method="mean_teacher", batch={"patch": [16, 8, 8]})
+    problem, proposed = _advice(replace(step, resident=3 << 30))
+    assert "voxels, 3 GiB of scans and" in problem
+    assert proposed.pop("speed.resident=off") < 0.1 < 3 <= min(proposed.values())
+    assert step_bytes(replace(step, resident=3 << 30)) == step_bytes(step) + (3 << 30)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ class Batches:
         device: torch.device | str = "cpu",
         share: Share = Share(),
         layout: torch.memory_format = torch.contiguous_format,
+        resident: bool | None = None,
     ) -> None:
         _check_share(plan, share)
         self._plan, self._seed = plan, seed
@@ -87,7 +88,12 @@ class Batches:
         self._foreground = {case: _foreground_voxels(store.label(case)) for case in labelled}
         cases = tuple(dict.fromkeys(labelled + unlabelled))
         self._shapes = {case: store.image(case).shape[1:] for case in cases}
-        self._feed, self.note = make_feed(store, cases, labelled, self._source, self._device)
+        self._feed, self.note = make_feed(store, cases, labelled, self._source, self._device, resident)
+
+    @property
+    def resident(self) -> int:
+        """Bytes of scans that are kept on the device."""
+        return self._feed.resident
 
     @property
     def patch(self) -> tuple[int, ...]:

@@ -39,7 +39,12 @@ class Feed(Protocol):
 
     `read` is the part that may be done ahead in another thread, `deliver` the rest: images `[B, C, *sides]` float16 and
     labels `[n, *sides]` uint8, None without any; zero where a window leaves its scan.
+
+    Attributes:
+        resident: bytes of scans that it keeps on the device.
     """
+
+    resident: int
 
     def read(self, windows: Sequence[Window]) -> Any: ...
     def deliver(self, read: Any) -> tuple[Tensor, Tensor | None]: ...
@@ -59,6 +64,7 @@ class MappedFeed:
         self._store, self._sides, self._device = store, tuple(sides), device
         self._maps: dict[tuple[str, bool], Array] = {}
         self._room = KEPT_OPEN
+        self.resident = 0
 
     def read(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor | None]:
         """The windows in host memory."""
@@ -122,6 +128,7 @@ class ResidentFeed:
         self._sides = (*sides, 1)[:3]
         self._images = _Buffer({case: store.image(case) for case in dict.fromkeys(cases)}, device)
         self._labels = _Buffer({case: store.label(case)[None] for case in dict.fromkeys(labelled)}, device)
+        self.resident = resident_bytes(store, cases, labelled)
 
     def read(self, windows: Sequence[Window]) -> Sequence[Window]:
         """Nothing has to be read."""
@@ -183,13 +190,22 @@ def resident_bytes(store: Store, cases: Sequence[str], labelled: Sequence[str]) 
 
 
 def make_feed(
-    store: Store, cases: Sequence[str], labelled: Sequence[str], sides: Sequence[int], device: torch.device
+    store: Store,
+    cases: Sequence[str],
+    labelled: Sequence[str],
+    sides: Sequence[int],
+    device: torch.device,
+    resident: bool | None = None,
 ) -> tuple[Feed, str]:
-    """The feed for `device`, and why: resident on a GPU whose free memory is four times what the scans take."""
+    """The feed for `device`, and why.
+
+    Resident on a GPU as `resident` says; None: where its free memory is four times what the scans take.
+    """
     if device.type != "cuda":
         return MappedFeed(store, sides, device), "scans are read from memory maps"
     wanted, free = resident_bytes(store, cases, labelled), torch.cuda.mem_get_info(device)[0]
-    sizes = f"{wanted / 2**30:.2g} GiB of scans, {SHARE:.0%} of {free / 2**30:.3g} GiB of free memory allowed"
-    if wanted <= SHARE * free:
+    allowed = f"{SHARE:.0%} of {free / 2**30:.3g} GiB of free memory allowed" if resident is None else "as asked for"
+    sizes = f"{wanted / 2**30:.2g} GiB of scans, {allowed}"
+    if resident or (resident is None and wanted <= SHARE * free):
         return ResidentFeed(store, cases, labelled, sides, device), f"scans are kept on the device ({sizes})"
     return MappedFeed(store, sides, device), f"scans are read from memory maps, a step ahead ({sizes})"

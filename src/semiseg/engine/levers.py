@@ -60,7 +60,9 @@ class Work:
         # Whether compilation is worth its while depends on the length of the run.
         length = self.steps.bit_length() if cuda else self.steps >= LONG
         work = (self.network, self.images, self.precision, length)
-        return hashlib.sha256(json.dumps([machine, work, config.model_dump()]).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            json.dumps([machine, work, config.model_dump(exclude={"resident"})]).encode()
+        ).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,16 @@ _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Step:
-    """What decides the memory of a training step: settings, plan, and the number of processes that share a batch."""
+    """What decides the memory of a training step: settings, plan, and the number of processes that share a batch.
+
+    Attributes:
+        resident: bytes of scans that are kept on the device.
+    """
 
     config: RunConfig
     plan: Plan
     processes: int = 1
+    resident: int = 0
 
     def having(self, section: str, **changes: Any) -> Step:
         """The same step with other settings of `section`, or of the top where it is empty."""
@@ -89,7 +94,7 @@ def explained(step: Step, folder: Path) -> Iterator[None]:
 
 
 def step_bytes(step: Step) -> int:
-    """Bytes that a step takes in one process, roughly.
+    """Bytes that a step takes in one process, roughly, with the scans that are kept on the device.
 
     Networks that are trained see all patches once, with gradient; teachers only weigh. Methods that pass a network
     several times take more.
@@ -100,19 +105,20 @@ def step_bytes(step: Step) -> int:
     copies = sum(p.numel() for p in parameters if not p.requires_grad) / size
     images = (sum(step.patches) // step.processes, len(step.plan.channels), *step.patch)
     found = footprint(partial(step.network, "cpu"), images, precision_of(step.config))
-    return found.total(max(trained, 1.0), copies)
+    return found.total(max(trained, 1.0), copies) + step.resident
 
 
 def _advice(step: Step, error: BaseException) -> str:
     labelled, unlabelled = step.patches
     parameters = sum(p.numel() for p in step.method().parameters()) / 1e6
+    scans = f", {step.resident / 2**30:.2g} GiB of scans" if step.resident else ""
     remedies = []
     for setting, changed in _changes(step):
         with suppress(InputError, ValueError):  # what the network, or its normalisation, cannot take
             remedies.append(f"--set {setting} (about {_gib(changed)})")
     return (
         f"memory ran out ({_first_line(error)}): the step holds {labelled} labelled + {unlabelled} unlabelled "
-        f"patches of {' x '.join(map(str, step.patch))} voxels and {parameters:.1f} million parameters, "
+        f"patches of {' x '.join(map(str, step.patch))} voxels{scans} and {parameters:.1f} million parameters, "
         f"about {_gib(step)}; make one of these smaller, with another --output: "
         f"{', '.join(remedies) if remedies else 'none is left: take a machine with more memory'}"
     )
@@ -135,6 +141,8 @@ def _changes(step: Step) -> Iterator[tuple[str, Step]]:
     )
     if precision_of(step.config) != "bf16":
         yield "precision=bf16", step.having("", precision="bf16")
+    if step.resident:
+        yield "speed.resident=off", replace(step, resident=0)
 
 
 def _filters(step: Step) -> Any:

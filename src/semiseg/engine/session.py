@@ -98,7 +98,7 @@ class Session:
     @property
     def work(self) -> Step:
         """What decides the memory of a step."""
-        return Step(self.config, self.plan, self.fabric.world_size)
+        return Step(self.config, self.plan, self.fabric.world_size, self.batches.resident)
 
     def clock(self, step: int) -> Clock:
         """The clock that the method sees at `step`."""
@@ -236,6 +236,7 @@ def _assemble(
         device=fabric.device,
         share=Share(fabric.global_rank, fabric.world_size),
         layout=choice.levers.memory_format(store.plan.spatial_dims),
+        resident={"auto": None, "on": True, "off": False}[config.speed.resident],
     )
     progress = _resume(config, run, method, optimisers, fabric)
     return Session(
