@@ -85,6 +85,34 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(
     assert not _same(tmp_path / "other", finished)
 
 
+@pytest.mark.parametrize(
+    "levers", [{"precision": "bf16"}, {"speed": {"layout": "contiguous"}}, {"speed": {"compile": "on"}}], ids=str
+)
+def test_continued_runs_are_bit_identical_with_every_lever(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levers: dict[str, object]
+) -> None:
+    """Compiled networks are traced, and executed by PyTorch's own operations: a compiler would take minutes."""
+    from semiseg.engine import train as module
+
+    compiler, real = torch.compile, module.train_step
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compiler(call, backend="eager", dynamic=False))
+    config = _config(data, method="mean_teacher", steps=7, **levers)
+    whole = train(config, tmp_path / "whole", show=False)
+
+    def interrupted(session: object, journal: object, step: int, batch: object) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+        real(session, journal, step, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "halves", show=False)
+    monkeypatch.setattr(module, "train_step", real)
+    assert _same(train(config, tmp_path / "halves", show=False).path, whole.path)
+    (choice,) = json.loads((whole.path / "speed.json").read_text()).values()
+    assert choice["levers"]["compile"] == ("compile" in str(levers))
+
+
 def test_stopped_anywhere_and_continued_is_bit_identical(
     data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
