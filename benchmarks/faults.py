@@ -16,7 +16,7 @@ After every kill, every file that readers take for whole must be one that an und
 package's own readers accept must be right. At the end all files must be bit for bit those of the undisturbed command.
 `fault_artefacts.py` says what is left out of that: times, and what counts them.
 
-Prints a table and exits with status 1 at the first violation, whose files are kept. Takes about 10 minutes.
+Prints a table and exits with status 1 at the first violation, whose files are kept. Takes about 7 minutes.
 """
 
 from __future__ import annotations
