@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from semiseg.networks.blocks import Conv3d, ConvUnit
+from semiseg.networks.blocks import CONVOLUTION, TRANSPOSED, ConvUnit
 
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
-_CONVOLUTIONS = (nn.Conv2d, Conv3d, *_TRANSPOSED)
+_CONVOLUTIONS = (*CONVOLUTION.values(), *TRANSPOSED.values())
 
 
 def fold_batch_norms(module: nn.Module) -> int:
