@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -245,12 +246,14 @@ def write_dataset(root: Path, setting: Setting, cases: int) -> Path:
 
 
 def body(setting: Setting, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A body in air with organs side by side along the first axis: Hounsfield units (int16) and classes (uint8)."""
+    """A body in air with organs in a square grid: Hounsfield units (int16) and classes (uint8)."""
     rng = np.random.default_rng(seed)
     x, y, z = np.ogrid[tuple(slice(-1, 1, side * 1j) for side in setting.shape)]
     inside = (x / 0.97) ** 2 + (y / 0.97) ** 2 + 0 * z < 1
-    organs = (np.abs(x) < 0.6) & (np.abs(y) < 0.5) & (np.abs(z) < 0.7)
-    label = np.where(organs, 1 + ((x + 0.6) / 1.2 * (setting.classes - 1)).astype(np.int16), 0).astype(np.uint8)
+    organs, side = setting.classes - 1, math.isqrt(setting.classes - 2) + 1
+    across, along = (((axis / 0.6 + 1) / 2 * side).astype(np.int16) for axis in (x, y))
+    within = (np.abs(x) < 0.6) & (np.abs(y) < 0.6) & (np.abs(z) < 0.7)
+    label = np.where(within, 1 + (across * side + along) * organs // side**2, 0).astype(np.uint8)
     image = np.full(setting.shape, -1000, np.int16)
     image[inside] = -20
     image += label
