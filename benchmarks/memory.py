@@ -64,9 +64,9 @@ class Setting:
 
     @property
     def probabilities(self) -> float:
-        """GiB of the probabilities of a resampled scan, where they are kept, and of restoring them."""
+        """GiB of the probabilities of a resampled scan, where they are kept, and of restoring them or the labels."""
         whole = 4 * self.classes * prod(self.shape) / GIB
-        return whole + 3 * self.volume if whole * GIB <= MOST_PROBABILITIES else 0.0
+        return 3 * self.volume + (whole if whole * GIB <= MOST_PROBABILITIES else 0.0)
 
 
 BOUNDS: dict[str, Callable[[Setting], float]] = {
