@@ -40,6 +40,8 @@ SHAPES: tuple[Shape, ...] = ((64, 64, 64), (128, 128, 128), (256, 256, 256), (51
 CLASSES = (2, 15, 105)
 SIDE = 64
 SPACING = (0.7, 0.7, 1.5)
+COARSER = 1.4
+"""How many times as large the voxels are on the network's grid where scans are resampled."""
 GIB = 2**30
 
 
@@ -64,9 +66,9 @@ class Setting:
 
     @property
     def probabilities(self) -> float:
-        """GiB of the probabilities of a resampled scan, where they are kept, and of restoring them or the labels."""
-        whole = 4 * self.classes * prod(self.shape) / GIB
-        return 3 * self.volume + (whole if whole * GIB <= MOST_PROBABILITIES else 0.0)
+        """GiB of the probabilities of a resampled scan, where they are kept, and of restoring them."""
+        whole = 4 * self.classes * prod(round(side / COARSER) for side in self.shape) / GIB
+        return whole + 3 * self.volume if whole * GIB <= MOST_PROBABILITIES else 0.0
 
 
 BOUNDS: dict[str, Callable[[Setting], float]] = {
@@ -151,7 +153,7 @@ def commands(folder: Path, setting: Setting) -> Iterator[Row]:
         if kind:
             edited = folder / "edited.json"
             plan = json.loads((prepared / "plan.json").read_text())
-            edited.write_text(json.dumps(plan | {"spacing": [1.4 * side for side in plan["spacing"]]}))
+            edited.write_text(json.dumps(plan | {"spacing": [COARSER * side for side in plan["spacing"]]}))
             prepared = data / "resampled"
             words = ["prepare", str(data), "--prepared", str(prepared), "--plan", str(edited), "--workers", "1"]
             yield measured("prepare, resampled", setting, words)

@@ -129,7 +129,7 @@ def _weights() -> tuple[Kind, ...]:
 
 
 DOCUMENT_OR_LINES: tuple[Mutator, ...] = TEXT_HEADER
-COMPRESSORS = ("JPEG", "JPEG2000", "JPEGLS")
+COMPRESSORS = ("JPEG", "JPEG2000")
 PACKINGS = {"deflate": "tiff_adobe_deflate", "lzw": "tiff_lzw", "packbits": "packbits", "jpeg": "jpeg"}
 
 

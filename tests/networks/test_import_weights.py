@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,18 @@ def test_an_old_checkpoint_that_was_cut_off_is_refused(tmp_path: Path, kept: int
     (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:kept])
     with pytest.raises(InputError, match=r"a\.pth"):
         import_weights(tmp_path / "a.pth", network)
+
+
+def test_lengths_in_an_old_checkpoint_take_no_memory(tmp_path: Path) -> None:
+    network = build_network("unet", channels=1, classes=2, spatial_dims=2, filters=[2, 3])
+    torch.save(network.state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    name = next(iter(network.state_dict())).encode()
+    content, length = (tmp_path / "a.pth").read_bytes(), len(name).to_bytes(4, "little")
+    assert b"X" + length + name in content
+    (tmp_path / "a.pth").write_bytes(content.replace(b"X" + length + name, b"X" + b"\xf0\xff\xff\x7f" + name))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"a\.pth"):
+        import_weights(tmp_path / "a.pth", network)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 26

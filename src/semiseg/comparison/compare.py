@@ -81,8 +81,6 @@ def compare(
         check_known(cells, paper.dataset)
     check_same(cells, output)
     with locked(output):
-        for part in ("cells", "splits"):
-            sweep(output / part)
         for config in {str((c.config.data, c.config.prepared, c.preset)): c.config for c in cells}.values():
             open_prepared(config)
         write_splits(cells, drafts, output)

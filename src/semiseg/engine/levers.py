@@ -60,9 +60,8 @@ class Work:
         # Whether compilation is worth its while depends on the length of the run.
         length = self.steps.bit_length() if cuda else self.steps >= LONG
         work = (self.network, self.images, self.precision, length)
-        return hashlib.sha256(
-            json.dumps([machine, work, config.model_dump(exclude={"resident"})]).encode()
-        ).hexdigest()[:16]
+        wishes = config.model_dump(exclude={"resident"})
+        return hashlib.sha256(json.dumps([machine, work, wishes]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

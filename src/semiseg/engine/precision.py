@@ -47,10 +47,8 @@ def set_memory_format(module: nn.Module, layout: torch.memory_format) -> None:
     dims = 5 if layout == torch.channels_last_3d else 4
     for parameter in module.parameters():
         if parameter.ndim == dims:
-            ambiguous = parameter.shape[1] == 1
-            parameter.data = (torch.clone if ambiguous else torch.Tensor.contiguous)(
-                parameter.data, memory_format=layout
-            )
+            data, single = parameter.data, parameter.shape[1] == 1
+            parameter.data = data.clone(memory_format=layout) if single else data.contiguous(memory_format=layout)
     for each in module.modules():
         if isinstance(each, nn.Conv2d | nn.Conv3d) and each.in_channels == 1:
             each.register_forward_pre_hook(partial(_lay_out, layout))

@@ -55,11 +55,11 @@ class Conv3d(nn.Conv3d):
         return {*self.kernel_size, *self.stride, self.groups} == {1} and {*self.padding} == {0}
 
 
-class _ShiftGradient(Function):
-    """`y`, to which a shift of the channels was added before, with the gradient of that shift."""
+class _BiasGradient(Function):
+    """`y`, to which the bias was added before, with the gradient of that bias."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, shift: Tensor) -> Tensor:
+    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
         return y.view_as(y)
 
     @staticmethod
@@ -67,31 +67,32 @@ class _ShiftGradient(Function):
         return gradient, gradient.sum((0, *range(2, gradient.ndim)))
 
 
-def _by_sums(transposed: nn.ConvTranspose2d | nn.ConvTranspose3d, convolve: Callable[..., Tensor], x: Tensor) -> Tensor:
-    """A transposed convolution of bf16 features on a CPU.
+def _transposed(layer: nn.ConvTranspose2d | nn.ConvTranspose3d, convolve: Callable[..., Tensor], x: Tensor) -> Tensor:
+    """A transposed convolution whose bias gradient, for bf16 features on a CPU, is a sum.
 
-    For the gradient of the bias, PyTorch (2.13, oneDNN) takes four times as long as for those of features and weights
-    together. A sum is the same number.
+    It is the same number, but PyTorch (2.13, oneDNN) takes four times as long for it as for the gradients of features
+    and weights together.
     """
-    if transposed.bias is None or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return convolve(x, transposed.weight, transposed.bias, transposed.stride)
-    y = convolve(x, transposed.weight, transposed.bias.detach(), transposed.stride)
-    summed: Tensor = _ShiftGradient.apply(y, transposed.bias)  # type: ignore[no-untyped-call]
-    return summed
+    if layer.bias is None or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return convolve(x, layer.weight, layer.bias, layer.stride)
+    y: Tensor = _BiasGradient.apply(  # type: ignore[no-untyped-call]
+        convolve(x, layer.weight, layer.bias.detach(), layer.stride), layer.bias
+    )
+    return y
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     """A transposed 2D convolution without padding that is fast in bf16 on CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # without padding only one size is possible
-        return _by_sums(self, F.conv_transpose2d, x)
+        return _transposed(self, F.conv_transpose2d, x)
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
     """The same in 3D."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        return _by_sums(self, F.conv_transpose3d, x)
+        return _transposed(self, F.conv_transpose3d, x)
 
 
 CONVOLUTION: dict[int, Maker] = {2: nn.Conv2d, 3: Conv3d}

@@ -30,7 +30,7 @@ BROKEN = (
     *(OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, OverflowError, NotImplementedError),
     *(zlib.error, zipfile.BadZipFile, tokenize.TokenError),
 )
-"""What NumPy and zipfile raise on damaged files."""
+"""What NumPy and zipfile raise on damaged files; `NotImplementedError` stands for unknown ways of compression."""
 
 
 def read_header(path: Path, request: Request) -> Header:

@@ -1,4 +1,4 @@
-"""Text headers of NRRD and MetaImage files: where the voxels are, whether they are compressed, and are they whole."""
+"""Text headers of NRRD and MetaImage files, and whether compressed voxels are whole."""
 
 from __future__ import annotations
 
