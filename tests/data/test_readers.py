@@ -158,6 +158,7 @@ def test_headers_that_make_no_sense_are_refused(tmp_path: Path) -> None:
 
 
 def test_four_dimensions_complex_and_colour_are_refused(tmp_path: Path) -> None:
+    _refused(write_nifti(tmp_path / "b.nii.gz", _random((7, 6, 5, 3, 2))), "came 5D of shape [7, 6, 5, 3, 2]")
     _refused(write_nifti(tmp_path / "a.nii.gz", _random((7, 6, 5, 3))), "expected a 3D scan", "[7, 6, 5, 3]")
     _refused(write_nifti(tmp_path / "b.nii.gz", np.ones((3, 3, 3), np.complex64)), "one real number per voxel")
     colour = np.zeros((3, 3, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")])

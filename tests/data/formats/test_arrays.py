@@ -162,6 +162,12 @@ def test_voxels_are_not_fetched_from_other_files(tmp_path: Path) -> None:
     _refused(tmp_path / "b.h5", "a link to others")
 
 
+def test_archives_without_an_array_of_the_name_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", t1=voxels(), t2=voxels())
+    with pytest.raises(InputError, match="expected an array named 'image', came t1, t2: save it under that name"):
+        read_image([tmp_path / "a.npz"])
+
+
 def test_named_arrays_are_read_as_they_are(tmp_path: Path) -> None:
     path = _h5(tmp_path / "a", voxels(), (voxels() % 4).astype(np.uint16))
     np.testing.assert_array_equal(read_array(path, "scribble"), voxels() % 4)

@@ -108,3 +108,13 @@ def test_reading_leaves_the_locale_as_it_was(tmp_path: Path) -> None:
     before = locale.setlocale(locale.LC_ALL)
     read_image([folder])
     assert locale.setlocale(locale.LC_ALL) == before
+
+
+@pytest.mark.parametrize("element", [0x32, 0x37], ids=["position", "orientation"])
+def test_slices_that_do_not_say_where_they_lie_are_refused(tmp_path: Path, element: int) -> None:
+    folder = write_dicom(tmp_path / "a", voxels(), AFFINE)
+    file = sorted(folder.iterdir())[1]
+    content, tag = file.read_bytes(), bytes((0x20, 0, element, 0))
+    assert content.count(tag) == 1
+    file.write_bytes(content.replace(tag, bytes((0x20, 0, element + 1, 0))))
+    _refused(folder, file.name, "expected one slice with its position and orientation")

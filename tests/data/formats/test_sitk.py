@@ -87,6 +87,13 @@ def test_a_fourth_axis_is_channels_only_when_asked_for(tmp_path: Path, ending: s
     np.testing.assert_array_equal(read_image([path], channels=4).array, array)
 
 
+def test_time_frames_of_several_values_are_refused(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.zeros((2, 5, 6, 7, 3), np.float32), isVector=True)
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    with pytest.raises(InputError, match=r"came 4D of shape \[7, 6, 5, 2\] with 3 value\(s\) per voxel"):
+        read_header(tmp_path / "a.mha")
+
+
 def test_flat_images_have_one_slice(tmp_path: Path) -> None:
     volume = read_image([write_sitk(tmp_path / "a.mha", voxels((7, 6)))])
     np.testing.assert_array_equal(volume.array[0, :, :, 0], voxels((7, 6)))

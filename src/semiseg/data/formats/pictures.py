@@ -62,8 +62,6 @@ def read_volume(path: Path, request: Request) -> Volume:
         header = _header(path, picture, request)
         check_channels(path, header, request)
         pages = [_page(path, picture, number, request) for number in range(header.shape[2])]
-    if any(page.shape != pages[0].shape for page in pages):
-        raise InputError(f"{path}: expected pages of one size, came several sizes: save them one by one")
     stacked = np.stack(pages, axis=2)  # rows, columns, pages[, colours]
     values = stacked.transpose(3, 1, 0, 2) if stacked.ndim == 4 else stacked.transpose(1, 0, 2)[None]
     return Volume(np.ascontiguousarray(values), header.affine, recorded=False)
