@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -24,7 +25,8 @@ MEMORY = 2 << 30
 """Bytes of resident memory that no input may take."""
 
 _LONGEST = 4000
-_FULL = ("memory", "alloc")
+_FULL = re.compile(r"memory(?! mapped length must be positive)|(?<!address of object past end of )alloc")
+"""Words of a library that was refused memory, not those of two that check numbers against what they have."""
 
 
 def damage(kind: Kind, corpus: Path, folder: Path, seed: int, index: int) -> tuple[Path, str]:
@@ -82,7 +84,7 @@ def _refusal(problems: tuple[str, ...]) -> dict[str, str]:
     for problem in problems:
         if "\n" in problem or not problem.strip() or len(problem) > _LONGEST or not problem.isprintable():
             return {"verdict": "violation", "message": f"no clear message: {problem[:300]!r}"}
-        if any(word in problem for word in _FULL):
+        if _FULL.search(problem):
             return {"verdict": "violation", "message": f"memory was asked for before the refusal: {problem[:300]}"}
     if not problems:
         return {"verdict": "violation", "message": "refused without a word"}

@@ -261,6 +261,15 @@ def test_an_old_checkpoint_that_was_cut_off_is_refused(tmp_path: Path, kept: int
         import_weights(tmp_path / "a.pth", network)
 
 
+def test_an_old_checkpoint_of_another_protocol_is_read_without_a_warning(tmp_path: Path) -> None:
+    network = build_network("unet", channels=1, classes=2, spatial_dims=2, filters=[2, 3])
+    torch.save(network.state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "a.pth").read_bytes()
+    assert content.count(b"\x80\x02") > 1
+    (tmp_path / "a.pth").write_bytes(content.replace(b"\x80\x02", b"\x80\x05"))
+    import_weights(tmp_path / "a.pth", network)
+
+
 def test_lengths_in_an_old_checkpoint_take_no_memory(tmp_path: Path) -> None:
     network = build_network("unet", channels=1, classes=2, spatial_dims=2, filters=[2, 3])
     torch.save(network.state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=False)

@@ -6,6 +6,7 @@ import io
 import pickle  # nosec B403
 import re
 import struct
+import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -188,7 +189,10 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(_checked(path), map_location="cpu", weights_only=True)
+        source = _checked(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unknown protocols, before what is wrong is told
+            return torch.load(source, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError:  # the only use of that module

@@ -48,6 +48,24 @@ def test_dicom_elements_are_no_longer_than_their_file(tmp_path: Path) -> None:
         read_header(tmp_path / "a")
 
 
+def test_dicom_elements_end_with_the_file_or_with_zeros(tmp_path: Path) -> None:
+    """What stands behind zeros is not walked through here, and GDCM reads on."""
+    path = _slice(tmp_path / "a")
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(512))
+    assert read_image([path]).array.shape == (1, 8, 8, 1)
+    at = content.index(PERSON)
+    path.write_bytes(content[:at] + bytes(8) + content[at:])
+    _refused(path, "zeros came in the place of an element")
+
+
+def test_a_dicom_file_without_voxels_is_refused_before_gdcm_reads_it(tmp_path: Path) -> None:
+    path = _slice(tmp_path / "a")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"\xe0\x7f\x10\x00")])
+    _refused(path, "came one without")
+
+
 @pytest.mark.parametrize("explicit", [False, True])
 def test_dicom_sequences_are_walked_through(tmp_path: Path, explicit: bool) -> None:
     path = _slice(tmp_path / "a")
@@ -109,6 +127,24 @@ def test_places_are_on_this_planet(tmp_path: Path, spacing: str) -> None:
     path.write_bytes(path.read_bytes().replace(b"ElementSpacing = 1 1 1", f"ElementSpacing = 1 1 {spacing}".encode()))
     with pytest.raises(InputError):
         read_image([path])
+
+
+def test_directions_of_slices_that_overflow_are_refused_without_a_warning(tmp_path: Path) -> None:
+    folder = write_dicom(tmp_path / "a", voxels(), affine_of(np.eye(3)))
+    tag, value = b"\x20\0\x37\0", b"1e200\\0\\0\\0\\1e200\\0 "
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        at = content.index(tag)
+        (length,) = struct.unpack_from("<I", content, at + 4)
+        path.write_bytes(content[:at] + _element(tag, len(value), value) + content[at + 8 + length :])
+    _refused(folder, "an affine that gives every voxel a place of its own")
+
+
+def test_numbers_that_overflow_are_refused_without_a_warning(tmp_path: Path) -> None:
+    path = write_sitk(tmp_path / "a.mha", voxels())
+    content = path.read_bytes().replace(b"ElementSpacing = 1 1 1", b"ElementSpacing = 1 1 1e308")
+    path.write_bytes(content.replace(b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 1 0 0 0 1 0 0 0 1e9"))
+    _refused(path, "an affine that gives every voxel a place of its own")
 
 
 def test_a_numpy_header_that_ends_early_is_refused(tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
+@np.errstate(all="ignore")
 def _open(path: Path) -> tuple[Header, tuple[Path, ...]]:
+    """Header and ordered files of a series; places that overflow are left to `check_affine`."""
     files = series_files(path)
     sitk = quiet(path)
     if len(files) == 1:
@@ -130,7 +132,8 @@ def _elements(file: Path) -> Elements:
 
 
 def _read(sitk: Any, file: Path) -> Any:
-    _elements(file)
+    if not _elements(file).image:
+        raise InputError(f"{file}: expected a DICOM file with voxels, came one without: copy it again, or remove it")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(file))

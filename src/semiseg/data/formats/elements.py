@@ -76,8 +76,10 @@ class _Walker:
         else:
             self.explicit = self.data[4:6].isalpha()
         while self.at < len(self.data):
-            if self._number(self.at, 2) == 0 == self._number(self.at + 2, 2):  # padding with zeros
-                return
+            if self._number(self.at, 2) == 0 == self._number(self.at + 2, 2):
+                if self.data[self.at :].strip(b"\0"):
+                    raise ValueError("zeros came in the place of an element")
+                return  # padding
             self._element(0)
 
     def _element(self, depth: int) -> None:

@@ -113,8 +113,12 @@ def _header(path: Path, reader: Any, kind: np.dtype[Any], text: TextHeader, requ
     return Header((x, y, z), affine, kind, components * frames, frames == 1, text.recorded)
 
 
+@np.errstate(all="ignore")
 def affine_of(reader: Any) -> Array:
-    """RAS+ affine `[4, 4]` of an image or its reader; 2D images lie in the plane z = 0, 1 mm thick."""
+    """RAS+ affine `[4, 4]` of an image or its reader; 2D images lie in the plane z = 0, 1 mm thick.
+
+    What overflows is left to `check_affine`.
+    """
     dims = int(reader.GetDimension())
     used = min(dims, 3)
     direction = np.array(reader.GetDirection()).reshape(dims, dims)[:used, :used]
