@@ -178,6 +178,28 @@ def test_sizes_of_compressed_voxels_that_are_none_are_refused(tmp_path: Path, si
         read_image([path])
 
 
+@pytest.mark.parametrize("axes", [b"100", b"-1", b"4294967299", b"1e30", b"99999999999"])
+@pytest.mark.parametrize("before", [b"", b"NDims = 3\n"])
+def test_more_axes_than_itk_has_room_for_are_refused(tmp_path: Path, before: bytes, axes: bytes) -> None:
+    """Where SimpleITK reads the header, the process ends."""
+    path = write_sitk(tmp_path / "a.mha", voxels())
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3", before + b" NDims : " + axes))
+    with pytest.raises(InputError, match=f"NDims: expected 2 or 3 axes, came '{axes.decode()}'"):
+        read_header(path)
+
+
+@pytest.mark.parametrize(("ending", "line"), [(".mha", b"Comment = x\n"), (".nrrd", b"# x\n")])
+def test_headers_that_do_not_end_are_refused(tmp_path: Path, ending: str, line: bytes) -> None:
+    path = write_sitk(tmp_path / f"a{ending}", voxels())
+    first, second, rest = path.read_bytes().split(b"\n", 2)
+    begin = first + b"\n" + second + b"\n"
+    path.write_bytes(begin + line * 1000 + rest)
+    assert read_image([path]).array.shape == (1, 7, 6, 5)
+    path.write_bytes(begin + line * 300_000 + rest)
+    with pytest.raises(InputError, match="expected a header below 1048576 bytes"):
+        read_header(path)
+
+
 def test_nrrd_streams_by_other_tools(tmp_path: Path) -> None:
     values = voxels()
     head = b"NRRD0004\ntype: int16\ndimension: 3\nsizes: 7 6 5\nendian: little\nencoding: gzip\n\n"

@@ -20,6 +20,8 @@ _SKIPS = ("line skip", "lineskip", "byte skip", "byteskip", "headersize")
 _HERE = ("local", "")
 _EITHER = 32 + zlib.MAX_WBITS  # zlib, as in MetaImage, or gzip, as in NRRD
 _SIZE = "compresseddatasize"
+_DIMENSIONS = {"1", "2", "3", "4", "5"}
+"""Numbers of axes that ITK has room for; it ends the process where a MetaImage names more than about a hundred."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,15 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
             break
         match = _LINE.match(line)
         if match:
-            fields.setdefault(match[1].lower(), match[2])
-            if match[1].lower() == "elementdatafile":  # MetaImage: the voxels begin
+            name, value = match[1].lower(), match[2]
+            if name == "ndims" and value not in _DIMENSIONS:
+                raise InputError(f"{path}: NDims: expected 2 or 3 axes, came {value[:30]!r}: copy the file again")
+            fields.setdefault(name, value)
+            if name == "elementdatafile":  # MetaImage: the voxels begin
                 break
+    else:
+        if len(text) == _LONGEST:
+            raise InputError(f"{path}: expected a header below {_LONGEST} bytes, came a longer one: save it again")
     return fields, end
 
 
