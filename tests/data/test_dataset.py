@@ -130,6 +130,7 @@ def test_wrong_entries_are_told_with_what_was_expected(root: Path, entries: dict
         {"dataset": {"a": {"images": ["a\\..\\..\\b", "b"]}}},
         {"dataset": {"a": {"images": ["a", "b"], "label": "../x.nii.gz"}}},
         {"dataset": {"../a": {"images": ["a", "b"]}}},
+        {"dataset": {"a": {"images": ["a" * 300, "b"]}}},
     ],
 )
 def test_nothing_in_the_description_leads_out_of_the_folder(root: Path, entries: dict[str, Any]) -> None:

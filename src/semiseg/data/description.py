@@ -13,6 +13,7 @@ from semiseg.errors import InputError, shown
 
 _MOST_CLASSES = 256
 _LONGEST_SIDE = 1e6  # mm
+_LONGEST_NAME = 255  # bytes; file systems refuse to look for longer ones
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,10 @@ def _imported(root: Path, what: str) -> bool:
 
 
 def inside(name: str) -> bool:
-    """Whether a path with this relative name stays in its folder, on every system."""
+    """Whether a path with this relative name stays in its folder, and can be there, on every system."""
     ways = (PurePosixPath(name), PureWindowsPath(name))
-    return bool(name) and "\0" not in name and not any(way.anchor or ".." in way.parts for way in ways)
+    sane = bool(name) and "\0" not in name and len(name.encode(errors="replace")) <= _LONGEST_NAME
+    return sane and not any(way.anchor or ".." in way.parts for way in ways)
 
 
 def is_file_name(name: str) -> bool:

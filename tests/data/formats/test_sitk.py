@@ -109,7 +109,7 @@ def test_data_files_belong_to_the_scan(tmp_path: Path, ending: str) -> None:
         read_header(path)
 
 
-@pytest.mark.parametrize("name", ["/etc/hostname", "../a.raw"])
+@pytest.mark.parametrize("name", ["/etc/hostname", "../a.raw", 100 * "long"])
 def test_voxels_are_not_fetched_from_elsewhere(tmp_path: Path, name: str) -> None:
     path = write_sitk(tmp_path / "b" / "a.mhd", voxels())
     (tmp_path / "b" / "a.raw").rename(tmp_path / "a.raw")
