@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -152,6 +153,18 @@ def test_a_numpy_header_that_ends_early_is_refused(tmp_path: Path) -> None:
     content = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(content.replace(b"'shape': (7, 6, 5), }", b"'shape': (7L, 6, 5,  "))
     _refused(tmp_path / "a.npy", "cut off or damaged")
+
+
+@pytest.mark.parametrize("version", [b"\x02\x00", b"\x11\x00"])
+def test_the_length_of_a_numpy_header_takes_no_memory(tmp_path: Path, version: bytes) -> None:
+    np.save(tmp_path / "a.npy", voxels())
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:6] + version + b"\xf0\xff\xff\x7f" + content[10:])
+    tracemalloc.start()
+    _refused(tmp_path / "a.npy", "cut off or damaged")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 26
 
 
 def test_odd_tags_of_a_picture_are_no_matter_and_odd_sizes_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tokenize
 import zipfile
@@ -25,6 +26,8 @@ from semiseg.data.formats.base import (
 from semiseg.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_LONGEST_HEADER = 1 << 16
 
 BROKEN = (
     *(OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, OverflowError, NotImplementedError),
@@ -98,25 +101,27 @@ def _channels_first(shape: tuple[int, ...], request: Request) -> bool:
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with path.open("rb") as file:
-        shape, kind = _format_header(file)
-        check_size(path, shape, kind, path.stat().st_size - file.tell())
+        shape, kind, begin = _format_header(file)
+    check_size(path, shape, kind, path.stat().st_size - begin)
     return shape, kind
 
 
 def _member_header(path: Path, archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     info = archive.getinfo(member)
     with archive.open(info) as file:
-        shape, kind = _format_header(cast(BinaryIO, file))
+        shape, kind, _ = _format_header(cast(BinaryIO, file))
     stored = min(info.compress_size, path.stat().st_size)
     check_size(path, shape, kind, stored, 1 if info.compress_type == zipfile.ZIP_STORED else DEFLATE_RATIO)
     return shape, kind
 
 
-def _format_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
+def _format_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape and type of an array, and the byte where its values begin."""
+    head = io.BytesIO(file.read(_LONGEST_HEADER))  # gives no more than there is, whatever its length asks for
+    version = np.lib.format.read_magic(head)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = read(file)
-    return tuple(int(side) for side in shape), kind
+    shape, _, kind = read(head)
+    return tuple(int(side) for side in shape), kind, head.tell()
 
 
 def _member(path: Path, archive: zipfile.ZipFile, request: Request) -> str:
