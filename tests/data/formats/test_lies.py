@@ -60,6 +60,15 @@ def test_dicom_elements_end_with_the_file_or_with_zeros(tmp_path: Path) -> None:
     _refused(path, "zeros came in the place of an element")
 
 
+def test_dicom_elements_of_unknown_kind_are_refused(tmp_path: Path) -> None:
+    """After letters that stand for nothing, GDCM takes up to 2 GiB."""
+    path = _slice(tmp_path / "a")
+    content = path.read_bytes()
+    assert content.count(b"\x02\0\x10\0UI") == 1
+    path.write_bytes(content.replace(b"\x02\0\x10\0UI", b"\x02\0\x10\0UA"))
+    _refused(path, "element 0002,0010 is of no known kind")
+
+
 def test_a_dicom_file_without_voxels_is_refused_before_gdcm_reads_it(tmp_path: Path) -> None:
     path = _slice(tmp_path / "a")
     content = path.read_bytes()

@@ -11,6 +11,11 @@ from pathlib import Path
 
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 """Value representations with four bytes of length after two that are not used."""
+_SHORT = {
+    *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"),
+    *(b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
+}
+"""Those with two bytes of length. GDCM reads another length than we after letters that are neither."""
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
@@ -111,7 +116,7 @@ class _Walker:
             kind, width, start = b"", 4, 4
         else:
             kind = self.data[self.at + 4 : self.at + 6]
-            if not (kind.isalpha() and kind.isupper()):
+            if kind not in _LONG | _SHORT:
                 raise ValueError(f"element {tag[0]:04x},{tag[1]:04x} is of no known kind")
             width, start = (4, 8) if kind in _LONG else (2, 6)
         length = self._number(self.at + start, width)
