@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,28 @@ def test_a_fingerprint_of_something_else_is_taken_anew(root: Path, tmp_path: Pat
     expected, file = _content(output), output / "fingerprint.json"
     found = json.loads(file.read_text())
     found[damage] = [*found[damage], found[damage][0]]
+    file.write_text(json.dumps(found))
+    prepare(root, output, workers=1)
+    assert _content(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(("cases", "case_000", "spacing"), ["nan", 1.0, 1.0]), (("cases", "case_000", "spacing"), [1.0, 1e300, 1.0])]
+    + [(("cases", "case_000", name), [0, 5, 5]) for name in ("shape", "cropped")]
+    + [(("intensities", 0, name), 7.0) for name in ("minimum", "mean", "std")],
+)
+def test_a_fingerprint_with_other_numbers_is_taken_anew(
+    root: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
+) -> None:
+    output = tmp_path / "out"
+    prepare(root, output, workers=1)
+    expected, file = _content(output), output / "fingerprint.json"
+    found = json.loads(file.read_text())
+    part = found
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
     file.write_text(json.dumps(found))
     prepare(root, output, workers=1)
     assert _content(output) == expected

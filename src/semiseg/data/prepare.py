@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
 from semiseg.data.wishes import PlanWishes
 from semiseg.documents import parse_json, read_text
 from semiseg.errors import InputError
-from semiseg.files import refuse_links, write_json
+from semiseg.files import refuse_links, sha256, write_json
 from semiseg.locks import locked
 from semiseg.shards import Shard
 
@@ -101,9 +102,12 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     """Check and measure the dataset, unless no file has changed since that was last done."""
     sources, target = output / "sources.json", output / "fingerprint.json"
     files = {name: list(pair) for name, pair in stamp(dataset.root, _all_files(dataset)).items()}
-    state = {"version": STORE_VERSION, "files": files}
-    with suppress(OSError, ValueError):
-        if parse_json(read_text(sources)) == state:
+
+    def state() -> dict[str, Any]:
+        return {"version": STORE_VERSION, "files": files, "fingerprint": sha256(target)}
+
+    with suppress(OSError, ValueError, InputError):
+        if parse_json(read_text(sources)) == state():
             found = Fingerprint.model_validate_json(read_text(target))
             if found.fits(dataset):
                 return found
@@ -115,7 +119,7 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     with writing_to(output):
         sources.unlink(missing_ok=True)
         write_json(target, found.model_dump(mode="json"))
-        write_json(sources, state)
+        write_json(sources, state())
     return found
 
 
