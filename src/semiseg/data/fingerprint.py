@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from semiseg.data.dataset import Dataset
 from semiseg.data.foreground import foreground_box, foreground_threshold, sample
@@ -60,17 +60,6 @@ class Fingerprint(_Measured):
     class_names: tuple[str, ...]
     cases: dict[str, CaseFingerprint]
     intensities: tuple[Intensities, ...]
-
-    @model_validator(mode="after")
-    def _one_per_channel(self) -> Self:
-        if len(self.intensities) != len(self.channels):
-            raise ValueError(f"intensities: expected one per channel, {len(self.channels)}")
-        return self
-
-    def fits(self, dataset: Dataset) -> bool:
-        """Whether it speaks of these cases, channels and classes."""
-        names = self.channels, self.class_names
-        return self.cases.keys() == dataset.cases.keys() and names == (dataset.channels, dataset.class_names)
 
 
 @dataclass(frozen=True)
