@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,25 @@ def test_all_foreground_and_single_slices_are_kept():
     rng = np.random.default_rng(0)
     assert box_of(rng.normal(80, 10, (12, 14, 10))) == ((0, 0, 0), (12, 14, 10))
     assert box_of(rng.normal(80, 10, (12, 14, 1))) == ((0, 0, 0), (12, 14, 1))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_box_is_that_of_counted_planes_however_the_image_lies_in_memory(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(rng.integers(1, 4), *rng.integers(1, 30, 3)))
+    image[:, rng.random(image.shape[1:]) < 0.97] = 0
+    thresholds = [foreground_threshold(channel) for channel in image]
+    seen = (image > np.reshape(thresholds, (-1, 1, 1, 1))).any(0)
+    spans = []
+    for axis in range(3):
+        plane = seen.sum(tuple({0, 1, 2} - {axis}))
+        kept = np.flatnonzero(plane > 0.0005 * seen.size / seen.shape[axis])
+        whole = (0, len(plane))
+        spans.append((max(kept[0] - 3, 0), min(kept[-1] + 4, len(plane))) if len(kept) else whole)
+    for order in itertools.permutations(range(3)):
+        axes = (0, *(1 + axis for axis in order))
+        laid = np.ascontiguousarray(image.transpose(axes)).transpose(np.argsort(axes))
+        turned = laid[:, ::-1]
+        assert foreground_box(laid, thresholds) == tuple(zip(*spans, strict=True))
+        start, stop = foreground_box(turned, thresholds)
+        assert (turned.shape[1] - stop[0], turned.shape[1] - start[0]) == spans[0]

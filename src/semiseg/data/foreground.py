@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,18 +58,24 @@ def foreground_box(image: Array, thresholds: Sequence[float]) -> Box:
     keep it; three planes of margin are added on each side. An image without any foreground is kept whole.
     """
     shape = image.shape[1:]
-    counts = [np.zeros(side, dtype=np.int64) for side in shape]
-    for x in range(shape[0]):
-        mask = np.zeros(shape[1:], dtype=bool)
-        for channel, threshold in zip(image, thresholds, strict=True):
-            mask |= channel[x] > threshold
-        counts[0][x] = np.count_nonzero(mask)
-        counts[1] += np.count_nonzero(mask, axis=1)
-        counts[2] += np.count_nonzero(mask, axis=0)
-    planes = np.prod(shape) / np.array(shape)
-    spans = [_span(count, float(plane)) for count, plane in zip(counts, planes, strict=True)]
+    order = sorted(range(3), key=lambda axis: -abs(image.strides[1 + axis]))  # planes that lie together in memory
+    counts = _plane_counts(image.transpose(0, *(1 + axis for axis in order)), thresholds)
+    spans = [_span(counts[order.index(axis)], math.prod(shape) / side) for axis, side in enumerate(shape)]
     start, stop = zip(*spans, strict=True)
     return start, stop
+
+
+def _plane_counts(image: Array, thresholds: Sequence[float]) -> tuple[Array, Array, Array]:
+    """Foreground voxels in each plane across each axis of `image` `[C, *S]`."""
+    first = np.zeros(image.shape[1], dtype=np.int64)
+    through = np.zeros(image.shape[2:], dtype=np.uint32)
+    for index in range(len(first)):
+        mask = image[0, index] > thresholds[0]
+        for channel, threshold in zip(image[1:], thresholds[1:], strict=True):
+            mask |= channel[index] > threshold
+        first[index] = np.count_nonzero(mask)
+        through += mask
+    return first, through.sum(axis=1, dtype=np.int64), through.sum(axis=0, dtype=np.int64)
 
 
 def _span(counts: Array, plane: float) -> tuple[int, int]:
