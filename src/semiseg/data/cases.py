@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from semiseg.data.dataset import Case
+from semiseg.data.decoded import Decoded, Spool, Stamps
 from semiseg.data.formats import all_files
 from semiseg.data.geometry import label_to_stored
 from semiseg.data.plan import Plan
@@ -23,15 +24,27 @@ from semiseg.files import replacing, sha256, write_json
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_TOGETHER = 1 << 16  # NumPy widens what it counts eightfold; this much stays in the cache
+
 
 @dataclass(frozen=True)
 class CaseTask:
-    """One case to prepare; `root` is the dataset's folder, `folder` that of the store."""
+    """One case to prepare.
+
+    Attributes:
+        root: folder of the dataset.
+        spool: where it may be decoded already, in the folder of the store.
+    """
 
     root: Path
-    folder: Path
+    spool: Spool
     case: Case
     plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """That of the store."""
+        return self.spool.folder
 
 
 def prepare_case(task: CaseTask) -> str:
@@ -56,8 +69,13 @@ def up_to_date(task: CaseTask) -> bool:
     meta = CaseFiles(task.folder, task.case.id).read_meta()
     if meta is None or meta.plan != task.plan.store_digest:
         return False
-    stamps = {name: (source.size, source.changed) for name, source in meta.sources.items()}
-    return stamps == stamp(task.root, source_files(task.case))
+    return _stamps(meta.sources) == stamp(task.root, source_files(task.case))
+
+
+def is_stored(folder: Path, case: str, stamps: Stamps) -> bool:
+    """Whether the store in `folder` was made of the files with these `stamps`, whatever the plan was."""
+    meta = CaseFiles(folder, case).read_meta()
+    return meta is not None and _stamps(meta.sources) == stamps
 
 
 def source_files(case: Case) -> tuple[Path, ...]:
@@ -93,16 +111,19 @@ def _sources(task: CaseTask) -> dict[str, Source]:
     }
 
 
+def _stamps(sources: dict[str, Source]) -> dict[str, tuple[int, int]]:
+    return {name: (source.size, source.changed) for name, source in sources.items()}
+
+
 def _contents(sources: dict[str, Source]) -> dict[str, str]:
     return {name: source.sha256 for name, source in sources.items()}
 
 
 def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> None:
     case = task.case
-    truth = read_label(case.label).array if case.label else None
-    scan = read_image(case.images, channels=len(task.plan.channels), spacing=case.spacing)
-    image, geometry = preprocess(scan, task.plan, np.float16, truth)
-    label = None if truth is None else label_to_stored(truth, geometry)
+    found = task.spool.take(case.id, _stamps(sources)) or _decoded(case, len(task.plan.channels))
+    image, geometry = preprocess(found.scan, task.plan, np.float16, found.label, found.foreground)
+    label = None if found.label is None else label_to_stored(found.label, geometry)
     with writing_to(task.folder):
         files.meta.unlink(missing_ok=True)  # first: with it gone, no mixture of old and new files looks whole
         meta = CaseMeta(
@@ -111,12 +132,17 @@ def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> None
             geometry=geometry,
             content=_save(files.image, image),
             label_content=None if label is None else _save(files.label, label),
-            voxels=None if label is None else _count(label, task.plan.classes),
+            voxels=None if label is None else tuple(count_values(label)[: task.plan.classes].tolist()),
             sources=sources,
         )
         if label is None:
             files.label.unlink(missing_ok=True)
         write_json(files.meta, meta.model_dump(mode="json"))
+
+
+def _decoded(case: Case, channels: int) -> Decoded:
+    label = read_label(case.label).array if case.label else None
+    return Decoded.of(read_image(case.images, channels=channels, spacing=case.spacing), label)
 
 
 def _save(path: Path, array: Array) -> str:
@@ -126,8 +152,10 @@ def _save(path: Path, array: Array) -> str:
     return hashlib.sha256(array.data).hexdigest()
 
 
-def _count(label: Array, classes: int) -> tuple[int, ...]:
-    counts = np.zeros(classes, dtype=np.int64)
-    for plane in label:
-        counts += np.bincount(plane.ravel(), minlength=classes)
-    return tuple(int(count) for count in counts)
+def count_values(label: Array) -> Array:
+    """Voxels of `label` (uint8) with each of the 256 values."""
+    counts = np.zeros(256, dtype=np.int64)
+    values = label.ravel(order="K")
+    for start in range(0, values.size, _TOGETHER):
+        counts += np.bincount(values[start : start + _TOGETHER], minlength=256)
+    return counts

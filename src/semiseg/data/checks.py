@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from semiseg.data.cases import count_values, is_stored, source_files, stamp
 from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, Survey, holds_several, survey_dataset
+from semiseg.data.decoded import Decoded, Spool
 from semiseg.data.fingerprint import MeasuredScan, measure
-from semiseg.data.foreground import Box, foreground_box, foreground_threshold
+from semiseg.data.foreground import Box
 from semiseg.data.geometry import crop, orient, orientation
 from semiseg.data.grids import Grid, grid_problems, spacing_of
 from semiseg.data.parallel import Map, worker_count
-from semiseg.data.readers import Volume, joined, read_header, read_image, read_label
+from semiseg.data.readers import Volume, joined, largest_scan, read_image, read_label
 from semiseg.errors import InputError, raise_all
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -82,19 +82,20 @@ def check(root: Path, workers: int = 0) -> Report:
     except InputError as error:
         return Report(error.problems, ())
     dataset = survey.dataset
-    count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
+    largest = largest_scan(case.images for case in dataset.cases.values())
+    count = worker_count(workers, len(dataset.cases), _BYTES_PER_VOXEL * largest)
     with ThreadPoolExecutor(count) as pool:
         return _judged(survey, pool.map(partial(_examine, dataset), dataset.cases.values()))
 
 
-def check_and_measure(root: Path, run: Map) -> tuple[Report, dict[str, MeasuredScan]]:
-    """`check`, and the measurements of all cases that have no errors, for which each file is read once; by `run`."""
+def check_and_measure(root: Path, run: Map, spool: Spool) -> tuple[Report, dict[str, MeasuredScan]]:
+    """`check`, and the measurements of all cases without errors, by `run`; `spool` keeps what is to be prepared."""
     try:
         survey = survey_dataset(root)
     except InputError as error:
         return Report(error.problems, ()), {}
     dataset = survey.dataset
-    found = list(run(partial(_examine, dataset, measuring=True), dataset.cases.values()))
+    found = list(run(partial(_examine, dataset, spool=spool), dataset.cases.values()))
     measured = {findings.case: findings.measured for findings in found if findings.measured is not None}
     return _judged(survey, found), measured
 
@@ -121,34 +122,30 @@ class _Findings:
     grid: Grid | None = None
     content: str | None = None
     voxels: tuple[int, ...] | None = None
-    box: Box | None = None
     measured: MeasuredScan | None = None
 
 
-def _bytes_per_case(dataset: Dataset) -> int:
-    """Memory that a case may take while it is examined, by the headers of a few."""
-    cases = list(dataset.cases.values())
-    largest = 0
-    for case in cases[:: -(-len(cases) // 20) or 1]:
-        with suppress(InputError):  # told when the case is examined
-            header = read_header(case.images[0])
-            largest = max(largest, math.prod(header.shape) * header.channels)
-    return _BYTES_PER_VOXEL * largest
-
-
-def _examine(dataset: Dataset, case: Case, *, measuring: bool = False) -> _Findings:
+def _examine(dataset: Dataset, case: Case, *, spool: Spool | None = None) -> _Findings:
+    """What there is to say of a case; with a spool it is measured as well, and kept there if it is to be prepared."""
     found = _Findings(case.id)
-    reference, volumes = _examine_channels(case, len(dataset.channels), found, keep=measuring)
-    if measuring and not found.errors:
-        found.measured = measure(joined(volumes))
-    del volumes
-    if case.label is not None:
-        _examine_label(dataset, case, reference, found)
+    stamps = {} if spool is None else stamp(dataset.root, source_files(case))
+    reference, volumes = _examine_channels(case, len(dataset.channels), found)
+    sound = not found.errors
+    label = None if case.label is None else _examine_label(dataset, case, reference, found)
+    if not sound or (spool is None and label is None):
+        return found
+    decoded = Decoded.of(joined(volumes), None if label is None else label.array)
+    if case.label is not None and label is not None:
+        found.warnings.extend(_outside(case.label, label, decoded.foreground.box))
+    if spool is not None:
+        found.measured = measure(decoded.scan, decoded.foreground)
+        if not found.errors and not is_stored(spool.folder, case.id, stamps):
+            spool.keep(case.id, decoded, stamps)
     return found
 
 
-def _examine_channels(case: Case, channels: int, found: _Findings, *, keep: bool) -> tuple[Path | None, list[Volume]]:
-    """Look at all image files; the first readable one, which gives the case its grid, and what was read if kept."""
+def _examine_channels(case: Case, channels: int, found: _Findings) -> tuple[Path | None, list[Volume]]:
+    """Look at all image files; the first readable one, which gives the case its grid, and what was read."""
     reference: Path | None = None
     volumes: list[Volume] = []
     several = len(case.images) == 1 and channels > 1 and holds_several(case.images[0])
@@ -163,34 +160,17 @@ def _examine_channels(case: Case, channels: int, found: _Findings, *, keep: bool
             continue
         if reference is None or found.grid is None:
             reference, found.grid = path, volume.grid
-        other_grid = grid_problems(path, volume.grid, reference, found.grid)
-        found.errors.extend(other_grid)
+        found.errors.extend(grid_problems(path, volume.grid, reference, found.grid))
         for channel in volume.array:
             if channel.min() == channel.max():
                 found.warnings.append(
                     f"{path}: expected an image, came the constant {channel.flat[0]:g} in every voxel: "
                     "export the scan again, or remove the case"
                 )
-            if case.label is not None and not other_grid:
-                found.box = _hull(found.box, _foreground_box(channel, volume.affine))
             _add_content(digest, channel)
-        if keep:
-            volumes.append(volume)
+        volumes.append(volume)
     found.content = digest.hexdigest() if whole else None
     return reference, volumes
-
-
-def _foreground_box(channel: Array, affine: Array) -> Box:
-    image = orient(channel, *orientation(affine))
-    return foreground_box(image[None], [foreground_threshold(image)])
-
-
-def _hull(box: Box | None, other: Box) -> Box:
-    if box is None:
-        return other
-    starts, stops = zip(box[0], other[0], strict=True), zip(box[1], other[1], strict=True)
-    (x, y, z), (u, v, w) = (min(pair) for pair in starts), (max(pair) for pair in stops)
-    return (x, y, z), (u, v, w)
 
 
 def _add_content(digest: Any, array: Array) -> None:
@@ -200,19 +180,20 @@ def _add_content(digest: Any, array: Array) -> None:
         digest.update(np.ascontiguousarray(plane, dtype=np.float32))
 
 
-def _examine_label(dataset: Dataset, case: Case, reference: Path | None, found: _Findings) -> None:
+def _examine_label(dataset: Dataset, case: Case, reference: Path | None, found: _Findings) -> Volume | None:
+    """Look at the label file; the label, where it could be read and lies on the grid of the image."""
     path = case.label
     assert path is not None
     try:
         label = read_label(path, spacing=case.spacing)
     except InputError as error:
         found.errors.extend(error.problems)
-        return
+        return None
     other_grid: list[str] = []
     if reference is not None and found.grid is not None:
         other_grid = grid_problems(path, label.grid, reference, found.grid)
         found.errors.extend(other_grid)
-    counts = np.bincount(label.array.ravel(order="K"), minlength=len(dataset.class_names))
+    counts = count_values(label.array)
     found.errors.extend(_unknown_values(dataset, path, label, counts))
     found.voxels = tuple(counts[: len(dataset.class_names)].tolist())
     if counts[0] == label.array.size:
@@ -220,8 +201,7 @@ def _examine_label(dataset: Dataset, case: Case, reference: Path | None, found: 
             f"{path}: expected a label of {_foreground(dataset)}, came background only: remove the file if the scan "
             "was never labelled, for then it counts as unlabelled"
         )
-    elif found.box is not None and not other_grid:
-        found.warnings.extend(_outside(path, label, found.box))
+    return None if other_grid else label
 
 
 def _outside(path: Path, label: Volume, box: Box) -> Iterator[str]:

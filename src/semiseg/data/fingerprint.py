@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from semiseg.data.dataset import Dataset
-from semiseg.data.foreground import foreground_box, foreground_threshold, sample
+from semiseg.data.foreground import Foreground, sample
 from semiseg.data.geometry import crop, orient, orientation
 from semiseg.data.readers import Volume
 
@@ -92,19 +92,16 @@ def fingerprint(dataset: Dataset, measured: Mapping[str, MeasuredScan]) -> Finge
     )
 
 
-def measure(volume: Volume) -> MeasuredScan:
-    """Grid and intensities of an image `[C, X, Y, Z]`."""
+def measure(volume: Volume, seen: Foreground) -> MeasuredScan:
+    """Grid and intensities of an image `[C, X, Y, Z]` with its foreground along canonical axes."""
     axes, flips = orientation(volume.affine)
     image = orient(volume.array, axes, flips)
-    thresholds = [foreground_threshold(channel) for channel in image]
-    box = foreground_box(image, thresholds)
-    kept = crop(image, box)
     grid = CaseFingerprint(
         shape=_triple(image.shape[1:]),
-        cropped=_triple(kept.shape[1:]),
+        cropped=_triple(crop(image, seen.box).shape[1:]),
         spacing=(volume.spacing[axes[0]], volume.spacing[axes[1]], volume.spacing[axes[2]]),
     )
-    return MeasuredScan(grid, tuple(_channel(*pair) for pair in zip(image, thresholds, strict=True)))
+    return MeasuredScan(grid, tuple(_channel(*pair) for pair in zip(image, seen.thresholds, strict=True)))
 
 
 def _channel(channel: Array, threshold: float) -> MeasuredChannel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,30 @@ Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 _GRID = 128  # voxels per axis that an estimate looks at
 _SPECKS = 0.0005  # share of a plane that noise may lift above the threshold
 _MARGIN = 3
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """Where an image shows something.
+
+    Attributes:
+        thresholds: intensity per channel above which a voxel is foreground.
+        box: first and one-past-last voxel per axis.
+    """
+
+    thresholds: tuple[float, ...]
+    box: Box
+
+    def along(self, axes: Sequence[int]) -> Foreground:
+        """That of the image with its spatial axes in another order."""
+        (a, b, c), (x, y, z) = (tuple(corner[axis] for axis in axes) for corner in self.box)
+        return Foreground(self.thresholds, ((a, b, c), (x, y, z)))
+
+
+def find_foreground(image: Array) -> Foreground:
+    """Thresholds and box of an image `[C, X, Y, Z]`."""
+    thresholds = tuple(foreground_threshold(channel) for channel in image)
+    return Foreground(thresholds, foreground_box(image, thresholds))
 
 
 def sample(channel: Array) -> Array:

@@ -8,15 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from semiseg.data.checks import Report, check
 from semiseg.data.classes import Classes, choose_classes
 from semiseg.data.convert import CaseTask, bring, label_counts
 from semiseg.data.dataset import IMAGES, LABELS, Case, group_by_pattern
 from semiseg.data.formats import ending_of
 from semiseg.data.parallel import Map, processes, worker_count
-from semiseg.data.readers import read_header
+from semiseg.data.readers import largest_scan, read_header
 from semiseg.data.sources import InitOptions, Sources, find_sources
 from semiseg.errors import InputError, raise_all
 from semiseg.files import write_json
@@ -63,7 +61,7 @@ def init_dataset(
             all problems of the names are told together, and then all of the files.
     """
     sources = find_sources(images, labels, options)
-    count = worker_count(workers, len(sources.images), _bytes_per_case(sources))
+    count = worker_count(workers, len(sources.images), _BYTES_PER_VOXEL * largest_scan(sources.images.values()))
     with processes(count) as run:
         classes = choose_classes(options.classes, _label_values(sources, run))
         _claim(output, sources, options)
@@ -173,13 +171,3 @@ def _notes(sources: Sources, classes: Classes, options: InitOptions) -> list[str
         told = "" if options.spacing else "; distances are then in voxels, give the sides with --spacing"
         notes.append(f"{len(unrecorded)} scans record no spacing, {sides} mm is taken{told}")
     return notes
-
-
-def _bytes_per_case(sources: Sources) -> int:
-    """Memory that a case may take while it is converted, by the headers of a few."""
-    cases = list(sources.images.values())
-    largest = 0
-    for paths in cases[:: -(-len(cases) // 20)]:
-        header = read_header(paths[0])
-        largest = max(largest, int(np.prod(header.shape)) * header.channels)
-    return _BYTES_PER_VOXEL * largest

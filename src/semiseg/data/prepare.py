@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from semiseg.data.cases import CaseTask, prepare_case, source_files, stamp, up_to_date
 from semiseg.data.checks import check_and_measure
 from semiseg.data.dataset import Dataset, open_dataset
+from semiseg.data.decoded import Spool
 from semiseg.data.description import normalised
 from semiseg.data.fingerprint import Fingerprint, fingerprint
 from semiseg.data.parallel import Map, processes, worker_count
 from semiseg.data.plan import Plan
 from semiseg.data.planning import make_plan
-from semiseg.data.readers import read_header
+from semiseg.data.readers import largest_scan
 from semiseg.data.store import STORE_VERSION, Store, open_store, writing_to
 from semiseg.data.wishes import PlanWishes
 from semiseg.documents import parse_json, read_text
@@ -73,23 +72,28 @@ def prepare(
     refuse_links(output, "store", ".lock", remedy=elsewhere)
     dataset = open_dataset(root)
     given = None if plan is None else Plan.load(plan)
-    count = worker_count(workers, len(dataset.cases), _bytes_per_case(dataset))
+    largest = largest_scan(case.images for case in dataset.cases.values())
+    count = worker_count(workers, len(dataset.cases), _BYTES_PER_VOXEL * largest)
     mine = list(dataset.cases) if shard is None else shard.of(dataset.cases)
-    with _alone(output, "" if shard is None else shard.name), processes(count, apart=apart) as run:
-        with nullcontext() if shard is None else _alone(output, "plan"):
-            chosen = _planned(dataset, output, given, wishes, run)
-        tasks = [CaseTask(root, output / "store", dataset.cases[case], chosen) for case in mine]
+    with (
+        _alone(output, "" if shard is None else shard.name),
+        _spool(output / "store", mine) as spool,
+        processes(count, apart=apart) as run,
+    ):
         if shard is None:
             _clean(output / "store", dataset)
+        with nullcontext() if shard is None else _alone(output, "plan"):
+            chosen = _planned(dataset, output, given, wishes, run, spool)
+        tasks = [CaseTask(root, spool, dataset.cases[case], chosen) for case in mine]
         _prepare_cases(tasks, run, progress or (lambda done, total: None))
         if shard is None:
             _clean(output / "store", dataset)  # again: workers of a killed preparation outlive it for a moment
         return open_store(output, mine)
 
 
-def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanWishes, run: Map) -> Plan:
+def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanWishes, run: Map, spool: Spool) -> Plan:
     """The plan to prepare with, after the dataset was checked and measured."""
-    found = _fingerprint(dataset, output, run)
+    found = _fingerprint(dataset, output, run, spool)
     automatic = make_plan(found, wishes=wishes, normalised=normalised(dataset.root))
     first = not (output / "plan.json").is_file()
     chosen = _choose(output / "plan.json", given, automatic, wishes)
@@ -98,7 +102,7 @@ def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanWis
     return chosen
 
 
-def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
+def _fingerprint(dataset: Dataset, output: Path, run: Map, spool: Spool) -> Fingerprint:
     """Check and measure the dataset, unless no file has changed since that was last done."""
     sources, target = output / "sources.json", output / "fingerprint.json"
     files = {name: list(pair) for name, pair in stamp(dataset.root, _all_files(dataset)).items()}
@@ -109,7 +113,7 @@ def _fingerprint(dataset: Dataset, output: Path, run: Map) -> Fingerprint:
     with suppress(OSError, ValueError, InputError):
         if parse_json(read_text(sources)) == state():
             return Fingerprint.model_validate_json(read_text(target))
-    report, measured = check_and_measure(dataset.root, run)
+    report, measured = check_and_measure(dataset.root, run, spool)
     report.raise_if_errors()
     for warning in report.warnings:
         _log.warning("warning: %s", warning)
@@ -191,11 +195,15 @@ def _prepare_cases(tasks: list[CaseTask], run: Map, progress: Progress) -> None:
         progress(done, len(tasks))
 
 
-def _bytes_per_case(dataset: Dataset) -> int:
-    """Memory that the largest of a few cases may need while it is prepared."""
-    cases = list(dataset.cases.values())
-    headers = [read_header(case.images[0]) for case in cases[:: -(-len(cases) // 20)]]
-    return _BYTES_PER_VOXEL * max((int(np.prod(header.shape)) * header.channels for header in headers), default=0)
+@contextmanager
+def _spool(folder: Path, cases: Iterable[str]) -> Iterator[Spool]:
+    """A spool in the folder of the store, of which nothing is left behind."""
+    with writing_to(folder):
+        spool = Spool.within(folder, cases)
+    try:
+        yield spool
+    finally:
+        spool.clear()
 
 
 @contextmanager

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from semiseg.data.crop import LabelCrop, label_box
-from semiseg.data.foreground import Box, foreground_box, foreground_threshold
+from semiseg.data.foreground import Box, Foreground, find_foreground
 from semiseg.data.geometry import Geometry, crop, image_orders, orient, orientation, stored_shape
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.data.readers import Volume
@@ -24,7 +23,11 @@ _FINEST, _SMALL = 1 << 9, 1 << 15  # times as many voxels, of a scan of so many
 
 
 def preprocess(
-    volume: Volume, plan: Plan, dtype: type[np.floating[Any]] = np.float32, label: Array | None = None
+    volume: Volume,
+    plan: Plan,
+    dtype: type[np.floating[Any]] = np.float32,
+    label: Array | None = None,
+    seen: Foreground | None = None,
 ) -> tuple[Array, Geometry]:
     """Reorient, crop to the image's foreground (or as the plan says), normalise and resample.
 
@@ -35,14 +38,15 @@ def preprocess(
         plan: of the dataset.
         dtype: of the result; the values fit float16 whatever it is.
         label: `[X, Y, Z]`, for a plan that crops around it; such a plan keeps a scan without a label whole.
+        seen: foreground along canonical axes, where it is known already.
 
     Returns:
         Image `[C, *stored]`, and the geometry that undoes it.
     """
     axes, flips = orientation(volume.affine, plan.transpose)
     image = orient(volume.array, axes, flips)
-    thresholds = [foreground_threshold(channel) for channel in image]
-    box = _box(image, thresholds, plan, None if label is None else orient(label, axes, flips))
+    seen = find_foreground(image) if seen is None else seen.along(plan.transpose)
+    box = _box(image, seen, plan, None if label is None else orient(label, axes, flips))
     image = crop(image, box)
     first, second, third = (volume.spacing[axis] for axis in axes)
     spacing = (first, second, third)
@@ -69,17 +73,17 @@ def preprocess(
     )
     orders = image_orders(spacing, target)
     result: Array = np.empty((len(image), *stored), dtype=dtype)
-    for index, (channel, threshold) in enumerate(zip(image, thresholds, strict=True)):
+    for index, (channel, threshold) in enumerate(zip(image, seen.thresholds, strict=True)):
         values = normalise(channel, plan.normalisation[index], threshold)
         values = zoom_nearest(values, stored) if geometry.zoomed else resample(values, stored, orders)
         result[index] = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX, out=values)
     return result, geometry
 
 
-def _box(image: Array, thresholds: Sequence[float], plan: Plan, label: Array | None) -> Box:
+def _box(image: Array, seen: Foreground, plan: Plan, label: Array | None) -> Box:
     """The part of `image` `[C, *S]` along stored axes that the plan keeps."""
     if plan.crop == "foreground" and not plan.slice_size:
-        return foreground_box(image, thresholds)
+        return seen.box
     if isinstance(plan.crop, LabelCrop) and label is not None and not plan.slice_size:
         return label_box(label, plan.crop)
     x, y, z = image.shape[1:]

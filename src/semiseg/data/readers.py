@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,6 +22,7 @@ __all__ = [
     "Header",
     "Volume",
     "joined",
+    "largest_scan",
     "read_channel",
     "read_header",
     "read_image",
@@ -47,6 +50,16 @@ def read_header(path: Path, part: Literal["image", "label"] = "image", *, spacin
         InputError: the file is missing, damaged, of an unknown format, or not one 2D or 3D scan.
     """
     return format_of(path).read_header(path, Request(part, spacing=spacing))
+
+
+def largest_scan(scans: Iterable[Sequence[Path]]) -> int:
+    """Voxels in all channels of the largest of `scans`, by the headers of about 20; unreadable ones are passed over."""
+    largest, listed = 0, list(scans)
+    for paths in listed[:: len(listed) // 20 + 1]:
+        with suppress(InputError):
+            header = read_header(paths[0])
+            largest = max(largest, math.prod(header.shape) * header.channels * len(paths))
+    return largest
 
 
 def read_image(paths: Sequence[Path], *, channels: int | None = None, spacing: Triple | None = None) -> Volume:
