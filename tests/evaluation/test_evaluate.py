@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import math
 
@@ -15,6 +16,8 @@ from semiseg.evaluation.evaluate import evaluate, label_files
 from semiseg.evaluation.metrics import overlap_and_surface
 from semiseg.evaluation.scores import METRICS
 from semiseg.inference.components import largest_component
+
+module = importlib.import_module("semiseg.evaluation.evaluate")
 
 SPACING = np.diag([0.5, 1.0, 3.0, 1.0])
 
@@ -65,8 +68,22 @@ def test_summary_over_cases_and_classes(folders):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_workers_change_nothing(folders, workers):
-    assert evaluate(*folders, workers=workers) == evaluate(*folders, workers=2)
+@pytest.mark.parametrize("many", [0, 1 << 28])
+def test_workers_change_nothing(folders, workers, many, monkeypatch):
+    expected = evaluate(*folders, workers=2)
+    monkeypatch.setattr(module, "_MANY", many)
+    assert evaluate(*folders, workers=workers) == expected
+
+
+def test_many_cases_are_scored_in_processes(folders, monkeypatch):
+    monkeypatch.setattr(module, "_MANY", 0)
+    monkeypatch.setattr(module, "ThreadPoolExecutor", None)
+    expected = [row.case for row in evaluate(*folders, workers=2).rows]
+    assert expected == sorted(expected)
+    cut = folders[0] / "b.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:-12])
+    (problem,) = refused(*folders, workers=2)
+    assert problem.startswith(f"{cut}: ")
 
 
 def test_files_tell_everything(folders, tmp_path):
