@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -123,26 +123,31 @@ def test_passes_are_measured() -> None:
     assert pass_seconds(BUILD(), torch.randn(2, 1, 32, 32), "bf16", LAST) > 0
 
 
-def test_compiled_networks_are_the_same_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced as for compilation, executed by PyTorch's own operations: a compiler would take minutes."""
-    real, traced = torch.compile, []
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """Modes of what was called compiled: traced, and executed by PyTorch's own operations; compilers take minutes."""
+    real, modes = torch.compile, []
 
     def compile_(call: Callable[..., object], **settings: object) -> Callable[..., object]:
         compiled = real(call, backend="eager", dynamic=False)
 
         def noted(*args: object, **kwargs: object) -> object:
-            traced.append(settings["mode"])
+            modes.append(settings.get("mode"))
             return compiled(*args, **kwargs)
 
         return noted
 
     monkeypatch.setattr(torch, "compile", compile_)
-    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    with torch._dynamo.config.patch(suppress_errors=False):
+        yield modes
+
+
+def test_compiled_networks_are_the_same_networks(traced: list[object]) -> None:
     net = BUILD(dropout=0.0)
     holder = torch.nn.ModuleList([net])
     names, twin = list(net.state_dict()), copy.deepcopy(net)
     execute(holder, GRAPHS, 2)
-    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    torch._dynamo.config.suppress_errors = False
     images = torch.randn(2, 1, 32, 32)
     logits, features = net(images, ("dec1", "bottleneck"))
     assert traced == ["reduce-overhead"]
@@ -157,6 +162,25 @@ def test_compiled_networks_are_the_same_networks(monkeypatch: pytest.MonkeyPatch
     copy.deepcopy(net).train()(images)
     assert len(traced) == 1  # neither whole scans nor copies are compiled
     begin_step(LAST)
+
+
+def test_both_decoders_are_compiled_as_one(traced: list[object]) -> None:
+    net = build_network("vnet", network="lefed", channels=1, classes=2, spatial_dims=2, filters=2)
+    twin = copy.deepcopy(net)
+    execute(net, COMPILED, 2)
+    torch._dynamo.config.suppress_errors = False
+    images = torch.randn(2, 1, 32, 32)
+    found, same = (each.decode_both(images, sides_of=1, dropout=False) for each in (net, twin))
+    assert len(traced) == 1
+    feedback = [feature.detach().mean(1, keepdim=True) for feature in found.features_a]
+    for each, other in zip(found, same, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(each, other, strict=True))
+    found, same = (each.decode_both(images, feedback, sides_of=0, dropout=False) for each in (net, twin))
+    assert torch.equal(found.logits_b, same.logits_b)
+    assert len(traced) == 2
+    assert torch.equal(net.eval().decode_both(images).logits_a, twin.eval().decode_both(images).logits_a)
+    copy.deepcopy(net).train().decode_both(images)
+    assert len(traced) == 2
 
 
 def test_runs_write_their_choice_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -31,6 +31,13 @@ class Decoded(NamedTuple):
     features_a: list[Tensor]
     features_b: list[Tensor]
     sides: list[Tensor]
+
+
+class Both(NamedTuple):
+    """What `LeFeDNet.decode_both` asks of a call."""
+
+    feedback: tuple[Tensor, ...]
+    sides_of: int | None
 
 
 class GatedDecoderOptions(TwoDecoderOptions):
@@ -82,10 +89,12 @@ class LeFeDNet(Network):
         self.enlarge = nn.ModuleList(LinearUpsample(dims, _ratio(*pair)) for pair in pairwise(stages))
 
     def forward(
-        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None, both: Both | None = None
+    ) -> Any:
         self.check_call(x, taps)
         active = self.training if dropout is None else dropout
+        if both is not None:
+            return self._decode_both(x, both, active)
         keep = Recorder(taps)
         *skips, x = self._encode(x, (), keep)
         x = drop_channels(x, self.options.encoder_dropout, active)
@@ -108,9 +117,12 @@ class LeFeDNet(Network):
         Raises:
             ValueError: as a plain call does.
         """
-        self.check_call(x, ())
-        active = self.training if dropout is None else dropout
-        features = self._encode(x, feedback, Recorder(()))
+        # By way of the call, for that is what is compiled.
+        found: Decoded = nn.Module.__call__(self, x, dropout=dropout, both=Both(tuple(feedback), sides_of))
+        return found
+
+    def _decode_both(self, x: Tensor, both: Both, active: bool) -> Decoded:
+        features = self._encode(x, both.feedback, Recorder(()))
         bottom = drop_channels(features[-1], self.options.encoder_dropout, active)
         skips = features[:-1]
         of_a = [bottom]
@@ -125,7 +137,7 @@ class LeFeDNet(Network):
             b = self.b.merge(number, of_b[-1], skip * _gate(seen) if self.options.cross_gate else skip)
         of_a.reverse()
         of_b.reverse()
-        sides = self._sides([f[:sides_of] for f in of_a]) if sides_of != 0 else []
+        sides = self._sides([f[: both.sides_of] for f in of_a]) if both.sides_of != 0 else []
         return Decoded(self._head(self.a, a, active), self._head(self.b, b, active), of_a, of_b, sides)
 
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
