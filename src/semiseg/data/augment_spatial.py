@@ -44,23 +44,20 @@ def sampling_grid(
     """Where each output voxel reads the source, as `grid_sample` wants it: `[n, *patch, d]`, last axis first.
 
     A matrix maps voxel offsets from the patch's centre to voxel offsets from the source's centre. The grid is a sum of
-    one term per axis instead of `affine_grid`'s matrix product: cheaper, and bit-equal whatever the batch size.
+    one term per axis instead of `affine_grid`'s matrix product: cheaper, and bit-equal whatever the batch size. Only
+    the last sum is as large as the patch, and is written where it belongs.
     """
     dims = len(patch)
     scaled = [[[2.0 * m[k][j] / source[k] for j in range(dims)] for k in range(dims)] for m in matrices]
     theta = small(scaled, device)
     offsets = [torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2 for side in patch]
-    coordinates = []
-    for k in reversed(range(dims)):
-        total: Tensor | None = None
-        for j, offset in enumerate(offsets):
-            shape = [1] * (dims + 1)
-            shape[j + 1] = patch[j]
-            term = theta[:, k, j].view(-1, *[1] * dims) * offset.view(shape)
-            total = term if total is None else total + term
-        assert total is not None
-        coordinates.append(total)
-    return torch.stack(coordinates, dim=-1)
+    grid = torch.empty(len(matrices), *patch, dims, device=device)
+    for k in range(dims):
+        shapes = [[side if axis == j else 1 for axis, side in enumerate(patch)] for j in range(dims)]
+        terms = [(theta[:, k, j, None] * offsets[j]).view(-1, *shapes[j]) for j in range(dims)]
+        total = terms[0] + terms[1] if dims == 3 else terms[0]
+        torch.add(total, terms[-1], out=grid[..., dims - 1 - k])
+    return grid
 
 
 def resample(batch: Tensor, grid: Tensor, mode: str) -> Tensor:
