@@ -185,7 +185,9 @@ def test_optimisers_of_new_networks_know_nothing_of_the_old_ones(
 
 @pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(data: Path, whole: Path, tmp_path: Path) -> None:
-    config = _config(data, steps=6, options={"generations": 2, "alpha": 0.1}, optimiser={"clip": None})
+    # Of gradients that are nearly zero AdamW makes whole steps, in either direction, by their rounding.
+    plain = {"name": "sgd", "clip": None}
+    config = _config(data, steps=6, options={"generations": 2, "alpha": 0.1}, optimiser=plain)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     one = train(config, tmp_path / "one", show=False).path
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
