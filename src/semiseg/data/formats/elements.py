@@ -116,7 +116,7 @@ class _Walker:
             kind, width, start = b"", 4, 4
         else:
             kind = self.data[self.at + 4 : self.at + 6]
-            if kind not in _LONG | _SHORT:
+            if kind not in _LONG and kind not in _SHORT:
                 raise ValueError(f"element {tag[0]:04x},{tag[1]:04x} is of no known kind")
             width, start = (4, 8) if kind in _LONG else (2, 6)
         length = self._number(self.at + start, width)
