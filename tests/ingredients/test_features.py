@@ -37,6 +37,21 @@ def test_gradients():
     torch.autograd.gradcheck(lambda x, y: channel_kl(x, y, 1.7), (a, b))
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 3, 5), (1, 16, 2, 3, 2)])
+def test_layouts_give_the_same(shape):
+    a, b = pair(*shape)
+    last = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    found = []
+    for layout in (torch.contiguous_format, last):
+        x, y = (f.clone(memory_format=layout).requires_grad_() for f in (a, b))
+        value = channel_kl(x, y)
+        value.backward()
+        assert x.grad.is_contiguous(memory_format=layout)
+        found.append((value, x.grad, y.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_huge_features_stay_finite(dtype):
     a, b = ((f.sign() * 1e4).to(dtype).requires_grad_() for f in pair(2, 5, 4, 4))
