@@ -111,6 +111,7 @@ class SpeedConfig(_Settings):
     layout: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="of weights and features")
     compile: Switch = Field("auto", description="compile networks; auto: on GPUs, in runs that are long enough")
     graphs: Switch = Field("auto", description="replay compiled networks as CUDA graphs")
+    losses: Switch = Field("auto", description="compile losses; auto: where compiled networks are faster")
     resident: Switch = Field(
         "auto", description="keep the scans on the GPU; auto: where they take at most a quarter of its free memory"
     )

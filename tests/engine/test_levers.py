@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from semiseg.config import SpeedConfig, load_config
-from semiseg.engine.execution import Levers, begin_step, execute, pass_seconds
+from semiseg.engine.execution import Levers, execute, losses_seconds, pass_seconds
 from semiseg.engine.levers import Work, cache_file, choose
 from semiseg.engine.train import train
 from semiseg.networks import build_network
@@ -25,7 +26,7 @@ BUILD = partial(build_network, "vnet", channels=1, classes=2, spatial_dims=2, fi
 
 
 def work(steps: int = 5000, device: torch.device = CPU) -> Work:
-    return Work(BUILD, "vnet", (2, 1, 32, 32), "fp32", device, steps)
+    return Work(BUILD, "vnet", 2, (2, 1, 32, 32), "fp32", device, steps)
 
 
 @pytest.fixture
@@ -37,6 +38,14 @@ def took(monkeypatch: pytest.MonkeyPatch) -> dict[Levers, float]:
         return times.pop(levers)
 
     monkeypatch.setattr("semiseg.engine.levers.pass_seconds", said)
+    return times
+
+
+@pytest.fixture
+def took_by_losses(monkeypatch: pytest.MonkeyPatch) -> dict[Levers, float]:
+    """The same of losses."""
+    times: dict[Levers, float] = {}
+    monkeypatch.setattr("semiseg.engine.levers.losses_seconds", lambda logits, levers: times.pop(levers))
     return times
 
 
@@ -110,6 +119,30 @@ def test_gpus_compile_where_it_pays(took, asked, gpu, steps: int, times: dict, b
     assert not took
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(0.9, True), (0.99, False)])
+def test_losses_are_compiled_beside_networks_where_that_is_faster(
+    took, took_by_losses, asked, seconds: float, kept: bool
+) -> None:
+    fused = replace(COMPILED, losses=True)
+    took[COMPILED] = 5.0
+    took_by_losses |= {COMPILED: 1.0, fused: seconds}
+    choice = asked(SpeedConfig(layout="contiguous", compile="on"), work())
+    assert choice.levers == (fused if kept else COMPILED)
+    assert "losses not compiled 1e+03 ms; compiled 9" in choice.note
+    assert not took_by_losses
+
+
+def test_losses_are_compiled_where_they_are_asked_to_and_only_then(took, took_by_losses, asked) -> None:
+    fused = replace(PLAIN, losses=True)
+    took_by_losses[fused] = 9.0
+    assert asked(SpeedConfig(layout="contiguous", losses="on"), work()).levers == fused
+    assert asked(SpeedConfig(layout="contiguous", losses="auto"), work()).levers == PLAIN
+    took[COMPILED] = 1.0
+    assert asked(SpeedConfig(layout="contiguous", compile="on", losses="off"), work()).levers == COMPILED
+    failing = asked(SpeedConfig(layout="contiguous", losses="on"), work(steps=10))
+    assert (failing.levers, "fails (KeyError)" in failing.note) == (PLAIN, True)
+
+
 def test_damaged_and_unwritable_caches_do_no_harm(took, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no JSON")
     took |= {LAST: 0.1, PLAIN: 0.2}
@@ -121,6 +154,7 @@ def test_damaged_and_unwritable_caches_do_no_harm(took, tmp_path: Path) -> None:
 
 def test_passes_are_measured() -> None:
     assert pass_seconds(BUILD(), torch.randn(2, 1, 32, 32), "bf16", LAST) > 0
+    assert losses_seconds(torch.randn(2, 3, 8, 8), LAST) > 0
 
 
 @pytest.fixture
@@ -161,7 +195,6 @@ def test_compiled_networks_are_the_same_networks(traced: list[object]) -> None:
     assert torch.equal(net.eval()(images), twin.eval()(images))
     copy.deepcopy(net).train()(images)
     assert len(traced) == 1  # neither whole scans nor copies are compiled
-    begin_step(LAST)
 
 
 def test_both_decoders_are_compiled_as_one(traced: list[object]) -> None:
@@ -194,5 +227,5 @@ def test_runs_write_their_choice_down(tmp_path: Path, capsys: pytest.CaptureFixt
     }
     train(load_config(None, {"data": tiny_dataset(tmp_path / "data", cases=2, labelled=2), **small}), tmp_path / "run")
     (choice,) = json.loads((tmp_path / "run" / "speed.json").read_text()).values()
-    assert choice["levers"] == {"layout": "contiguous", "compile": False, "graphs": False}
+    assert choice["levers"] == {"layout": "contiguous", "compile": False, "graphs": False, "losses": False}
     assert "networks: contiguous, not compiled; scans are read from memory maps" in capsys.readouterr().out

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,16 +88,25 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(
 
 
 @pytest.mark.parametrize(
-    "levers", [{"precision": "bf16"}, {"speed": {"layout": "contiguous"}}, {"speed": {"compile": "on"}}], ids=str
+    "levers",
+    [
+        {"precision": "bf16"},
+        {"speed": {"layout": "contiguous"}},
+        {"speed": {"compile": "on", "losses": "off"}},
+        {"speed": {"losses": "on"}},
+    ],
+    ids=str,
 )
 def test_continued_runs_are_bit_identical_with_every_lever(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levers: dict[str, object]
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levers: dict[str, Any]
 ) -> None:
-    """Compiled networks are traced, and executed by PyTorch's own operations: a compiler would take minutes."""
+    """What is compiled is traced, and executed by PyTorch's own operations: a compiler would take minutes."""
     from semiseg.engine import train as module
+    from semiseg.ingredients import fusion
 
     compiler, real = torch.compile, module.train_step
     monkeypatch.setattr(torch, "compile", lambda call, **_: compiler(call, backend="eager", dynamic=False))
+    monkeypatch.setattr(fusion, "_compiled", cache(lambda call: torch.compile(call)))  # forgotten after the test
     config = _config(data, method="mean_teacher", steps=7, **levers)
     whole = train(config, tmp_path / "whole", show=False)
 
@@ -110,7 +121,11 @@ def test_continued_runs_are_bit_identical_with_every_lever(
     monkeypatch.setattr(module, "train_step", real)
     assert _same(train(config, tmp_path / "halves", show=False).path, whole.path)
     (choice,) = json.loads((whole.path / "speed.json").read_text()).values()
-    assert choice["levers"]["compile"] == ("compile" in str(levers))
+    wishes = levers.get("speed", {})
+    assert (choice["levers"]["compile"], choice["levers"]["losses"]) == (
+        "compile" in wishes,
+        wishes.get("losses") == "on",
+    )
 
 
 def test_stopped_anywhere_and_continued_is_bit_identical(

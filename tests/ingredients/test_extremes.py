@@ -455,6 +455,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(["components.keep_largest", "pseudo_labels.hard_labels"], "whole numbers"),
     **dict.fromkeys(["pseudo_labels.threshold_labels", "score_histogram.no_scores", "reduce.processes"], "counts"),
     **dict.fromkeys(["ensemble.of_pair", "mixing.halves", "features.stage_weights"], "no arithmetic on tensors"),
+    **dict.fromkeys(["fusion.fusable", "fusion.fused", "fusion.is_fused"], "no arithmetic on tensors"),
     **{f"ramps.{name}": "numbers of the clock" for name in ("sigmoid_ramp", "linear_ramp", "cosine_rampdown")},
     **{f"ramps.{name}": "numbers of the clock" for name in ("polynomial_decay", "reversal_ramp", "lagged", "ramp_up")},
     "confidence.relative_entropy_limit": "numbers of the clock",

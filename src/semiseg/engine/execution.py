@@ -1,8 +1,9 @@
-"""Executing networks in one way or another: memory layout, compilation, CUDA graphs."""
+"""Executing networks and losses in one way or another: memory layout, compilation, CUDA graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,28 +13,37 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from semiseg.engine.precision import autocast, channels_last, set_memory_format
+from semiseg.ingredients.consistency import probability_mse
+from semiseg.ingredients.features import channel_kl
+from semiseg.ingredients.fusion import fused
+from semiseg.ingredients.losses import dice_ce
 from semiseg.networks.base import Network
 from semiseg.speed.timing import seconds
 
 Layout = Literal["contiguous", "channels_last"]
 
 ROUNDS = 3
-"""Measured passes of a network, of which the fastest counts."""
+"""Measured passes, of which the fastest counts."""
 
 
 @dataclass(frozen=True)
 class Levers:
-    """How networks are executed: layout of weights and features, compilation, CUDA graphs (of compiled networks)."""
+    """How networks are executed: layout of weights and features, compilation, CUDA graphs (of compiled networks).
+
+    Attributes:
+        losses: whether the voxelwise parts of losses are compiled.
+    """
 
     layout: Layout
     compile: bool = False
     graphs: bool = False
+    losses: bool = False
 
     @property
     def words(self) -> str:
         """The same for people."""
         compiled = "compiled with CUDA graphs" if self.graphs else "compiled" if self.compile else "not compiled"
-        return f"{self.layout.replace('_', ' ')}, {compiled}"
+        return f"{self.layout.replace('_', ' ')}, {compiled}{', losses compiled' if self.losses else ''}"
 
     def memory_format(self, spatial_dims: int) -> torch.memory_format:
         """The layout in PyTorch's terms."""
@@ -52,9 +62,10 @@ def execute(module: nn.Module, levers: Levers, spatial_dims: int) -> None:
     of many shapes.
     """
     set_memory_format(module, levers.memory_format(spatial_dims))
+    if levers.compile or levers.losses:
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
     if not levers.compile:
         return
-    torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
     inner: set[nn.Module] = set()
     for network in module.modules():
         if isinstance(network, Network) and network not in inner:
@@ -76,10 +87,13 @@ def _compile(network: Network, *, graphs: bool) -> None:
     network._compiled_call_impl = call
 
 
-def begin_step(levers: Levers) -> None:
-    """To be called before each training step."""
+@contextmanager
+def training_step(levers: Levers) -> Iterator[None]:
+    """Around each training step, its losses and their backward passes."""
     if levers.graphs:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+    with fused(levers.losses):
+        yield
 
 
 def pass_seconds(network: Network, images: Tensor, precision: str, levers: Levers) -> float:
@@ -90,12 +104,33 @@ def pass_seconds(network: Network, images: Tensor, precision: str, levers: Lever
     target = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.long, device=device)
 
     def step() -> None:
-        begin_step(levers)
-        with autocast(device, precision):
+        with training_step(levers), autocast(device, precision):
             logits = network(images)
         F.cross_entropy(logits.float(), target).backward()  # type: ignore[no-untyped-call]
         network.zero_grad()
 
-    for _ in range(ROUNDS if levers.compile else 1):  # a graph is recorded in the second pass
+    return _fastest(step, device, warm=ROUNDS if levers.compile else 1)  # a graph is recorded in the second pass
+
+
+def losses_seconds(logits: Tensor, levers: Levers) -> float:
+    """Seconds of losses as methods have them, forwards and backwards, of the predictions `[B, C, *S]` of two networks.
+
+    They are compared with labels, with each other, and, as features are, by their divergence.
+    """
+    logits = logits.to(memory_format=levers.memory_format(logits.ndim - 2))
+    one, other = (each.detach().requires_grad_() for each in (logits, logits.flip(0)))
+    labels = logits.argmax(1)
+
+    def step() -> None:
+        with training_step(levers):
+            loss = dice_ce(one, labels, "ssl4mis") + probability_mse(one, other, mutual=True) + channel_kl(one, other)
+            loss.backward()  # type: ignore[no-untyped-call]
+        one.grad = other.grad = None
+
+    return _fastest(step, logits.device, warm=ROUNDS)
+
+
+def _fastest(step: Callable[[], None], device: torch.device, warm: int) -> float:
+    for _ in range(warm):
         step()
     return min(seconds(step, device) for _ in range(ROUNDS))

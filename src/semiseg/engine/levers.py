@@ -1,4 +1,4 @@
-"""Which way of executing its networks a run takes.
+"""Which way of executing its networks and losses a run takes.
 
 None of them changes what is learnt, only how fast; so they are measured when a run starts, on its own network and
 patches, and kept only when faster. The choice is remembered for the machine, in the user's cache folder, and written
@@ -15,12 +15,13 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from semiseg.config import SpeedConfig
-from semiseg.engine.execution import Layout, Levers, pass_seconds, usual
+from semiseg.engine.execution import Layout, Levers, losses_seconds, pass_seconds, usual
 from semiseg.files import write_json
 from semiseg.networks.base import Network
 from semiseg.oom import is_out_of_memory
@@ -43,10 +44,12 @@ class Work:
 
     Attributes:
         network: names the network with all its options.
+        classes: of its predictions.
     """
 
     build: Callable[[], Network]
     network: str
+    classes: int
     images: tuple[int, ...]
     precision: str
     device: torch.device
@@ -59,9 +62,25 @@ class Work:
         machine = (torch.__version__, self.device.type, name, os.cpu_count(), torch.get_num_threads())
         # Whether compilation is worth its while depends on the length of the run.
         length = self.steps.bit_length() if cuda else self.steps >= LONG
-        work = (self.network, self.images, self.precision, length)
+        work = (self.network, self.classes, self.images, self.precision, length)
         wishes = config.model_dump(exclude={"resident"})
         return hashlib.sha256(json.dumps([machine, work, wishes]).encode()).hexdigest()[:16]
+
+    def pass_seconds(self, levers: Levers) -> float:
+        """Of a pass of the network, forwards and backwards."""
+        return pass_seconds(self.build(), torch.randn(self.images, device=self.device), self.precision, levers)
+
+    def losses_seconds(self, levers: Levers) -> float:
+        """Of the losses of a step."""
+        kind = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        logits = torch.randn((self.images[0], self.classes, *self.images[2:]), device=self.device)
+        return losses_seconds(logits.to(kind), levers)
+
+    def pays_compilation(self, spent: Callable[[], float]) -> bool:
+        """Whether compiling passes of so many seconds may save more than it costs; not on CPUs, see docs/speed.md."""
+        if self.device.type != "cuda" or self.steps < LONG:
+            return False
+        return COMPILATION < HOPED * self.steps * spent() < math.inf
 
 
 @dataclass(frozen=True)
@@ -102,27 +121,34 @@ def cache_file() -> Path:
 
 
 def _measured(config: SpeedConfig, work: Work) -> Choice:
-    trial, best = _Trial(work), usual(work.device)
+    passes = _Trial("a pass", work.pass_seconds, _of_networks)
+    losses = _Trial("losses", work.losses_seconds, _of_losses)
+    best = usual(work.device)
     if config.layout != "auto":
         best = replace(best, layout=config.layout)
     elif work.steps >= LONG:
         other: Layout = "contiguous" if best.layout == "channels_last" else "channels_last"
-        best = trial.faster(best, replace(best, layout=other))
+        best = passes.faster(best, replace(best, layout=other))
     if config.compile == "on" or config.graphs == "on":
-        best = trial.working(best, replace(best, compile=True))
-    elif config.compile == "auto" and trial.can_gain_by_compiling(best):
-        best = trial.faster(best, replace(best, compile=True))
+        best = passes.working(best, replace(best, compile=True))
+    elif config.compile == "auto" and work.pays_compilation(partial(passes.seconds, best)):
+        best = passes.faster(best, replace(best, compile=True))
     if best.compile and work.device.type == "cuda" and config.graphs != "off":
-        decide = trial.working if config.graphs == "on" else trial.faster
+        decide = passes.working if config.graphs == "on" else passes.faster
         best = decide(best, replace(best, graphs=True))
-    return Choice(best, f"networks: {best.words}{trial.words}")
+    if config.losses == "on":
+        best = losses.working(best, replace(best, losses=True))
+    elif config.losses == "auto" and best.compile:
+        best = losses.faster(best, replace(best, losses=True))
+    found = "; ".join(words for words in (passes.words, losses.words) if words)
+    return Choice(best, f"networks: {best.words}{f' ({found})' if found else ''}")
 
 
 class _Trial:
-    """Ways of executing the network, measured once each."""
+    """Ways of executing something, measured once each."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, name: str, measure: Callable[[Levers], float], name_way: Callable[[Levers], str]) -> None:
+        self._name, self._measure, self._name_way = name, measure, name_way
         self._took: dict[Levers, float] = {}
         self._failed: dict[Levers, str] = {}
 
@@ -134,16 +160,8 @@ class _Trial:
         """`new` if it works."""
         return new if self.seconds(new) < math.inf else old
 
-    def can_gain_by_compiling(self, now: Levers) -> bool:
-        """Whether it may save more than it costs; on CPUs it does not, see docs/speed.md."""
-        work = self._work
-        if work.device.type != "cuda" or work.steps < LONG:
-            return False
-        spent = self.seconds(now)
-        return spent < math.inf and HOPED * work.steps * spent > COMPILATION
-
     def seconds(self, levers: Levers) -> float:
-        """Of a pass forwards and backwards; infinite where it does not work."""
+        """What it takes; infinite where it does not work."""
         if levers not in self._took:
             try:
                 self._took[levers] = self._measure(levers)
@@ -153,17 +171,20 @@ class _Trial:
                 self._failed[levers] = "takes too much memory" if memory else f"fails ({type(error).__name__})"
         return self._took[levers]
 
-    def _measure(self, levers: Levers) -> float:
-        work = self._work
-        images = torch.randn(work.images, device=work.device)
-        return pass_seconds(work.build(), images, work.precision, levers)
-
     @property
     def words(self) -> str:
-        """What was found, to be put behind what was chosen."""
+        """What was found; empty where nothing was measured."""
         parts = [self._failed.get(each, f"{1000 * spent:.3g} ms") for each, spent in self._took.items()]
-        found = "; ".join(f"{each.words} {part}" for each, part in zip(self._took, parts, strict=True))
-        return f" (a pass {found})" if found else ""
+        found = "; ".join(f"{self._name_way(each)} {part}" for each, part in zip(self._took, parts, strict=True))
+        return f"{self._name} {found}" if found else ""
+
+
+def _of_networks(levers: Levers) -> str:
+    return levers.words
+
+
+def _of_losses(levers: Levers) -> str:
+    return "compiled" if levers.losses else "not compiled"
 
 
 def _read(file: Path) -> dict[str, Choice]:

@@ -252,7 +252,7 @@ def _choose_levers(config: RunConfig, fabric: Fabric, run: Run, plan: Plan) -> C
     images = (sum(step.patches) // fabric.world_size, len(plan.channels), *step.patch)
     network = str([config.network.name, config.network.options, plan.filters, plan.strides, plan.classes])
     build = network_builder(config, plan, pretrained=False)
-    work = Work(build, network, images, precision_of(config), fabric.device, config.steps)
+    work = Work(build, network, plan.classes, images, precision_of(config), fabric.device, config.steps)
     return fabric.broadcast(choose(config.speed, work, run.path))
 
 

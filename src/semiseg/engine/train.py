@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from semiseg.config import RunConfig
-from semiseg.engine.execution import begin_step
+from semiseg.engine.execution import training_step
 from semiseg.engine.journal import Journal
 from semiseg.engine.memory import explained
 from semiseg.engine.optim import guarded_step
@@ -75,23 +75,23 @@ def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> N
     config = session.config
     rate = session.rate(step)
     session.seed(step)
-    begin_step(session.choice.levers)
-    losses = session.method.step(batch, session.clock(step))
     summed: dict[str, Tensor] = {}
     totals: list[Tensor] = []
-    while (loss := session.stepper(losses)) is not None:
-        group, total, terms, update = loss
-        if not totals:
-            for optimiser in session.optimisers.values():
-                optimiser.zero_grad()
-        session.fabric.backward(total)
-        summed |= terms
-        totals.append(total.detach())
-        if update:
-            whole = torch.stack(totals).sum()
-            skipped = guarded_step(_at_rate(session, group, rate), whole, config.optimiser.clip)
-            journal.add(summed, whole, skipped)
-            summed, totals = {}, []
+    with training_step(session.choice.levers):
+        losses = session.method.step(batch, session.clock(step))
+        while (loss := session.stepper(losses)) is not None:
+            group, total, terms, update = loss
+            if not totals:
+                for optimiser in session.optimisers.values():
+                    optimiser.zero_grad()
+            session.fabric.backward(total)
+            summed |= terms
+            totals.append(total.detach())
+            if update:
+                whole = torch.stack(totals).sum()
+                skipped = guarded_step(_at_rate(session, group, rate), whole, config.optimiser.clip)
+                journal.add(summed, whole, skipped)
+                summed, totals = {}, []
 
 
 def _at_rate(session: Session, group: str, rate: float) -> torch.optim.Optimizer:

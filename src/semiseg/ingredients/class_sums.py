@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from semiseg.ingredients.fusion import fusable, fused, is_fused
 from semiseg.ingredients.reduce import batch_sum
 
 
@@ -86,36 +87,49 @@ class _Sums(Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, squared: bool) -> Tensor:
-        classes = logits.shape[1]
-        space = (0, *range(2, logits.ndim))
-        log_p = F.log_softmax(logits, 1)
-        log_hit = log_p.gather(1, target.unsqueeze(1)).squeeze(1)
-        p = log_p.exp_()
+        table, p = _table(logits, target, squared)
         ctx.save_for_backward(p, target)
-        ctx.squared = squared
-        return torch.stack(
-            [
-                per_class(-log_hit, target, classes),
-                per_class(log_hit.exp(), target, classes),
-                (p * p if squared else p).sum(space),
-                class_counts(target, classes).to(p.dtype),
-            ]
-        )
+        ctx.squared, ctx.fused = squared, is_fused()
+        return table
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, table: Tensor) -> tuple[Tensor, None, None]:
         p, target = ctx.saved_tensors
-        where = target.unsqueeze(1)
-        surprise, overlap, mass, _ = table
-        at_target = p.gather(1, where).mul_(_look_up(overlap, where))
-        surprise_here = _look_up(surprise, where)
-        per_voxel = mass.view(1, -1, *(1,) * (p.ndim - 2))
-        slope = 2 * p * per_voxel if ctx.squared else per_voxel
-        # softmax: d/dz = p * (d/dp - <p, d/dp>), with the target's share added where it falls
-        mean = (p * slope).sum(1, keepdim=True) + at_target
-        gradient = (slope + (surprise_here - mean)).mul_(p)
-        return gradient.scatter_add_(1, where, at_target - surprise_here), None, None
+        with fused(ctx.fused):
+            return _gradient(p, target, table, ctx.squared), None, None
+
+
+@fusable
+def _table(logits: Tensor, target: Tensor, squared: bool) -> tuple[Tensor, Tensor]:
+    """Rows of the sums, and the softmax."""
+    classes = logits.shape[1]
+    space = (0, *range(2, logits.ndim))
+    log_p = F.log_softmax(logits, 1)
+    log_hit = log_p.gather(1, target.unsqueeze(1)).squeeze(1)
+    p = log_p.exp_()
+    rows = [
+        per_class(-log_hit, target, classes),
+        per_class(log_hit.exp(), target, classes),
+        (p * p if squared else p).sum(space),
+        class_counts(target, classes).to(p.dtype),
+    ]
+    return torch.stack(rows), p
+
+
+@fusable
+def _gradient(p: Tensor, target: Tensor, table: Tensor, squared: bool) -> Tensor:
+    """Gradient in the logits, of the softmax `p` and the gradient `table` of the rows."""
+    where = target.unsqueeze(1)
+    surprise, overlap, mass, _ = table
+    at_target = p.gather(1, where).mul_(_look_up(overlap, where))
+    surprise_here = _look_up(surprise, where)
+    per_voxel = mass.view(1, -1, *(1,) * (p.ndim - 2))
+    slope = 2 * p * per_voxel if squared else per_voxel
+    # softmax: d/dz = p * (d/dp - <p, d/dp>), with the target's share added where it falls
+    mean = (p * slope).sum(1, keepdim=True) + at_target
+    gradient: Tensor = (slope + (surprise_here - mean)).mul_(p)
+    return gradient.scatter_add_(1, where, at_target - surprise_here)
 
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from semiseg.ingredients.class_sums import probabilities
+from semiseg.ingredients.fusion import fusable
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, DiceForm
 from semiseg.ingredients.masked import dice_of_sums
 from semiseg.ingredients.ramps import RampOptions
@@ -32,7 +33,12 @@ def probability_mse(logits: Tensor, target_logits: Tensor, *, mutual: bool = Fal
     target_logits = target_logits if mutual else target_logits.detach()
     if logits.numel() == 0:
         return logits.sum() + target_logits.sum()
-    return F.mse_loss(probabilities(logits), probabilities(target_logits))
+    return _squared_difference(logits, target_logits)
+
+
+@fusable
+def _squared_difference(logits: Tensor, others: Tensor) -> Tensor:
+    return F.mse_loss(probabilities(logits), probabilities(others))
 
 
 def probability_dice(logits: Tensor, target: Tensor, form: DiceForm, *, pooled: bool = False) -> Tensor:

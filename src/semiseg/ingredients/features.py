@@ -13,6 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.fusion import fusable
 
 Direction = Literal["a_to_b", "b_to_a", "symmetric"]
 _VECTOR = 16
@@ -92,22 +93,32 @@ class _Divergence(Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, axis: int) -> Tensor:
-        log_p, log_q = F.log_softmax(a, axis), F.log_softmax(b, axis)
-        gap = log_p - log_q
-        p = log_p.exp_()
-        divergence = (p * gap).sum(axis, keepdim=True)
-        to_a, to_b = ctx.needs_input_grad[:2]
-        ctx.save_for_backward(
-            gap.sub_(divergence).mul_(p) if to_a else None,
-            log_q.exp_().sub_(p) if to_b else None,
-        )
-        return divergence.sum()
+        total, *slopes = _divergence(a, b, axis, ctx.needs_input_grad[:2])
+        ctx.save_for_backward(*slopes)
+        return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, total: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         of_a, of_b = (None if slope is None else slope * total for slope in ctx.saved_tensors)
         return of_a, of_b, None
+
+
+@fusable
+def _divergence(
+    a: Tensor, b: Tensor, axis: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The sum, and its gradients in `a` and `b` where they are wanted."""
+    log_p, log_q = F.log_softmax(a, axis), F.log_softmax(b, axis)
+    gap = log_p - log_q
+    p = log_p.exp_()
+    divergence = (p * gap).sum(axis, keepdim=True)
+    to_a, to_b = wanted
+    return (
+        divergence.sum(),
+        gap.sub_(divergence).mul_(p) if to_a else None,
+        log_q.exp_().sub_(p) if to_b else None,
+    )
 
 
 def _mse(a: Tensor, b: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.ingredients.class_sums import class_sums, full_precision, probabilities
+from semiseg.ingredients.fusion import fusable
 from semiseg.ingredients.levels import Reduction, View
 from semiseg.ingredients.losses import DiceForm
 from semiseg.ingredients.reduce import batch_sum
@@ -48,19 +49,25 @@ def masked_parts(
             ShanghaiTech-IMPACT/DuCiSC averages it.
         dice: how the Dice is written.
     """
+    table = batch_sum(_masked_table(logits, target, keep, form == "kl", dice.squared))
+    overlap, mass = table[:-2].view(2, -1)
+    ce, kept = table[-2:]
+    return Parts(ce / kept.clamp(min=1), dice_of_sums(overlap, mass, dice), kept)
+
+
+@fusable
+def _masked_table(logits: Tensor, target: Tensor, keep: Tensor, divergence: bool, squared: bool) -> Tensor:
+    """Overlap and mass of every class, then the surprise of the soft label and the number of kept voxels."""
     log_p = F.log_softmax(full_precision(logits), 1)
     weight = keep.unsqueeze(1).to(log_p.dtype)
     target = target.to(log_p.dtype) * weight
     p = log_p.exp() * weight
     space = (0, *range(2, p.ndim))
     surprise = -(target * log_p).sum()
-    if form == "kl":  # kept targets are untouched by the weight, and the others are 0 log 0
+    if divergence:  # kept targets are untouched by the weight, and the others are 0 log 0
         surprise = (surprise + torch.xlogy(target, target).sum()) / logits.shape[1]
-    both = p.square() + target.square() if dice.squared else p + target
-    table = batch_sum(torch.cat([(p * target).sum(space), both.sum(space), torch.stack([surprise, weight.sum()])]))
-    overlap, mass = table[:-2].view(2, -1)
-    ce, kept = table[-2:]
-    return Parts(ce / kept.clamp(min=1), dice_of_sums(overlap, mass, dice), kept)
+    both = p.square() + target.square() if squared else p + target
+    return torch.cat([(p * target).sum(space), both.sum(space), torch.stack([surprise, weight.sum()])])
 
 
 def over_levels(parts: Sequence[Parts], reduction: Reduction = "mean") -> Tensor:
