@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from commands import semiseg
 from tiny import tiny_dataset
 
 SMALL = (
@@ -22,11 +21,6 @@ SMALL = (
     "--set=accelerator=cpu",
     "--steps=4",
 )
-
-
-def semiseg(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "semiseg.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
 def refused(*arguments: object) -> list[str]:
@@ -185,40 +179,16 @@ def test_unwritable_folders(data: Path, tmp_path: Path) -> None:
     assert "cannot be written" in refused("train", data, "-n", 2, "-o", tmp_path / "file" / "x", *SMALL)[0]
 
 
-def _with_files_up_to(size: int) -> Callable[[], None]:
-    """As on a full disk, writing fails once a file has `size` bytes."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 @pytest.mark.parametrize("size", [1_000, 20_000])
 def test_a_full_disk_is_told_and_what_was_done_is_kept(data: Path, tmp_path: Path, size: int) -> None:
     semiseg("prepare", data)
-    command = [
-        sys.executable,
-        "-m",
-        "semiseg.cli",
-        "train",
-        data,
-        "-n",
-        "2",
-        "-m",
-        "supervised",
-        "-o",
-        tmp_path / "run",
-    ]
-    answer = subprocess.run(
-        [*map(str, command), *SMALL],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-        preexec_fn=_with_files_up_to(size),
-    )
+    command = ("train", data, "-n", 2, "-m", "supervised", "-o", tmp_path / "run", *SMALL)
+    answer = semiseg(*command, largest_file=size)
     assert answer.returncode == 2, answer
     assert "cannot be written" in answer.stderr
     assert "Traceback" not in answer.stderr
     assert not list(tmp_path.rglob("*.part"))
-    assert semiseg(*command[3:], *SMALL).returncode == 0
+    assert semiseg(*command).returncode == 0
 
 
 def test_help_is_light() -> None:
