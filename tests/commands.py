@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
@@ -38,8 +40,7 @@ def semiseg(*arguments: object, largest_file: int | None = None) -> Answer:
     """
     with TemporaryDirectory() as folder:
         said = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = _FORKS.Process(target=_run, args=([str(each) for each in arguments], said, largest_file))
-        process.start()
+        process = start(*arguments, said=said, largest_file=largest_file)
         process.join(TIMEOUT)
         if process.exitcode is None:
             process.kill()
@@ -48,14 +49,21 @@ def semiseg(*arguments: object, largest_file: int | None = None) -> Answer:
         return Answer(process.exitcode, *(path.read_text(encoding="utf-8") for path in said))
 
 
+def start(*arguments: object, said: Sequence[Path], largest_file: int | None = None) -> BaseProcess:
+    """The process of a command that writes what it says, and its errors, at the ends of these files."""
+    process = _FORKS.Process(target=_run, args=([str(each) for each in arguments], said, largest_file))
+    process.start()
+    return process
+
+
 def _redirected(number: int, path: Path) -> TextIO:
     """The stream with this number, for Python and for libraries below it, from now on in a file."""
-    with path.open("wb") as file:
+    with path.open("ab") as file:
         os.dup2(file.fileno(), number)
     return open(number, "w", encoding="utf-8", closefd=False)
 
 
-def _run(arguments: list[str], said: list[Path], largest_file: int | None) -> None:
+def _run(arguments: list[str], said: Sequence[Path], largest_file: int | None) -> None:
     sys.argv = ["semiseg", *arguments]
     sys.stdout, sys.stderr = (_redirected(number, path) for number, path in enumerate(said, 1))
     if largest_file is not None:

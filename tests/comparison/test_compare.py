@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import semiseg
+from commands import start
 from semiseg.comparison.cells import cells_of
 from semiseg.comparison.compare import How, compare, plan
 from semiseg.comparison.grid import Grid
@@ -53,19 +53,16 @@ class Command:
     """
 
     def __init__(self, grid: Path, output: Path) -> None:
-        words = ["compare", "--config", str(grid), "-o", str(output)]
         self._said = output.with_suffix(".said")
         self._said.write_text("")
-        with self._said.open("w") as file:
-            command = [sys.executable, "-m", "semiseg.cli", *words]
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, text=True)
+        self.process = start("compare", "--config", grid, "-o", output, said=(self._said, self._said))
 
     @property
     def said(self) -> str:
         return self._said.read_text()
 
     def wait_for_work(self) -> None:
-        while self.process.poll() is None and "finished before" not in self.said:
+        while self.process.exitcode is None and "finished before" not in self.said:
             time.sleep(0.02)
 
 
@@ -79,14 +76,16 @@ def test_five_kills_and_a_stop_leave_the_same_tables_bit_for_bit(finished: Resul
         killed.wait_for_work()
         time.sleep(rng.uniform(0.0, 5.0))
         killed.process.kill()
-        killed.process.wait()
+        killed.process.join()
     stopped = Command(file, output)
     stopped.wait_for_work()
-    stopped.process.send_signal(signal.SIGTERM)
-    assert stopped.process.wait() == 0
+    stopped.process.terminate()
+    stopped.process.join()
+    assert stopped.process.exitcode == 0
     assert "Continue with the same command" in stopped.said or "table.md" in stopped.said
     last = Command(file, output)
-    assert last.process.wait() == 0, last.said
+    last.process.join()
+    assert last.process.exitcode == 0, last.said
     assert texts(output) == texts(finished.output)
     assert not list(output.rglob("*.part"))
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from commands import semiseg, start
 from semiseg.config import RunConfig, load_config
 from semiseg.engine import checkpoint
 from semiseg.engine.run import Run
@@ -163,14 +165,14 @@ def test_a_kill_before_old_checkpoints_went_leaves_no_third_one(finished: Path, 
 
 
 def _command(config: Path, output: Path, *, launcher: tuple[str, ...] = ()) -> list[str]:
-    start = launcher or (sys.executable,)
-    return [*start, "-m", "semiseg.cli", "train", "--config", str(config), "--output", str(output)]
+    python = launcher or (sys.executable,)
+    return [*python, "-m", "semiseg.cli", "train", "--config", str(config), "--output", str(output)]
 
 
-def _wait_for_step(run: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_step(run: Path, step: int, alive: Callable[[], bool]) -> None:
     """Until the log holds `step` or the process has ended."""
     log = run / "log.jsonl"
-    while process.poll() is None:
+    while alive():
         if log.exists() and any(f'"step": {number},' in log.read_text() for number in range(step, step + 3)):
             return
         time.sleep(0.01)
@@ -181,14 +183,16 @@ def test_three_kills_change_nothing(data: Path, tmp_path: Path) -> None:
     config = _config(data, steps=60, method="mean_teacher", checkpoint_every=5)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     whole = train(config, tmp_path / "whole", show=False).path
+    command = ("train", "--config", tmp_path / "config.yaml", "--output", tmp_path / "killed")
     moments = sorted(random.Random(5).sample(range(4, 50), 3))
     for moment in moments:
-        process = subprocess.Popen(_command(tmp_path / "config.yaml", tmp_path / "killed"), stdout=subprocess.DEVNULL)
-        _wait_for_step(tmp_path / "killed", moment, process)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process = start(*command, said=(tmp_path / "said", tmp_path / "said"))
+        _wait_for_step(tmp_path / "killed", moment, process.is_alive)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not Run(tmp_path / "killed").finished
-    subprocess.run(_command(tmp_path / "config.yaml", tmp_path / "killed"), check=True, stdout=subprocess.DEVNULL)
+    assert semiseg(*command).returncode == 0
     assert _same(tmp_path / "killed", whole)
 
 
@@ -197,7 +201,7 @@ def test_sigterm_saves_and_tells_how_to_continue(data: Path, tmp_path: Path) -> 
     config = _config(data, steps=100_000, method="supervised")
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     process = subprocess.Popen(_command(tmp_path / "config.yaml", tmp_path / "run"), stdout=subprocess.PIPE, text=True)
-    _wait_for_step(tmp_path / "run", 6, process)  # type: ignore[arg-type]
+    _wait_for_step(tmp_path / "run", 6, lambda: process.poll() is None)
     process.terminate()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
