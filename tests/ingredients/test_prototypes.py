@@ -9,9 +9,9 @@ from semiseg.ingredients.prototypes import Prototypes, matching_score, prototype
 CLASSES = 3
 
 
-def draw(seed, images=2, shape=(4, 5), dtype=torch.float64):
+def draw(seed, images=2, shape=(4, 5), dtype=torch.float64, channels=6):
     generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(images, 6, *shape, generator=generator, dtype=dtype)
+    features = torch.randn(images, channels, *shape, generator=generator, dtype=dtype)
     masks = torch.rand(images, CLASSES, *shape, generator=generator, dtype=dtype)
     return features, masks
 
@@ -73,7 +73,8 @@ def slow_loss(a, b, pairing, absent, reduction):
 @pytest.mark.parametrize("missing", ["none", "one image", "everywhere"])
 def test_loss_and_gradient(pairing, absent, reduction, missing):
     a, b = (
-        [draw(seed + s, images, shape) for s, shape in enumerate([(2, 2), (2, 3)])] for seed, images in ((0, 2), (5, 3))
+        [draw(seed + s, images, shape, channels=2) for s, shape in enumerate([(2, 2), (2, 3)])]
+        for seed, images in ((0, 2), (5, 3))
     )
     if missing == "one image":
         b[0][1][1, 2] = 0
