@@ -103,7 +103,7 @@ class MetricsConfig(_Settings):
 
 
 class SpeedConfig(_Settings):
-    """How networks are executed. It changes the speed of a run, and its figures by rounding alone.
+    """How networks and losses are executed. It changes the speed of a run, and its figures by rounding alone.
 
     What is `auto` is measured when a run starts and taken when it is faster, see the page on speed.
     """

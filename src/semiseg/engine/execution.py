@@ -28,9 +28,12 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Levers:
-    """How networks are executed: layout of weights and features, compilation, CUDA graphs (of compiled networks).
+    """How networks and losses are executed.
 
     Attributes:
+        layout: of weights and features.
+        compile: whether networks are compiled.
+        graphs: whether compiled networks are replayed as CUDA graphs.
         losses: whether the voxelwise parts of losses are compiled.
     """
 

@@ -16,8 +16,8 @@ from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.fusion import fusable
 
 Direction = Literal["a_to_b", "b_to_a", "symmetric"]
-_VECTOR = 16
-"""Numbers that a processor takes at a time, at most."""
+_VECTOR_WIDTH = 16
+"""Float32 numbers in the widest vector registers of CPUs."""
 
 
 class FeatureOptions(BaseModel):
@@ -32,7 +32,7 @@ class FeatureOptions(BaseModel):
 def channel_kl(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(P || Q) of the softmaxes P, Q over the channels of `a` and `b` `[B, C, *S]`, mean over positions and samples.
 
-    Gradient flows to both unless one is detached; identical features give 0.
+    Gradient flows to both unless one is detached, and is not differentiable again; identical features give 0.
     """
     if a.numel() == 0:
         return a.sum() + b.sum()
@@ -42,7 +42,7 @@ def channel_kl(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tensor:
         a, b = a / temperature, b / temperature
     last, other = a.movedim(1, -1), b.movedim(1, -1)
     # Softmax over any axis but the last one copies features whose channels lie side by side; short rows are slow.
-    beside = a.shape[1] >= _VECTOR and last.is_contiguous() and other.is_contiguous()
+    beside = a.shape[1] >= _VECTOR_WIDTH and last.is_contiguous() and other.is_contiguous()
     total: Tensor = _Divergence.apply(*((last, other, -1) if beside else (a, b, 1)))  # type: ignore[no-untyped-call]
     return total / positions
 
@@ -88,7 +88,7 @@ def feature_mse(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 class _Divergence(Function):
     """KL(P || Q) of the softmaxes along an axis, summed over all others; differentiable once.
 
-    Both gradients come out of what the value is made of, a third of the passes over memory that autograd takes.
+    Both gradients are made of what the value is made of, so they are written out beside it.
     """
 
     @staticmethod
