@@ -11,15 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semiseg.inference.components import largest_component
+from semiseg.inference.components import Neighbours, largest_component
 
 
-def keep_largest(labels: Tensor) -> Callable[[], Tensor]:
+def keep_largest(labels: Tensor, neighbours: Neighbours = "all") -> Callable[[], Tensor]:
     """Start to keep only the largest component of every foreground class in every sample of `labels` `[B, *S]`.
 
-    Voxels that share a corner are connected; of equal components the first in scan order stays; what is removed
-    becomes background. Gives a function that waits for the result, int64 on the device of `labels`. Threads do the
-    work, so a GPU can be given other work between the two calls; only the one copy of the labels is waited for.
+    Voxels that share a corner are connected unless `neighbours` says otherwise; of equal components the first in scan
+    order stays; what is removed becomes background. Gives a function that waits for the result, int64 on the device of
+    `labels`. Threads do the work, so a GPU can be given other work between the two calls; only the one copy of the
+    labels is waited for.
     """
     if labels.numel() == 0:
         return lambda: labels.long()
@@ -29,7 +30,7 @@ def keep_largest(labels: Tensor) -> Callable[[], Tensor]:
     def filter_one(index: int) -> None:
         copied()
         sample: NDArray[Any] = samples[index]
-        sample[...] = largest_component(sample)
+        sample[...] = largest_component(sample, neighbours)
 
     pool = ThreadPoolExecutor(min(len(samples), os.cpu_count() or 1))
     waiting = [pool.submit(filter_one, index) for index in range(len(samples))]

@@ -111,6 +111,11 @@ class Teacher(nn.Module):
         if self.statistics != "batch":
             ema_update_buffers(self.net, student, 0.0 if self.statistics == "copied" else decay)
 
+    def copy(self, student: Network) -> None:
+        """Become the student, running statistics included."""
+        ema_update(self.net, student, 0.0)
+        ema_update_buffers(self.net, student, 0.0)
+
     def follow(self, student: Network, clock: Counts) -> None:
         """`update` by the clock."""
         self.update(student, clock.step)

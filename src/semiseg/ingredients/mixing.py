@@ -48,3 +48,10 @@ def mix(outside: Tensor, inside: Tensor, mask: Tensor) -> Tensor:
 def mix_halves(values: Tensor, mask: Tensor) -> Tensor:
     """The second half of a batch pasted into the first one."""
     return mix(*halves(values), mask)
+
+
+def paired(images: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor) -> tuple[Tensor, ...]:
+    """Images of two kinds with their labels, the fewer ones repeated in turn, so that both are equally many."""
+    count = max(len(images), len(others))
+    turns = [torch.arange(count, device=images.device) % len(part) for part in (images, others)]
+    return images[turns[0]], labels[turns[0]], others[turns[1]], other_labels[turns[1]]

@@ -1,0 +1,112 @@
+"""BCP: bidirectional copy-paste."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from semiseg.ingredients.components import keep_largest
+from semiseg.ingredients.ema import StudentTeacherOptions, make_teacher
+from semiseg.ingredients.mixing import draw_outside_box, halves, mix, paired
+from semiseg.ingredients.pseudo_labels import threshold_labels
+from semiseg.ingredients.regions import REGION_DICE_DOC, RegionDice, region_dice_ce
+from semiseg.ingredients.sample_losses import sample_dice_ce
+from semiseg.methods.base import (
+    Batch,
+    Clock,
+    Loss,
+    Method,
+    MethodConfig,
+    NetworkBuilder,
+    Predicting,
+    Stage,
+    Task,
+    register,
+)
+from semiseg.networks.base import Init
+
+PRETRAINING = "pretraining"
+
+
+@register("bcp", paper="arXiv:2305.00673", title="Bidirectional copy-paste for semi-supervised segmentation")
+class BCP(Method):
+    """The student sees no plain image: a box of an unlabelled one is pasted into a labelled one, and the reverse.
+
+    Outside and inside of the box are supervised apart, labelled voxels by their labels, the others with half the
+    weight by the moving average's pseudo-labels. Before that, labelled images are pasted into each other. The halves
+    of a batch take turns: of each mixture one is the surroundings and one is the box. Source: Bai et al., CVPR 2023.
+
+        L = l(z1; y_a outside, q_a inside / 2) + l(z2; q_b outside / 2, y_b inside)
+        z1: student on x_a with the box of u_a          z2: student on u_b with the box of x_b
+        l: half of cross-entropy + Dice over outside and over inside, each averaged on its own; q: teacher's labels
+    """
+
+    class Config(StudentTeacherOptions, MethodConfig):
+        """Options; official values per dataset are in the presets `la`, `pancreas` and `acdc`."""
+
+        pretraining: float = Field(0.12, ge=0, le=1, description="share of the steps with labelled images alone")
+        hand_over: Literal["best", "last"] = Field(
+            "best",
+            description="where self-training starts: the best weights of the pre-training, if the run selects by "
+            "validation, or the last ones",
+        )
+        optimiser: Literal["kept", "anew"] = Field(
+            "kept", description="moments of the optimiser at the start of self-training"
+        )
+        mix_ratio: float = Field(2 / 3, gt=0, lt=1, description="side of the pasted box, as a share of the image's")
+        pseudo_weight: float = Field(0.5, ge=0, description="weight of the voxels with pseudo-labels; labelled ones: 1")
+        dice: RegionDice = Field("batch", description=REGION_DICE_DOC)
+        largest_component: bool = Field(True, description="pseudo-labels: largest component of each class alone")
+        init: Init = Field("default", description="initialisation of the convolutions")
+
+    def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
+        super().__init__(config, task, build)
+        self.config = config
+        self.student = build(init=config.init)
+        self.teacher = make_teacher(deepcopy(self.student), config)
+
+    def stages(self) -> tuple[Stage, ...]:
+        c = self.config
+        start = c.hand_over if c.optimiser == "kept" else "anew"
+        return (
+            Stage(PRETRAINING, c.pretraining, schedule="constant"),
+            Stage("selftraining", 1 - c.pretraining, schedule="stage", start=start),
+        )
+
+    def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
+        c = self.config
+        outside = draw_outside_box(batch.images, c.mix_ratio)
+        (x_a, x_b), (y_a, y_b) = halves(batch.labelled), halves(batch.labels)
+        if clock.stage == PRETRAINING or not len(batch.unlabelled):
+            yield Loss({"supervised": self._labelled(mix(x_a, x_b, outside), mix(y_a, y_b, outside), outside)})
+            self.teacher.copy(self.student)
+            return
+
+        (u_a, u_b), (q_a, q_b) = halves(batch.unlabelled), halves(self._pseudo_labels(batch.unlabelled))
+        x_a, y_a, u_a, q_a = paired(x_a, y_a, u_a, q_a)
+        x_b, y_b, u_b, q_b = paired(x_b, y_b, u_b, q_b)
+        first, second = self.student(mix(x_a, u_a, outside)), self.student(mix(u_b, x_b, outside))
+        labelled = region_dice_ce(first, y_a, outside, c.dice) + region_dice_ce(second, y_b, ~outside, c.dice)
+        pseudo = region_dice_ce(first, q_a, ~outside, c.dice) + region_dice_ce(second, q_b, outside, c.dice)
+        yield Loss({"supervised": labelled, "pseudo": pseudo}, {"pseudo": c.pseudo_weight})
+        self.teacher.follow(self.student, clock)
+
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.teacher if self.config.predict_with == "teacher" else self.student,)
+
+    def _labelled(self, images: Tensor, labels: Tensor, outside: Tensor) -> Tensor:
+        """Loss of labelled images that were pasted into each other."""
+        logits, dice = self.student(images), self.config.dice
+        if dice == "sample":
+            return sample_dice_ce(logits, labels)
+        return region_dice_ce(logits, labels, outside, dice) + region_dice_ce(logits, labels, ~outside, dice)
+
+    def _pseudo_labels(self, images: Tensor) -> Tensor:
+        """The teacher's labels of both halves, which it sees one after the other."""
+        labels = torch.cat([threshold_labels(self.teacher(half)) for half in images.tensor_split(2) if len(half)])
+        return keep_largest(labels)() if self.config.largest_component else labels
