@@ -1,4 +1,4 @@
-"""One encoder with several equal decoders, made of the run's architecture."""
+"""One encoder with several decoders, made of the run's architecture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.networks.base import Network, NetworkOptions, Recorder
-from semiseg.networks.blocks import drop_channels, scale_gradient
+from semiseg.networks.blocks import Upsampling, drop_channels, scale_gradient
 from semiseg.networks.import_weights import import_official
 from semiseg.networks.parts import Decoder, Encoder, part_name
 
@@ -18,7 +18,12 @@ from semiseg.networks.parts import Decoder, Encoder, part_name
 class BranchedOptions(NetworkOptions):
     """Options of the form, beside those of the architecture that it is made of."""
 
-    decoders: int = Field(2, ge=1, description="decoders on the encoder, with weights of their own")
+    decoders: int = Field(
+        2, ge=1, description="decoders with weights of their own; without meaning beside `upsamplings`"
+    )
+    upsamplings: tuple[Upsampling, ...] | None = Field(
+        None, description="how each decoder enlarges, instead of `decoders`; null: all as the architecture does"
+    )
 
 
 class BranchedNet(Network):
@@ -40,7 +45,8 @@ class BranchedNet(Network):
 
     def __init__(self, options: BranchedOptions, build: Callable[..., Network]) -> None:
         super().__init__()
-        first, *others = (build() for _ in range(options.decoders))
+        kinds = [{"upsampling": kind} for kind in options.upsamplings or ()] or [{}] * options.decoders
+        first, *others = (build(**kind) for kind in kinds)
         self.taps = {name: tap for name, tap in first.taps.items() if name.startswith(("enc", "dec"))}
         self.divisor = first.divisor
         self.encoder = Encoder(first)
