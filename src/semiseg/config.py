@@ -56,7 +56,12 @@ class OptimiserConfig(_Settings):
     lr: float | None = Field(None, gt=0, description="null: 0.001 for adamw, 0.01 for sgd")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, with Nesterov's correction when `nesterov`")
     nesterov: bool = True
-    weight_decay: float = Field(3e-5, ge=0)
+    weight_decay: float | None = Field(
+        None, ge=0, description="null: 3e-5. AdamW takes it times the rate off a weight, so only large values act"
+    )
+    decay_all: bool | None = Field(
+        None, description="biases and normalisations decay too; null: with SGD, as in the papers' code, not with AdamW"
+    )
     clip: float | None = Field(12.0, gt=0, description="largest gradient norm; null switches clipping off")
     schedule: Literal["poly", "constant", "cosine", "step"] = "poly"
     power: float = Field(0.9, gt=0)
@@ -71,6 +76,16 @@ class OptimiserConfig(_Settings):
     def base_lr(self) -> float:
         """`lr`, or the optimiser's usual one."""
         return self.lr or {"adamw": 1e-3, "sgd": 1e-2}[self.name]
+
+    @property
+    def decay(self) -> float:
+        """`weight_decay`, or the optimiser's usual one."""
+        return {"adamw": 3e-5, "sgd": 3e-5}[self.name] if self.weight_decay is None else self.weight_decay
+
+    @property
+    def decays_all(self) -> bool:
+        """`decay_all`, or what is usual for the optimiser."""
+        return self.name == "sgd" if self.decay_all is None else self.decay_all
 
 
 class BatchConfig(_Settings):
