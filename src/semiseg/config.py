@@ -18,6 +18,7 @@ from semiseg.layers import merge
 from semiseg.validation import parse, read_mapping
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
+Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Protocol = Literal["honest", "paper"]
 Unit = Literal["step", "epoch"]
 Switch = Literal["auto", "on", "off"]
@@ -167,9 +168,14 @@ class RunConfig(_Settings):
     )
     seed: int = Field(0, ge=0)
     precision: Precision = "auto"
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Accelerator = Field(
+        "auto", description="auto: a GPU of NVIDIA or AMD if there is one, else the CPU; Apple's (mps) only when asked for"
+    )
     devices: int = Field(1, ge=1, description="processes on this machine; `torchrun` overrides it")
-    deterministic: bool = Field(True, description="bit-identical reruns on one device")
+    deterministic: bool = Field(
+        True,
+        description="bit-identical reruns on one CPU; on a GPU as far as it has such kernels: PyTorch warns of others",
+    )
     speed: SpeedConfig = SpeedConfig()
 
     protocol: Protocol = "honest"

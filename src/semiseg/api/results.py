@@ -11,6 +11,7 @@ from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
     from semiseg.cluster import Cluster
+    from semiseg.config import Accelerator
     from semiseg.evaluation.matching import Matching
     from semiseg.evaluation.metrics import EmptyRule
     from semiseg.evaluation.scores import Scores
@@ -105,7 +106,7 @@ def matching(
     run: PathLike,
     output: PathLike | None = None,
     *,
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    accelerator: Accelerator = "auto",
     done: Any = lambda case: None,
 ) -> Matching:
     """How well the features of each class match between a run's labelled and unlabelled scans: Q of DuCiSC.

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.config import WindowConfig
+from semiseg.config import Accelerator, WindowConfig
 from semiseg.data.crop import LabelCrop
 from semiseg.data.dataset import open_dataset
 from semiseg.data.description import is_file_name
@@ -23,6 +23,7 @@ from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
 from semiseg.data.readers import read_header, read_image, read_label, write_label
 from semiseg.engine import checkpoint
+from semiseg.engine.device import choose_device, set_up_device
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.resolve import network_builder, patch_of
 from semiseg.engine.run import INFERENCE, Run
@@ -38,7 +39,6 @@ from semiseg.methods.base import Method, entry
 from semiseg.networks.folding import fold_batch_norms
 from semiseg.shards import Shard
 
-Accelerator = Literal["auto", "cpu", "gpu"]
 Spacing = tuple[float, float, float]
 Image = np.ndarray[Any, np.dtype[Any]]
 Label = np.ndarray[Any, np.dtype[np.uint8]]
@@ -160,12 +160,10 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
     method = entry(config.method).build(config.options, checked_task(found, plan, network), build)
     checkpoint.restore(found, config.method, method, {})
     check_finite(found, method)
-    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    if accelerator == "gpu" and not use_gpu:
-        raise InputError("accelerator gpu: this machine has none that PyTorch can use: take auto or cpu")
-    device = torch.device("cuda" if use_gpu else "cpu")
+    device = choose_device(accelerator)
     patch = patch_of(config, plan, network)
     precision = resolve_precision(config.precision, accelerator)
+    set_up_device(device, precision, deterministic=config.deterministic)
     fold_batch_norms(method.eval())
     set_memory_format(method, memory_format(device, plan.spatial_dims))
     return Predictor(method.to(device), plan, patch, device, precision, window or config.window)
