@@ -169,7 +169,8 @@ class RunConfig(_Settings):
     seed: int = Field(0, ge=0)
     precision: Precision = "auto"
     accelerator: Accelerator = Field(
-        "auto", description="auto: a GPU of NVIDIA or AMD if there is one, else the CPU; Apple's (mps) only when asked for"
+        "auto",
+        description="auto: a GPU of NVIDIA or AMD if there is one, else the CPU; Apple's (mps) only when asked for",
     )
     devices: int = Field(1, ge=1, description="processes on this machine; `torchrun` overrides it")
     deterministic: bool = Field(

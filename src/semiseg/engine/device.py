@@ -44,7 +44,9 @@ def _mps() -> torch.device:
     elif not torch.backends.mps.is_available():
         problem = "this machine has no GPU of Apple that PyTorch can use (it takes macOS 14 on Apple silicon)"
     elif release < MPS_SINCE:
-        problem = f"PyTorch {torch.__version__} lacks 3D operations there, which came with {'.'.join(map(str, MPS_SINCE))}"
+        problem = (
+            f"PyTorch {torch.__version__} lacks 3D operations there, which came with {'.'.join(map(str, MPS_SINCE))}"
+        )
     if problem is not None:
         raise InputError(f"accelerator mps: {problem}: take auto or cpu")
     _log.warning("warning: accelerator mps: nobody has tried semiseg there yet; auto and cpu compute on the CPU")
