@@ -170,7 +170,7 @@ class RunConfig(_Settings):
     precision: Precision = "auto"
     accelerator: Accelerator = Field(
         "auto",
-        description="auto: a GPU of NVIDIA or AMD if there is one, else the CPU; Apple's (mps) only when asked for",
+        description="auto: a GPU of NVIDIA or AMD if there is one, else the CPU; `mps`, Apple's, only if asked for",
     )
     devices: int = Field(1, ge=1, description="processes on this machine; `torchrun` overrides it")
     deterministic: bool = Field(

@@ -44,9 +44,7 @@ def _mps() -> torch.device:
     elif not torch.backends.mps.is_available():
         problem = "this machine has no GPU of Apple that PyTorch can use (it takes macOS 14 on Apple silicon)"
     elif release < MPS_SINCE:
-        problem = (
-            f"PyTorch {torch.__version__} lacks 3D operations there, which came with {'.'.join(map(str, MPS_SINCE))}"
-        )
+        problem = f"PyTorch {torch.__version__} lacks 3D operations there, which came with 2.8"
     if problem is not None:
         raise InputError(f"accelerator mps: {problem}: take auto or cpu")
     _log.warning("warning: accelerator mps: nobody has tried semiseg there yet; auto and cpu compute on the CPU")
@@ -67,7 +65,7 @@ def set_up_device(device: torch.device, precision: str, *, deterministic: bool =
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without, sums of matrix products vary
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # memory that nothing reads needs no value
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # memory that nothing reads needs no value
 
 
 def tell_of_precision(asked: str, accelerator: str) -> None:

@@ -44,7 +44,7 @@ def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) 
 
 
 def _decay_groups(config: OptimiserConfig, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Kernels and matrices decay; parameters with one axis, which are biases and normalisations, where that is asked."""
+    """Kernels and matrices decay; parameters with one axis, biases and normalisations, where that is asked for."""
     if config.decays_all:
         return [{"params": parameters, "weight_decay": config.decay}]
     kernels, vectors = ([p for p in parameters if (p.ndim > 1) == several] for several in (True, False))

@@ -69,7 +69,7 @@ def _lay_out(layout: torch.memory_format, module: nn.Module, inputs: tuple[Tenso
 
 def cpu_convolves_bf16() -> bool:
     """Whether PyTorch has convolutions in bf16 for this processor, be they native or emulated."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _cpu_has_bf16() -> bool:

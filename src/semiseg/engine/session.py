@@ -23,8 +23,8 @@ from semiseg.data.prepare import prepare
 from semiseg.data.splits import Split, load_split
 from semiseg.data.store import Store
 from semiseg.engine import checkpoint
-from semiseg.engine.execution import execute
 from semiseg.engine.device import device_name
+from semiseg.engine.execution import execute
 from semiseg.engine.launch import launch, precision_of
 from semiseg.engine.levers import Choice, Work, choose
 from semiseg.engine.memory import Step, explained
