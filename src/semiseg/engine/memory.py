@@ -139,8 +139,9 @@ def _changes(step: Step) -> Iterator[tuple[str, Step]]:
         f"network.options.filters={_listed(thinner)}",
         step.having("network", options={**network.options, "filters": thinner}),
     )
-    if precision_of(step.config) != "bf16":
-        yield "precision=bf16", step.having("", precision="bf16")
+    half_precision = step.having("", precision="bf16")
+    if precision_of(step.config) != "bf16" == precision_of(half_precision.config):
+        yield "precision=bf16", half_precision
     if step.resident:
         yield "speed.resident=off", replace(step, resident=0)
 
