@@ -11,6 +11,7 @@ import torch
 from semiseg.config import Accelerator
 from semiseg.engine.precision import resolve_precision
 from semiseg.errors import InputError, did_you_mean
+from semiseg.methods.base import MethodPrecision
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +69,14 @@ def set_up_device(device: torch.device, precision: str, *, deterministic: bool =
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # memory that nothing reads needs no value
 
 
-def tell_of_precision(asked: str, accelerator: str) -> None:
-    """Warn where the precision that was asked for is not the one that is computed in."""
-    found = resolve_precision(asked, accelerator)
+def tell_of_precision(asked: str, accelerator: str, method: str, needs: MethodPrecision) -> None:
+    """Warn where the precision that was asked for is not the one that is computed in, or too coarse for the method."""
+    found = resolve_precision(asked, accelerator, needs)
+    if needs == "fp32" and found != "fp32":
+        _log.warning(
+            "warning: precision %s: %s adds small terms to large ones, which are lost in it: take auto or fp32",
+            *(asked, method),
+        )
     if asked == "bf16" != found:
         _log.warning(
             "warning: precision bf16: this device has no bf16 convolutions, and replacing them takes many times as "

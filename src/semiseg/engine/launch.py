@@ -50,7 +50,7 @@ def launch(config: RunConfig) -> Fabric:
         fabric.launch()
     set_up_device(fabric.device, precision_of(config), deterministic=config.deterministic)
     if fabric.is_global_zero:
-        tell_of_precision(config.precision, config.accelerator)
+        tell_of_precision(config.precision, config.accelerator, config.method, entry(config.method).cls.precision)
     return fabric
 
 
@@ -61,4 +61,4 @@ def _fabric_accelerator(config: RunConfig) -> str:
 
 def precision_of(config: RunConfig) -> str:
     """The precision that forward passes really have."""
-    return resolve_precision(config.precision, config.accelerator)
+    return resolve_precision(config.precision, config.accelerator, entry(config.method).cls.precision)

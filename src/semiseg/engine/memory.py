@@ -130,8 +130,9 @@ def _changes(step: Step) -> Iterator[tuple[str, Step]]:
     half = _smaller(step.patch, step.network().divisor)
     if half != step.patch:
         yield f"batch.patch={_listed(half)}", step.having("batch", patch=half)
-    for name, count in zip(("labelled", "unlabelled"), step.patches, strict=True):
-        fewer = max(count // 2 // step.processes, 1) * step.processes
+    needs = entry(step.config.method).configure(step.config.options).smallest_batch()
+    for name, count, least in zip(("labelled", "unlabelled"), step.patches, needs, strict=True):
+        fewer = max(count // 2 // step.processes, least, 1) * step.processes
         if fewer < count:
             yield f"batch.{name}={fewer}", step.having("batch", **{name: fewer})
     thinner = _halved(_filters(step))

@@ -8,15 +8,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from semiseg.methods.base import MethodPrecision
+
 _FABRIC: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
-def resolve_precision(asked: str, accelerator: str) -> str:
+def resolve_precision(asked: str, accelerator: str, needs: MethodPrecision = "any") -> str:
     """`fp32`, `tf32` or `bf16`; `auto` becomes bf16 where the hardware multiplies it natively, otherwise fp32.
+
+    With `auto`, methods get what they need: `fp32` for those whose small terms bf16 would round away.
 
     Where there are no bf16 convolutions at all, as on CPUs without AVX-512 and on Apple's GPUs, bf16 is fp32 as well:
     what PyTorch does there instead takes 20 to 60 times as long, and loses the memory layout on the way.
     """
+    if asked == "auto" and needs == "fp32":
+        return "fp32"
     if accelerator not in ("cpu", "mps") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return {True: "bf16", False: "fp32"}[native] if asked == "auto" else asked

@@ -29,7 +29,15 @@ from semiseg.engine.launch import launch, precision_of
 from semiseg.engine.levers import Choice, Work, choose
 from semiseg.engine.memory import Step, explained
 from semiseg.engine.optim import make_optimiser
-from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, selection_cases, task_of, with_length
+from semiseg.engine.resolve import (
+    batch_plan_of,
+    check_batch,
+    choose_split,
+    network_builder,
+    selection_cases,
+    task_of,
+    with_length,
+)
 from semiseg.engine.run import Run, start
 from semiseg.engine.stages import Span, spans
 from semiseg.engine.stamps import stamps
@@ -206,6 +214,7 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     split = choose_split(config, dataset, store)
     batch_plan = batch_plan_of(config, store.plan, split)
     config = with_length(config, split, batch_plan)
+    check_batch(config, batch_plan, fabric.world_size)
     # Only now is it known that the settings hold together; a refusal leaves no folder behind.
     with locked(run.path) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
@@ -222,7 +231,7 @@ def _assemble(
 ) -> Session:
     """Networks, optimisers and batches on the device, resumed from the newest whole checkpoint."""
     choice = _choose_levers(config, fabric, run, store.plan)
-    task = task_of(store, split)
+    task = task_of(store, split, entry(config.method).configure(config.options))
     torch.manual_seed(_number(config.seed, _INIT))
     method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
     execute(method, choice.levers, store.plan.spatial_dims)

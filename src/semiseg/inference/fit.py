@@ -30,12 +30,15 @@ def checked_task(found: Checkpoint, plan: Plan, network: nn.Module) -> Task:
         InputError: it is of another task, or smaller than the network.
     """
     task = found.state.get("task")
+    if isinstance(task, dict):
+        task = {"one_piece": [], **task}  # what runs of earlier versions did not ask
     wanted = {"classes": plan.classes, "channels": len(plan.channels), "spatial_dims": plan.spatial_dims}
     if (
         not isinstance(task, dict)
         or task.keys() != {field.name for field in fields(Task)}
         or any(task[name] != value for name, value in wanted.items())
         or not _are_counts(task)
+        or not _are_flags(task["one_piece"], plan.classes)
     ):
         raise InputError(
             f"{found.path}: task: expected {shown(wanted)} as in the run's plan.json, and voxels "
@@ -60,6 +63,10 @@ def check_finite(found: Checkpoint, method: nn.Module) -> None:
     broken = [name for name, value in method.named_parameters() if not value.isfinite().all()]
     if broken:
         raise InputError(f"{found.path}: expected finite weights, came others in {broken[0]}: train again")
+
+
+def _are_flags(values: Any, classes: int) -> bool:
+    return isinstance(values, list) and len(values) in (0, classes) and all(type(value) is bool for value in values)
 
 
 def _are_counts(task: Mapping[str, Any]) -> bool:

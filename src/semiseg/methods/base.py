@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 StageStart = Literal["last", "best", "anew"]
 RefreshAt = Literal["never", "epoch", "stage"]
+MethodPrecision = Literal["any", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Task:
         spatial_dims: 2 or 3.
         class_voxels: voxels per class over all full labelled scans, background first.
         unlabelled: number of unlabelled cases.
+        one_piece: per class, background first, whether it is a single component in the labelled scans; empty where the
+            method does not ask (`MethodConfig.asks_for_pieces`).
     """
 
     classes: int
@@ -92,6 +95,7 @@ class Task:
     spatial_dims: int
     class_voxels: tuple[int, ...]
     unlabelled: int = 0
+    one_piece: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Stage:
     Attributes:
         name: what `Clock.stage` says during it.
         share: its share of all training steps; a stage without steps is left out.
+        at_least: steps that it takes of a short run, though never more than half of it.
         schedule: what the learning-rate schedule counts: the steps of the whole `run`, or those of the `stage`;
             `constant` keeps the base rate.
         start: weights, state and optimisers that it starts with: those at the end of the stage before it (`last`), or
@@ -133,6 +138,7 @@ class Stage:
     share: float
     schedule: Literal["run", "stage", "constant"] = "run"
     start: StageStart = "last"
+    at_least: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,14 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def smallest_batch(self) -> tuple[int, int]:
+        """Labelled and unlabelled patches that one process needs for a step; methods that mix images need partners."""
+        return 1, 0
+
+    def asks_for_pieces(self) -> bool:
+        """Whether the method wants `Task.one_piece`, for which the labelled scans are walked through once."""
+        return False
+
 
 class Method(nn.Module, ABC):
     """A way to train on labelled and unlabelled patches. Abstract; each paper is one final class.
@@ -181,6 +195,8 @@ class Method(nn.Module, ABC):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     uses_unlabelled: ClassVar[bool] = True
+    precision: ClassVar[MethodPrecision] = "any"
+    """What its arithmetic needs: `fp32`, where small terms added to large ones would be rounded away in bf16."""
 
     def __init__(self, config: MethodConfig, task: Task, build: NetworkBuilder) -> None:
         super().__init__()
