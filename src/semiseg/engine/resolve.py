@@ -107,13 +107,13 @@ def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Netwo
     return network
 
 
-def task_of(store: Store, split: Split, config: MethodConfig) -> Task:
+def task_of(store: Store, split: Split, config: MethodConfig, steps: int) -> Task:
     """What the method may know of the data: labels of the labelled cases, summed up, and the number of the others."""
     counts = [store.meta(case).voxels for case in split.labelled]
     totals = tuple(sum(per_class) for per_class in zip(*(count for count in counts if count), strict=True))
     plan = store.plan
     pieces = one_piece(store, split.labelled) if config.asks_for_pieces() else ()
-    return Task(plan.classes, len(plan.channels), plan.spatial_dims, totals, len(split.unlabelled), pieces)
+    return Task(plan.classes, len(plan.channels), plan.spatial_dims, totals, len(split.unlabelled), steps, pieces)
 
 
 def one_piece(store: Store, cases: Sequence[str]) -> tuple[bool, ...]:

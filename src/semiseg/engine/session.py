@@ -231,7 +231,7 @@ def _assemble(
 ) -> Session:
     """Networks, optimisers and batches on the device, resumed from the newest whole checkpoint."""
     choice = _choose_levers(config, fabric, run, store.plan)
-    task = task_of(store, split, entry(config.method).configure(config.options))
+    task = task_of(store, split, entry(config.method).configure(config.options), config.steps)
     torch.manual_seed(_number(config.seed, _INIT))
     method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
     execute(method, choice.levers, store.plan.spatial_dims)

@@ -31,7 +31,7 @@ def checked_task(found: Checkpoint, plan: Plan, network: nn.Module) -> Task:
     """
     task = found.state.get("task")
     if isinstance(task, dict):
-        task = {"one_piece": [], **task}  # what runs of earlier versions did not ask
+        task = {"one_piece": [], "steps": 0, **task}  # what runs of earlier versions did not ask
     wanted = {"classes": plan.classes, "channels": len(plan.channels), "spatial_dims": plan.spatial_dims}
     if (
         not isinstance(task, dict)
@@ -71,6 +71,10 @@ def _are_flags(values: Any, classes: int) -> bool:
 
 def _are_counts(task: Mapping[str, Any]) -> bool:
     """Whether voxels per class and unlabelled cases are what they are called."""
-    voxels, unlabelled = task["class_voxels"], task["unlabelled"]
-    counts = [*voxels, unlabelled] if isinstance(voxels, list) and len(voxels) == task["classes"] else [None]
+    voxels = task["class_voxels"]
+    counts = (
+        [*voxels, task["unlabelled"], task["steps"]]
+        if isinstance(voxels, list) and len(voxels) == task["classes"]
+        else [None]
+    )
     return all(type(count) is int and 0 <= count < _MOST_VOXELS for count in counts)

@@ -14,7 +14,8 @@ class TotalOptions(BaseModel):
     """How terms add up; a method's options may include these."""
 
     total: Literal["normalised", "sum"] = Field(
-        "normalised", description="`normalised`: each term is divided by its own value; `sum`: as printed"
+        "sum",
+        description="`normalised`: each term is divided by its own value, as the official code; `sum`: as printed",
     )
 
 

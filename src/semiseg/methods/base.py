@@ -86,6 +86,7 @@ class Task:
         spatial_dims: 2 or 3.
         class_voxels: voxels per class over all full labelled scans, background first.
         unlabelled: number of unlabelled cases.
+        steps: training steps of the run, from which windows of averages follow; 0: unknown.
         one_piece: per class, background first, whether it is a single component in the labelled scans; empty where the
             method does not ask (`MethodConfig.asks_for_pieces`).
     """
@@ -95,6 +96,7 @@ class Task:
     spatial_dims: int
     class_voxels: tuple[int, ...]
     unlabelled: int = 0
+    steps: int = 0
     one_piece: tuple[bool, ...] = ()
 
 
