@@ -20,7 +20,7 @@ from semiseg.data.batches import Batches, BatchPlan, Share
 from semiseg.data.dataset import Dataset, open_dataset
 from semiseg.data.plan import Plan
 from semiseg.data.prepare import prepare
-from semiseg.data.splits import Split, load_split
+from semiseg.data.splits import Split, load_split, patients_of
 from semiseg.data.store import Store
 from semiseg.engine import checkpoint
 from semiseg.engine.execution import execute
@@ -209,7 +209,7 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     with locked(run.path) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             sweep(run.checkpoints)
-            start(run, config, store.plan, split, _facts(config, fabric, split, store))
+            start(run, config, store.plan, split, _facts(config, fabric, split, store, dataset))
         fabric.barrier()
         with explained(Step(config, store.plan, fabric.world_size), run.path):
             session = _assemble(config, fabric, run, store, split, batch_plan)
@@ -299,8 +299,8 @@ def _are_numbers(*values: Any) -> bool:
     return all(type(value) in (int, float) and math.isfinite(value) for value in values)
 
 
-def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store) -> dict[str, Any]:
-    found = stamps(config, store.plan)
+def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store, dataset: Dataset) -> dict[str, Any]:
+    found, content = stamps(config, store.plan), {case: store.meta(case).content for case in store.cases}
     return {
         "device": device_name(fabric.device),
         "processes": fabric.world_size,
@@ -311,7 +311,8 @@ def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store) -> dic
         "deviations": list(deviations(config)),
         "label_budget": {"training": len(split.labelled), "selection": len(selection_cases(config, split))},
         "split": split.digest,
-        "cases": {case: store.meta(case).content for case in store.cases},
+        "patients": patients_of(dataset, content, split.test),
+        "cases": content,
     }
 
 

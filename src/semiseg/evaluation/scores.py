@@ -74,6 +74,16 @@ class Scores:
         return tuple(self.provenance.get("stamps", ()))
 
     @property
+    def patients(self) -> Mapping[str, str]:
+        """Patient by case; empty where it is not known whose scans were scored, as of plain folders."""
+        found = self.provenance.get("patients")
+        return found if isinstance(found, Mapping) else {}
+
+    def count_patients(self, values: Mapping[str, float]) -> int:
+        """Number of patients with a number among `values` by case; cases of whom nothing is known are patients."""
+        return len({self.patients.get(case, case) for case, value in values.items() if not math.isnan(value)})
+
+    @property
     def cases(self) -> tuple[str, ...]:
         """Case ids in order."""
         return tuple(dict.fromkeys(row.case for row in self.rows))
