@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -55,7 +55,17 @@ class Stepper(nn.Module):
         loss = next(losses, None)
         if loss is None:
             return None
-        return loss.group, loss.total, {name: term.detach() for name, term in loss.terms.items()}, loss.update
+        total = loss.total
+        if len(loss.counted) < len(loss.terms):
+            total = total + _nothing_of(self.method.groups()[loss.group])
+        return loss.group, total, {name: term.detach() for name, term in loss.terms.items()}, loss.update
+
+
+def _nothing_of(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """0 with a gradient of 0 for each of `parameters`: those that only terms of weight 0 would train must still have
+    one, on all processes, for `DistributedDataParallel` waits for it.
+    """
+    return 0 * torch.stack([parameter[(0,) * parameter.ndim] for parameter in parameters]).sum()
 
 
 @dataclass
@@ -100,9 +110,14 @@ class Session:
         """What decides the memory of a step."""
         return Step(self.config, self.plan, self.fabric.world_size, self.batches.resident)
 
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch: as set, or one pass over the cases."""
+        return self.config.epoch_steps or self.batches.steps_per_epoch
+
     def clock(self, step: int) -> Clock:
         """The clock that the method sees at `step`."""
-        per_epoch, steps = self.batches.steps_per_epoch, self.config.steps
+        per_epoch, steps = self.epoch_steps, self.config.steps
         return Clock(step, steps, step // per_epoch, -(-steps // per_epoch), self.span(step).stage.name)
 
     def span(self, step: int) -> Span:
@@ -111,12 +126,12 @@ class Session:
 
     def rate(self, step: int) -> float:
         """Learning rate of `step`."""
-        return self.span(step).rate(self.config.optimiser, step, self.config.steps, self.batches.steps_per_epoch)
+        return self.span(step).rate(self.config.optimiser, step, self.config.steps, self.epoch_steps)
 
     def validates(self, steps: int) -> bool:
         """Whether it is time to validate after so many steps: by the configured rhythm, and where a stage ends."""
         config = self.config
-        unit = self.batches.steps_per_epoch if config.validate_unit == "epoch" else 1
+        unit = self.epoch_steps if config.validate_unit == "epoch" else 1
         every, first = config.validate_every * unit, (config.validate_from or config.validate_every) * unit
         due = steps >= first and (steps - first) % every == 0
         return config.select == "best" and (due or steps == self.span(steps - 1).end)

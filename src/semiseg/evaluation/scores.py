@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.evaluation.metrics import DEFINITIONS, EMPTY_RULES, EmptyRule, MaskScores
+from semiseg.evaluation.statistics import over_patients
 from semiseg.files import write_json, write_text
 
 METRICS: Mapping[str, Callable[[MaskScores], float]] = MappingProxyType(
@@ -79,9 +80,16 @@ class Scores:
         found = self.provenance.get("patients")
         return found if isinstance(found, Mapping) else {}
 
-    def count_patients(self, values: Mapping[str, float]) -> int:
-        """Number of patients with a number among `values` by case; cases of whom nothing is known are patients."""
-        return len({self.patients.get(case, case) for case, value in values.items() if not math.isnan(value)})
+    def by_patient(self, metric: str, label: int | None = None) -> NDArray[np.float64]:
+        """One metric averaged over the scans of each patient, `[patients]`, of one class or of the mean over classes.
+
+        A case of whom nothing is known is a patient of its own; nan where the metric is undefined.
+        """
+        if label is None:
+            values = self.case_means(metric)
+        else:
+            values = dict(zip(self.cases, self.values(metric, label).tolist(), strict=True))
+        return np.array(list(over_patients(values, self.patients).values()), np.float64)
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -156,6 +164,7 @@ class Scores:
             "largest_component": self.largest_component,
             "stamps": list(self.stamps),
             "cases": len(self.cases),
+            "patients": len(set(self.patients.values())) or None,
             "classes": {self.class_names[label]: self._class_json(label) for label in labels},
             "mean": {metric: _or_null(self.mean(metric)) for metric in METRICS},
             "provenance": dict(self.provenance),

@@ -40,8 +40,8 @@ def mean_interval(values: Array) -> Interval:
     """Mean of `values` `[patients]` with the 95 % interval of Student's t, corrected for skewness; NaNs are left out.
 
     With deviation s, skewness g and y a quantile of t, a bound is mean - s u, where
-    u + g u^2 / 3 + g^2 u^3 / 27 + g / (6 n) = y / sqrt(n). Bootstrap percentiles, bias-corrected or not, hold the mean of
-    ten or twenty patients in 87 to 93 % only; this one in 95 %, also for scores that pile up below 1.
+    u + g u^2 / 3 + g^2 u^3 / 27 + g / (6 n) = y / sqrt(n). Percentiles of a bootstrap hold the
+    mean of ten or twenty patients in 87 to 93 % only; this one in about 95 %, also for scores that pile up below 1.
 
     Source: Hall, On the removal of skewness by transformation, J. R. Statist. Soc. B 54, 1992, with quantiles of t.
     """

@@ -65,7 +65,8 @@ class Batch:
 class Clock:
     """Where the training stands: `step` of `steps` (from 0), `epoch` of `epochs`, and the name of the stage.
 
-    An epoch is one pass over the unlabelled cases (over the labelled ones when there are no others).
+    An epoch is one pass over the unlabelled cases (over the labelled ones when there are no others), unless the run
+    says how many steps it has.
     """
 
     step: int
@@ -98,9 +99,9 @@ class Task:
 class Loss:
     """Named scalar terms, their weights, and the parameter group that they train.
 
-    A term without an entry in `weights` has weight 1; a term with weight 0 is still logged. Without `update` the
-    gradients are kept and those of the next loss of the step are added, so that a sum of losses needs the memory of the
-    largest of them; the optimiser steps at the first loss with `update`, which is of the same group.
+    A term without an entry in `weights` has weight 1; a term whose weight is the number 0 is logged alone. Without
+    `update` the gradients are kept and those of the next loss of the step are added, so that a sum of losses needs the
+    memory of the largest of them; the optimiser steps at the first loss with `update`, which is of the same group.
     """
 
     terms: Mapping[str, Tensor]
@@ -109,10 +110,20 @@ class Loss:
     update: bool = True
 
     @property
+    def counted(self) -> dict[str, Tensor]:
+        """The weighted terms of the total: those whose weight is not the number 0.
+
+        Multiplied by 0, a term that is not finite would still make the whole update so, and its gradient as well.
+        """
+        weights = {name: self.weights.get(name, 1.0) for name in self.terms}
+        kept = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor) or weight != 0}
+        return {name: weight * self.terms[name] for name, weight in kept.items()}
+
+    @property
     def total(self) -> Tensor:
-        """Weighted sum of the terms, a scalar with gradient."""
-        parts = [self.weights.get(name, 1.0) * term for name, term in self.terms.items()]
-        return torch.stack(parts).sum()
+        """Weighted sum of the terms, a scalar with gradient; 0 where all weights are."""
+        parts = list(self.counted.values())
+        return torch.stack(parts).sum() if parts else torch.zeros((), requires_grad=True)
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,18 @@ def _rules(record: Record) -> list[tuple[str, object]]:
         ("unlabelled cases", len(split.unlabelled)),
         ("validation cases", ", ".join(split.validation)),
         ("test cases", len(split.test)),
+        ("test patients", _patients(record.facts)),
         ("test labels opened", f"{opened} time(s) by semiseg evaluate" if opened else None),
         ("weights taken", selected),
         ("based on preset", record.config.based_on),
         ("note of the split", split.note),
     ]
+
+
+def _patients(facts: Mapping[str, Any]) -> str:
+    found = facts.get("patients")
+    count = len(set(found.values())) if isinstance(found, dict) else None
+    return "not in the run: each case counts as a patient of its own" if count is None else str(count)
 
 
 def _provenance(found: Mapping[str, Any]) -> list[tuple[str, object]]:
