@@ -15,7 +15,7 @@ from semiseg.comparison.cells import Cell
 from semiseg.comparison.operations import kind_of
 from semiseg.comparison.work import Record, State
 from semiseg.engine.run import Run
-from semiseg.evaluation.scores import METRICS
+from semiseg.evaluation.scores import METRICS, patients_in
 
 CASES = ("preset", "budget", "role", "method", "subset", "seed", "case", "class", "label", "metric", "value", "patient")
 SUMMARY = ("experiment", "dataset", "split", "method", "seed", "class", "metric", "value")
@@ -124,7 +124,7 @@ def _outcome(cell: Cell, record: Record, folder: Path) -> Outcome:
         budget=(labels["training"], labels["selection"]),
         pool=len(split.labelled) + len(split.unlabelled),
         protocol=str(facts["protocol"]),
-        patients=facts.get("patients", {}),
+        patients=patients_in(facts),
         updates=record.steps * kind_of(config).updates,
         labelled_patches=config.batch.labelled or run.plan().labelled_per_batch,
     )

@@ -77,8 +77,7 @@ class Scores:
     @property
     def patients(self) -> Mapping[str, str]:
         """Patient by case; empty where it is not known whose scans were scored, as of plain folders."""
-        found = self.provenance.get("patients")
-        return found if isinstance(found, Mapping) else {}
+        return patients_in(self.provenance)
 
     def by_patient(self, metric: str, label: int | None = None) -> NDArray[np.float64]:
         """One metric averaged over the scans of each patient, `[patients]`, of one class or of the mean over classes.
@@ -176,6 +175,13 @@ class Scores:
             summary = self.summary(metric, label)
             found[metric] = {"mean": _or_null(summary.mean), "std": _or_null(summary.std), "cases": summary.count}
         return found
+
+
+def patients_in(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Patient by scored case in the provenance of a run or of scores; empty where it does not tell."""
+    found = facts.get("patients")
+    pairs = found.items() if isinstance(found, Mapping) else ()
+    return {case: patient for case, patient in pairs if isinstance(patient, str)}
 
 
 def empty_counts(rows: Iterable[Row]) -> dict[str, int]:

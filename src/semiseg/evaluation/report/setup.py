@@ -9,6 +9,7 @@ from typing import Any
 from semiseg.evaluation.report.markup import Markup, join, tag
 from semiseg.evaluation.report.records import Record
 from semiseg.evaluation.report.tables import facts
+from semiseg.evaluation.scores import patients_in
 
 
 def setup(records: Sequence[Record]) -> Markup:
@@ -47,9 +48,8 @@ def _rules(record: Record) -> list[tuple[str, object]]:
 
 
 def _patients(facts: Mapping[str, Any]) -> str:
-    found = facts.get("patients")
-    count = len(set(found.values())) if isinstance(found, dict) else None
-    return "not in the run: each case counts as a patient of its own" if count is None else str(count)
+    count = len(set(patients_in(facts).values()))
+    return str(count) if count else "not in the run: each case counts as a patient of its own"
 
 
 def _provenance(found: Mapping[str, Any]) -> list[tuple[str, object]]:
