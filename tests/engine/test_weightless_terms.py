@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from semiseg.engine.session import Stepper
+from semiseg.ingredients.features import feature_consistency
+from semiseg.ingredients.totals import self_normalised
 from semiseg.methods.base import Batch, Clock, Loss, Method, Task, entry
 from semiseg.networks import build_network
 
@@ -58,7 +60,7 @@ def test_parameters_of_weightless_terms_alone_have_a_gradient_of_zero() -> None:
 
 def test_a_weight_that_is_a_tensor_is_not_looked_at_on_the_host() -> None:
     loss = next(Two(torch.zeros(())).step(BATCH, CLOCK))
-    assert set(loss.counted) == {"sound", "broken"}
+    assert not loss.weightless
     assert not torch.isfinite(loss.total)
 
 
@@ -79,3 +81,13 @@ def test_every_parameter_has_a_gradient_where_the_unsupervised_weight_is_zero(na
     batch = Batch(torch.randn(4, 1, 16, 16), torch.randint(2, (2, 16, 16)), tuple("abcd"))
     step(method, batch)
     assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+
+
+def test_sums_of_ingredients_leave_out_what_has_no_weight() -> None:
+    broken = torch.tensor(math.inf, requires_grad=True)
+    weights = self_normalised({"sound": torch.tensor(2.0), "broken": broken}, {"sound": 1.0, "broken": 0})
+    assert Loss({"sound": torch.tensor(2.0), "broken": broken}, weights).total.item() == 1.0
+    sound, wild = torch.randn(2, 3, 4, 4), torch.full((2, 3, 4, 4), math.inf)
+    found = feature_consistency([sound, wild], [sound + 1, wild], [1.0, 0.0], "a_to_b")
+    assert torch.isfinite(found)
+    assert feature_consistency([wild], [wild], [0.0], "symmetric").item() == 0.0

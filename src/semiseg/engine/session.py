@@ -56,7 +56,7 @@ class Stepper(nn.Module):
         if loss is None:
             return None
         total = loss.total
-        if len(loss.counted) < len(loss.terms):
+        if loss.weightless:
             total = total + _nothing_of(self.method.groups()[loss.group])
         return loss.group, total, {name: term.detach() for name, term in loss.terms.items()}, loss.update
 

@@ -110,19 +110,19 @@ class Loss:
     update: bool = True
 
     @property
-    def counted(self) -> dict[str, Tensor]:
-        """The weighted terms of the total: those whose weight is not the number 0.
-
-        Multiplied by 0, a term that is not finite would still make the whole update so, and its gradient as well.
-        """
+    def weightless(self) -> tuple[str, ...]:
+        """Names of the terms whose weight is the number 0; to look at one that is a tensor would make the host wait."""
         weights = {name: self.weights.get(name, 1.0) for name in self.terms}
-        kept = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor) or weight != 0}
-        return {name: weight * self.terms[name] for name, weight in kept.items()}
+        return tuple(name for name, weight in weights.items() if not isinstance(weight, Tensor) and weight == 0)
 
     @property
     def total(self) -> Tensor:
-        """Weighted sum of the terms, a scalar with gradient; 0 where all weights are."""
-        parts = list(self.counted.values())
+        """Weighted sum of the terms, a scalar with gradient; 0 where all weights are.
+
+        Weightless terms are not in it: 0 times what is not finite is not finite, nor is its gradient.
+        """
+        kept = [name for name in self.terms if name not in self.weightless]
+        parts = [self.weights.get(name, 1.0) * self.terms[name] for name in kept]
         return torch.stack(parts).sum() if parts else torch.zeros((), requires_grad=True)
 
 
