@@ -90,6 +90,16 @@ def test_all_methods_are_those_of_the_presets_or_every_one(tmp_path: Path) -> No
     assert grid.labels == ["supervised", "mean_teacher", "cps", "cml", "ducisc", "lefed"]
 
 
+def test_controls_and_paired_test_are_words_of_the_command(tmp_path: Path) -> None:
+    here = (tmp_path / "none", "-n", 4, "-m", "lefed", "cps", "--seeds", 1, "--no-bound")
+    own = {"lefed_l4_s0", "cps_l4_s0", "supervised_l4_s0"}
+    assert cells(planned(*here)) == own | {"supervised-3x-updates_l4_s0", "supervised_pair_l4_s0"}
+    assert cells(planned(*here, "--controls", "plain", "--paired-test", "t-one-sided")) == own
+    told = refused(*here, "--controls", "some", "--paired-test", "anova")
+    assert "'plain' or 'all'" in told[0]
+    assert "'wilcoxon', 't' or 't-one-sided'" in told[1]
+
+
 def test_wrong_words(tmp_path: Path) -> None:
     here = (tmp_path / "none", "-n", 4)
     assert "did you mean 'micd'?" in refused(*here, "-m", "mcid", "cps")[0]

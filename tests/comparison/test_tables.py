@@ -176,6 +176,8 @@ def test_the_papers_figures_stand_beside_ours_with_their_rule() -> None:
     assert (row["ducisc_value"], row["ducisc_differs"]) == (pytest.approx(0.9181), 1)
     assert row["ducisc_selection"].startswith("test-selected")
     assert "beside the papers" not in document(results(ten).tables)
+    longer = [replace(o, cell=replace(o.cell, plain=False)) for o in ten if o.cell.role == "control"]
+    assert "beside the papers" not in document(results(longer, Paper(True)).tables)  # no paper trained it so
 
 
 def test_one_training_has_no_spread_to_judge_by() -> None:

@@ -33,6 +33,7 @@ class Cell:
         bound: name of the budget of the bound that belongs to the cell.
         control: of a method, name of its plain control; "" where it has none.
         kin: of a method, name of the control of its kind; "" where that is the plain one.
+        plain: False for controls of a kind, which no paper prints.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Cell:
     bound: str = ALL.name
     control: str = ""
     kin: str = ""
+    plain: bool = True
 
     @property
     def name(self) -> str:
@@ -140,7 +142,7 @@ class _Column:
         place = budget.name, subset, self.seed, self.preset
         shown = controls.found if self.grid.control else ()
         for control in shown:
-            yield Cell(control.label, "control", *place, control.config)
+            yield Cell(control.label, "control", *place, control.config, plain=control.plain)
         beside = zip(methods.items(), controls.plain, controls.kin, strict=True)
         for (label, config), plain, kin in beside:
             if label not in {control.label for control in shown}:
