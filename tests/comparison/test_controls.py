@@ -231,3 +231,13 @@ def test_the_grid_file_keeps_controls_and_test(tmp_path: Path) -> None:
     grid = toy_grid(tmp_path, controls="plain", paired_test="t-one-sided")
     again = load_grid(None, json.loads(grid.model_dump_json()))
     assert (again.controls, again.paired_test) == ("plain", "t-one-sided")
+
+
+def test_batches_of_other_proportions_have_controls_of_their_own(tmp_path: Path) -> None:
+    """Two labelled patches both, but passes by two or by four unlabelled ones: other numbers of steps."""
+    wide = {"method": "mean_teacher", "name": "wide", "settings": {"batch": {"unlabelled": 4}}}
+    settings = {"epochs": 5, "batch": {"labelled": 2, "unlabelled": 2}}
+    cells = cells_of(toy_grid(tmp_path, methods=["mean_teacher", wide], steps=None, settings=settings))
+    assert [cell.label for cell in cells if cell.role == "control"] == ["supervised", "supervised-5epochsx2of6"]
+    assert named(cells, "wide").control == "supervised-5epochsx2of6"
+    assert named(cells, "supervised-5epochsx2of6").config.batch == named(cells, "wide").config.batch

@@ -306,3 +306,15 @@ def test_unequal_training_is_stamped_on_the_scores_and_the_tests(outcomes: list[
     rows = {(row["method"], row["role"]): (row["updates"], row["labelled_patches"]) for row in found.rows()}
     assert rows["supervised", "control"] == ("3", "4")
     assert rows["micd", "method"] == ("10", "2")
+
+
+def test_a_table_has_the_bound_of_its_own_controls() -> None:
+    """Where lengths differ by budget there are several bounds; a table shows that of its own length."""
+    found = [outcome(name, role, noise(i, 0.5), method="supervised") for i, (name, role) in enumerate(BOUNDS)]
+    found[1] = replace(found[1], updates=20)
+    (table, *_) = results(found).tables
+    assert [row[0] for row in table.rows] == ["supervised (control)", "supervised, all labels"]
+    assert not any("unequal" in note for note in table.notes)
+
+
+BOUNDS: tuple[tuple[str, Role], ...] = (("supervised", "control"), ("supervised-20", "bound"), ("supervised", "bound"))

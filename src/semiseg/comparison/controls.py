@@ -62,9 +62,8 @@ def controls_of(grid: Grid, own: RunConfig, methods: Sequence[RunConfig]) -> Con
     for config in methods:
         label = matched(grid, own, config).label
         control = plain.get(label) or next(iter(plain.values()))
-        other = (
-            _of_kind(grid, control, config) if grid.control and grid.controls == "all" and config in learners else None
-        )
+        wanted = grid.control and grid.controls == "all" and _uses_unlabelled(config)
+        other = _of_kind(grid, control, config) if wanted else None
         if other is not None:
             kin.setdefault(other.label, other)
         named.append((control.label, other.label if other else ""))
@@ -95,15 +94,22 @@ def matched(grid: Grid, own: RunConfig, beside: RunConfig) -> Control:
     return Control(f"{name}-{_words(beside)}", own.model_copy(update=changes))
 
 
-def _length(config: RunConfig) -> tuple[int | None, int | None, int | None]:
-    """Steps or epochs, and labelled patches per step."""
-    return (None if config.epochs else config.steps), config.epochs, config.batch.labelled
+def _length(config: RunConfig) -> tuple[int | None, ...]:
+    """Steps, or epochs and what decides their steps, and labelled patches per step."""
+    batch = config.batch
+    return (batch.labelled, config.epochs, batch.unlabelled) if config.epochs else (batch.labelled, config.steps)
 
 
 def _words(config: RunConfig) -> str:
-    """`15000x2`, `201epochsx2`: the length, and labelled patches per step where they are set."""
-    length = f"{config.epochs}epochs" if config.epochs else str(config.steps)
-    return length + (f"x{config.batch.labelled}" if config.batch.labelled else "")
+    """`15000x2`, `201epochsx2`: the length, and labelled patches per step where they are set; `5epochsx2of6` where a
+    pass over the cases takes other patches.
+    """
+    labelled, unlabelled = config.batch.labelled, config.batch.unlabelled
+    patches = f"x{labelled}" if labelled else ""
+    if not config.epochs:
+        return f"{config.steps}{patches}"
+    other = unlabelled is not None and unlabelled not in (0, labelled)
+    return f"{config.epochs}epochs{patches}" + (f"of{(labelled or 0) + (unlabelled or 0)}" if other else "")
 
 
 def _of_kind(grid: Grid, plain: Control, method: RunConfig) -> Control | None:

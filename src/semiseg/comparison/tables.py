@@ -106,7 +106,7 @@ def paper_tables(
 
 
 def places(groups: Sequence[Group]) -> Iterator[tuple[str, list[Group]]]:
-    """Title and groups of each preset and budget; the bound that belongs to it comes last."""
+    """Title and groups of each preset and budget; the bounds that belong to it, one for each control, come last."""
     for preset, budget in dict.fromkeys((group.preset, group.budget) for group in groups if group.role != "bound"):
         members = [group for group in groups if (group.preset, group.budget) == (preset, budget)]
         names = {group.bound for group in members}
@@ -114,6 +114,8 @@ def places(groups: Sequence[Group]) -> Iterator[tuple[str, list[Group]]]:
             group for group in groups if group.role == "bound" and group.preset == preset and group.budget in names
         ]
         members = [group for group in members if group.role != "bound"]
+        controls = {group.label for group in members if group.role == "control"}
+        bounds = [group for group in bounds if group.label in controls] or bounds
         yield f"preset {preset}, {budget}" if preset else budget, [*members, *bounds]
 
 
@@ -140,9 +142,11 @@ def _head(group: Group) -> tuple[str, str]:
 
 def _unequal(members: Sequence[Group]) -> tuple[str, ...]:
     """A stamp where a method or a bound has no control that was trained as long on as many labelled patches."""
-    controls = {length for group in members if group.role == "control" for length in group.training}
+    controls = [group for group in members if group.role == "control"]
+    lengths = {length for group in controls for length in group.training}
     others = [group for group in members if group.role != "control" and group.done]
-    if not controls or all(length in controls for group in others for length in group.training):
+    known = controls and all(group.done for group in controls)
+    if not known or all(length in lengths for group in others for length in group.training):
         return ()
     told = "; ".join(f"{name_of(group)} {_training(group)}" for group in members if group.done)
     return (f"{UNEQUAL} (updates x labelled patches of each): {told}",)
