@@ -166,6 +166,12 @@ class RunConfig(_Settings):
     epochs: int | None = Field(
         None, ge=1, description="length in passes over the unlabelled cases; `steps` is then written from it"
     )
+    epoch_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps that count as an epoch; null: one pass over the unlabelled cases, or over the labelled ones "
+        "where no others are trained on",
+    )
     seed: int = Field(0, ge=0)
     precision: Precision = "auto"
     accelerator: Accelerator = Field(

@@ -32,7 +32,7 @@ def _due(session: Session, step: int) -> bool:
         case "never":
             return False
         case "epoch":
-            return step % session.batches.steps_per_epoch == 0
+            return step % session.epoch_steps == 0
         case "stage":
             return step == session.span(step).first
 

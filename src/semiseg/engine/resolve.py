@@ -66,7 +66,8 @@ def with_length(config: RunConfig, split: Split, batch: BatchPlan) -> RunConfig:
     if config.epochs is None:
         return config
     unlabelled = split.unlabelled if entry(config.method).cls.uses_unlabelled else ()
-    return config.model_copy(update={"steps": config.epochs * steps_per_epoch(split.labelled, unlabelled, batch)})
+    steps = config.epoch_steps or steps_per_epoch(split.labelled, unlabelled, batch)
+    return config.model_copy(update={"steps": config.epochs * steps})
 
 
 def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Plan) -> None:

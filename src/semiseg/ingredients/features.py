@@ -67,11 +67,13 @@ def feature_consistency(
     """
     terms = []
     for weight, of_a, of_b in zip(weights, a, b, strict=True):
+        if weight == 0:  # times a divergence that overflows, it would still be no number
+            continue
         forth = channel_kl(of_a, of_b, temperature) if direction != "b_to_a" else None
         back = channel_kl(of_b, of_a, temperature) if direction != "a_to_b" else None
         both = [kl for kl in (forth, back) if kl is not None]
         terms.append(weight * torch.stack(both).mean())
-    return torch.stack(terms).sum()
+    return torch.stack(terms).sum() if terms else a[0].new_zeros(())
 
 
 def decoder_consistency(a: Sequence[Tensor], b: Sequence[Tensor], options: FeatureOptions) -> Tensor:

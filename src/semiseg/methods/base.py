@@ -66,7 +66,8 @@ class Batch:
 class Clock:
     """Where the training stands: `step` of `steps` (from 0), `epoch` of `epochs`, and the name of the stage.
 
-    An epoch is one pass over the unlabelled cases (over the labelled ones when there are no others).
+    An epoch is one pass over the unlabelled cases (over the labelled ones when there are no others), unless the run
+    says how many steps it has.
     """
 
     step: int
@@ -104,9 +105,9 @@ class Task:
 class Loss:
     """Named scalar terms, their weights, and the parameter group that they train.
 
-    A term without an entry in `weights` has weight 1; a term with weight 0 is still logged. Without `update` the
-    gradients are kept and those of the next loss of the step are added, so that a sum of losses needs the memory of the
-    largest of them; the optimiser steps at the first loss with `update`, which is of the same group.
+    A term without an entry in `weights` has weight 1; a term whose weight is the number 0 is logged alone. Without
+    `update` the gradients are kept and those of the next loss of the step are added, so that a sum of losses needs the
+    memory of the largest of them; the optimiser steps at the first loss with `update`, which is of the same group.
     """
 
     terms: Mapping[str, Tensor]
@@ -115,10 +116,20 @@ class Loss:
     update: bool = True
 
     @property
+    def weightless(self) -> tuple[str, ...]:
+        """Names of the terms whose weight is the number 0; to look at one that is a tensor would make the host wait."""
+        weights = {name: self.weights.get(name, 1.0) for name in self.terms}
+        return tuple(name for name, weight in weights.items() if not isinstance(weight, Tensor) and weight == 0)
+
+    @property
     def total(self) -> Tensor:
-        """Weighted sum of the terms, a scalar with gradient."""
-        parts = [self.weights.get(name, 1.0) * term for name, term in self.terms.items()]
-        return torch.stack(parts).sum()
+        """Weighted sum of the terms, a scalar with gradient; 0 where all weights are.
+
+        Weightless terms are not in it: 0 times what is not finite is not finite, nor is its gradient.
+        """
+        kept = [name for name in self.terms if name not in self.weightless]
+        parts = [self.weights.get(name, 1.0) * self.terms[name] for name in kept]
+        return torch.stack(parts).sum() if parts else torch.zeros((), requires_grad=True)
 
 
 @dataclass(frozen=True)
