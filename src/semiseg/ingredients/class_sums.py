@@ -13,7 +13,6 @@ from torch.autograd.function import once_differentiable
 from semiseg.ingredients.fusion import fusable, fused, is_fused
 from semiseg.ingredients.reduce import batch_sum
 
-
 FEW = 16
 """Classes for which a GPU looks at all labels once each; for more, once, adding up in contended places."""
 

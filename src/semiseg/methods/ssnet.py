@@ -43,7 +43,7 @@ class SSNet(Method):
     are left out here. Searching for the sensitive direction gives the parameters no gradient; the step of xmed-lab/DHC
     leaves it in the update (without the factor by which its losses are scaled for half precision). The official memory
     is lost when a run is stopped, here it is part of checkpoints. With several processes each one contrasts the voxels
-    of its own patches.
+    of its own patches with a memory of its own; checkpoints hold that of the first one.
 
         L = Dice + w(t) (L_vat + 0.1 (L_contrast on labelled + L_contrast on unlabelled))
     """
