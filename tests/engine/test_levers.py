@@ -22,7 +22,7 @@ from tiny import tiny_dataset
 CPU = torch.device("cpu")
 PLAIN, LAST = Levers("contiguous"), Levers("channels_last")
 COMPILED, GRAPHS = Levers("contiguous", compile=True), Levers("contiguous", compile=True, graphs=True)
-TINY = 
+TINY = {
     "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
     "batch": {"patch": [8, 8, 8], "labelled": 1, "unlabelled": 0},
     "accelerator": "cpu",
