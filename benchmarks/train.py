@@ -4,12 +4,13 @@
 
 Ours is a step of the engine as `semiseg train` takes it on this device: the batch from a prepared store, augmentation,
 the method, backward, optimiser, moving averages, log. The plain one (`benchmarks/plain`) is the same step written from
-the papers' code: eager, float32 (TF32 on a GPU where ours has `--precision tf32`, and then for the peaks as well),
-contiguous, one network call per pass, a loop over parameters for moving averages, `.item()` at every step; it is handed
-ready batches, in a process of its own, for neither shall pay for the memory that the other frees. V-Net with 16 filters, SGD, batches of the left-atrium papers. Steps alternate; a ratio is the median
-over rounds. Real data cost a few hundredths of a step, and two steps differ by more on most machines: quick steps are
-compared with those of a constant batch in more rounds, and beside stands the mean time of batches alone, which is more
-than what a step waits for, as scans are read while it computes. About 15 minutes on two cores, one with --quick.
+the papers' code: eager, float32 (TF32 on a GPU where ours has `--precision tf32`, as the peaks then have), contiguous,
+one network call per pass, a loop over parameters for moving averages, `.item()` at every step; it is handed ready
+batches, in a process of its own, for neither shall pay for the memory that the other frees. V-Net with 16 filters, SGD,
+batches of the left-atrium papers. Steps alternate; a ratio is the median over rounds. Real data cost a few hundredths
+of a step, and two steps differ by more on most machines: quick steps are compared with those of a constant batch in
+more rounds, and beside stands the mean time of batches alone, which is more than what a step waits for, as scans are
+read while it computes. About 15 minutes on two cores, one with --quick.
 
 On a machine that others use, `--threads 1 --clock cpu` counts the time that the process computes.
 """
