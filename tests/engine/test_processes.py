@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,8 @@ def worker(rank: int, folder: str) -> None:
             method.zero_grad()
         kept.append((written[-1], method.memory.vectors.clone()))
     torch.save(kept, Path(folder) / f"{rank}.pt")
+    del stepper  # the last to let go of the processes' connection would wait for a thread that waits for it
+    gc.collect()
     dist.barrier()
     dist.destroy_process_group()
 
