@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -160,7 +161,7 @@ def test_a_training_that_is_not_compiled_as_the_note_says_tells_so(
     monkeypatch.setattr("semiseg.engine.session.choose", lambda *_: known)
     data = tiny_dataset(tmp_path / "data", cases=2, labelled=2)
     train(load_config(None, {"data": data, **TINY}), tmp_path / "run")
-    assert "1 pieces of code cannot be compiled here" in " ".join(capsys.readouterr().out.split())
+    assert re.search(r"\b[1-9]\d* pieces of code cannot be compiled", " ".join(capsys.readouterr().out.split()))
 
 
 def test_wishes_are_followed_without_measuring(took, asked) -> None:
