@@ -66,7 +66,8 @@ def set_up_device(device: torch.device, precision: str, *, deterministic: bool =
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without, sums of matrix products vary
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # memory that nothing reads needs no value
+    # Memory that nothing reads needs no value.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def tell_of_precision(asked: str, accelerator: str, method: str, needs: MethodPrecision) -> None:

@@ -19,7 +19,7 @@ def resolve_precision(asked: str, accelerator: str, needs: MethodPrecision = "an
     With `auto`, methods get what they need: `fp32` for those whose small terms bf16 would round away.
 
     Where there are no bf16 convolutions at all, as on CPUs without AVX-512 and on Apple's GPUs, bf16 is fp32 as well:
-    what PyTorch does there instead takes 20 to 60 times as long, and loses the memory layout on the way.
+    what PyTorch does there instead takes 3 to 20 times as long, and loses the memory layout on the way.
     """
     if asked == "auto" and needs == "fp32":
         return "fp32"

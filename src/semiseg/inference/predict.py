@@ -29,7 +29,7 @@ from semiseg.engine.resolve import network_builder, patch_of
 from semiseg.engine.run import INFERENCE, Run
 from semiseg.errors import InputError, raise_all, shown
 from semiseg.files import write_json
-from semiseg.inference.batching import WindowBatch
+from semiseg.inference.batching import WindowBatch, with_room
 from semiseg.inference.components import largest_component
 from semiseg.inference.fit import check_finite, checked_task
 from semiseg.inference.pipeline import overlapped
@@ -37,6 +37,7 @@ from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.locks import locked
 from semiseg.methods.base import Method, entry
 from semiseg.networks.folding import fold_batch_norms
+from semiseg.oom import memory_told
 from semiseg.shards import Shard
 
 Spacing = tuple[float, float, float]
@@ -45,6 +46,11 @@ Label = np.ndarray[Any, np.dtype[np.uint8]]
 
 MOST_PROBABILITIES = 3 << 29
 """Bytes that the probabilities of a whole scan may take."""
+LESS = (
+    "end what else uses this memory, predict on the CPU with --accelerator cpu where a GPU's ran out, "
+    "or take a machine with more"
+)
+"""What helps where it runs out."""
 MOST_AHEAD = 1 << 27
 """Voxels, all channels together, of a scan that is read while the one before it is predicted."""
 
@@ -124,7 +130,7 @@ class Predictor:
         return tuple(max(round(side * (1 - self.window.overlap)), 1) for side in self.patch)
 
     def _over_windows(self, slide: Callable[..., Tensor], image: Image) -> Image:
-        scan = torch.from_numpy(image).to(self.device)
+        scan = with_room(torch.from_numpy(image).to, self.device)
         with torch.inference_mode():
             found = slide(self._forward, scan, self.patch, self.stride, batch=self.batch, weights=self.window.weights)
         array: Image = found.cpu().numpy()
@@ -132,7 +138,7 @@ class Predictor:
 
     def _forward(self, windows: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
-            return self.method.predict(windows).float()
+            return self.method.predict(windows.to(self.device)).float()
 
 
 def restored(found: Image, geometry: Geometry) -> Label:
@@ -215,16 +221,19 @@ def _label_all(
     """Read, predict and write the scans, several of them in flight."""
 
     def read(case: str) -> tuple[Image, Geometry]:
-        return predictor.read(scans.images[case], scans.spacing, scans.truths.get(case))
+        with memory_told(case, LESS):
+            return predictor.read(scans.images[case], scans.spacing, scans.truths.get(case))
 
     def compute(scan: tuple[Image, Geometry]) -> tuple[Image, Geometry]:
-        return predictor.predicted(*scan), scan[1]
+        with memory_told(f"a scan of {' x '.join(map(str, scan[0].shape[1:]))} voxels", LESS):
+            return predictor.predicted(*scan), scan[1]
 
     def write(case: str, found: tuple[Image, Geometry]) -> None:
-        label = restored(*found)
-        if largest:
-            label = largest_component(label)
-        write_label(targets[case], label, reference=scans.images[case][0], spacing=scans.spacing)
+        with memory_told(case, LESS):
+            label = restored(*found)
+            if largest:
+                label = largest_component(label)
+            write_label(targets[case], label, reference=scans.images[case][0], spacing=scans.spacing)
 
     for case in overlapped(list(scans.images), read, compute, write, ahead=lambda case: _small(scans.images[case])):
         done(case)

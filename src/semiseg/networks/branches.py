@@ -76,7 +76,7 @@ class BranchedNet(Network):
         Raises:
             ValueError: as a plain call does.
         """
-        # By way of the call, for that is compiled; a number that changes would be a new variant each time there.
+        # By way of the call, for that is what is compiled, anew for each number; tensors are no such numbers.
         factors = tuple(g if g in (None, 1.0) else x.new_full((), g) for g in gradients)
         found: list[Tensor] = nn.Module.__call__(self, x, dropout=dropout, gradients=factors)
         return found
