@@ -50,7 +50,7 @@ def self_training(g, case, monkeypatch, student, teacher, order, **options):
     x, u = dict(zip("ab", images[:2], strict=True)), dict(zip("ab", images[2:], strict=True))
     first, second = order
     batch = Batch(torch.cat([x[first], x[second], u[first], u[second]]), torch.cat([targets[first], targets[second]]))
-    method = make_method("bcp", student[0].shape, **options)
+    method = make_method("bcp-official", student[0].shape, **options)
     method.student, method.teacher.net = InTurn(*student), InTurn(*teacher)
     monkeypatch.setattr(bcp, "draw_outside_box", lambda *_: outside)
     loss = next(method.step(batch, SELF))
@@ -63,7 +63,7 @@ def test_left_atrium(g, case, monkeypatch):
     student = [leaf(g[f"{case}/student_logits_{name}"]) for name in "lu"]
     teacher = [tensor(g[f"{case}/teacher_logits_{name}"]) for name in "ab"]
     weight = float(g[f"{case}/u_weight"])
-    loss, method = self_training(g, case, monkeypatch, student, teacher, "ab", dice="sample", pseudo_weight=weight)
+    loss, method = self_training(g, case, monkeypatch, student, teacher, "ab", pseudo_weight=weight)
     close(loss.total, g[f"{case}/loss"], **CLOSE)
     for name, logits, seen in zip("lu", student, method.student.seen, strict=True):
         close(logits.grad, g[f"{case}/grad_student_logits_{name}"], **CLOSE)
@@ -89,7 +89,7 @@ def test_acdc(g, case, monkeypatch):
     teacher = [tensor(g[f"{case}/teacher_logits_{name}"]) for name in "ba"]
     weight = float(g[f"{case}/u_weight"])
     loss, method = self_training(
-        g, case, monkeypatch, [logits["l"], logits["unl"]], teacher, "ba", pseudo_weight=weight
+        g, case, monkeypatch, [logits["l"], logits["unl"]], teacher, "ba", dice="batch", pseudo_weight=weight
     )
     close(loss.total, g[f"{case}/loss"], **CLOSE)
     parts = sum(float(g[f"{case}/{name}_{part}"]) for name in ("unl", "l") for part in ("dice", "ce"))
@@ -132,7 +132,9 @@ def test_pseudo_labels(g):
     z = tensor(g["lcc/logits3d"])
     np.testing.assert_array_equal(threshold_labels(z).numpy(), g["lcc/cut_mask_raw"])
     np.testing.assert_array_equal(keep_largest(threshold_labels(z))().numpy(), g["lcc/cut_mask_nms"])
-    np.testing.assert_array_equal(keep_largest(threshold_labels(z), "edges")().numpy(), g["lcc/cut_mask_pancreas"])
+    np.testing.assert_array_equal(
+        keep_largest(threshold_labels(z), neighbours="edges")().numpy(), g["lcc/cut_mask_pancreas"]
+    )
     z = tensor(g["lcc/logits2d"])
     np.testing.assert_array_equal(threshold_labels(z).numpy(), g["lcc/masks2d_raw"])
     np.testing.assert_array_equal(keep_largest(threshold_labels(z))().numpy(), g["lcc/masks2d_nms"])
