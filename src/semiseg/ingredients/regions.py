@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.ingredients.class_sums import full_precision
+from semiseg.ingredients.levels import one_hot
 from semiseg.ingredients.reduce import batch_sum
 from semiseg.ingredients.sample_losses import sample_dice
 
@@ -32,7 +33,7 @@ def region_dice_ce(logits: Tensor, labels: Tensor, where: Tensor, dice: RegionDi
         return logits.sum()
     log_p = F.log_softmax(full_precision(logits), 1)
     keep = where.to(log_p.dtype)
-    hit = F.one_hot(labels, logits.shape[1]).movedim(-1, 1) * keep
+    hit = one_hot(labels, logits.shape[1], log_p.dtype) * keep
     p = log_p.exp() * keep
     space = tuple(range(2, p.ndim))
     surprise, voxels = -(hit * log_p).sum(), keep.sum() * len(logits)

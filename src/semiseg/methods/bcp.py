@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -21,16 +20,15 @@ from semiseg.methods.base import (
     Clock,
     Loss,
     Method,
-    MethodConfig,
     NetworkBuilder,
     Predicting,
     Stage,
     Task,
     register,
 )
+from semiseg.methods.pretraining import PRETRAINING, PretrainingOptions
 from semiseg.networks.base import Init
 
-PRETRAINING = "pretraining"
 OFFICIAL = {"pretraining": 2 / 17, "pairs": "half", "memory": None, "dice": "sample", "largest_component": True}
 """The published code, on the left atrium."""
 
@@ -50,21 +48,9 @@ class BCP(Method):
         l: half of cross-entropy + Dice over outside and over inside, each averaged on its own; q: teacher's labels
     """
 
-    class Config(StudentTeacherOptions, MethodConfig):
+    class Config(StudentTeacherOptions, PretrainingOptions):
         """Options; official values per dataset are in the presets `la`, `pancreas` and `acdc`."""
 
-        pretraining: Literal["auto"] | float = Field(
-            "auto",
-            ge=0,
-            le=1,
-            description="share of the steps with labelled images alone; `auto`: 0.12, but at least 2,000 steps, or "
-            "half of the run if that is less",
-        )
-        hand_over: Literal["best", "last"] = Field(
-            "best",
-            description="where self-training starts: the best weights of the pre-training, if the run selects by "
-            "validation, or the last ones",
-        )
         pairs: Pairs = Field("all", description=PAIRS_DOC)
         mix_ratio: float = Field(2 / 3, gt=0, lt=1, description="side of the pasted box, as a share of the image's")
         pseudo_weight: float = Field(0.5, ge=0, description="weight of the voxels with pseudo-labels; labelled ones: 1")
@@ -86,12 +72,7 @@ class BCP(Method):
         self.filtered = filtered_classes(config.largest_component, task.one_piece, task.classes)
 
     def stages(self) -> tuple[Stage, ...]:
-        c = self.config
-        share, least = (0.12, 2000) if c.pretraining == "auto" else (c.pretraining, 0)
-        return (
-            Stage(PRETRAINING, share, schedule="constant", at_least=least),
-            Stage("selftraining", 1 - share, schedule="stage", start=c.hand_over),
-        )
+        return self.config.stages()
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config

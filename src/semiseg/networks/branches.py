@@ -63,9 +63,12 @@ class BranchedNet(Network):
         *,
         dropout: bool | None = None,
         gradients: tuple[Factor, ...] | None = None,
+        drop: float | None = None,
     ) -> Any:
         self.check_call(x, taps)
         active = self.training if dropout is None else dropout
+        if drop is not None:
+            return self._decode_dropped(x, drop, active)
         if gradients is not None:
             return self._decode_all(x, gradients, active)
         keep = Recorder(taps)
@@ -86,6 +89,24 @@ class BranchedNet(Network):
         factors = tuple(g if g in (None, 1.0) else x.new_full((), g) for g in gradients)
         found: list[Tensor] = nn.Module.__call__(self, x, dropout=dropout, gradients=factors)
         return found
+
+    def with_dropped_features(self, x: Tensor, drop: float) -> tuple[Tensor, Tensor]:
+        """Logits of the first decoder, and those that it gives without a share `drop` of the encoder's channels.
+
+        Channels of every stage and sample are dropped at random, in evaluation mode too. Both are decoded together, so
+        that batch statistics are theirs in common.
+
+        Raises:
+            ValueError: as a plain call does.
+        """
+        found: tuple[Tensor, Tensor] = nn.Module.__call__(self, x, drop=drop)
+        return found
+
+    def _decode_dropped(self, x: Tensor, drop: float, active: bool) -> tuple[Tensor, Tensor]:
+        nothing = Recorder(())
+        features = [torch.cat([f, drop_channels(f, drop, True)]) for f in self._encode(x, nothing, active)]
+        logits = _decode(self.decoders[0], features, nothing, active)
+        return logits[: len(x)], logits[len(x) :]
 
     def _decode_all(self, x: Tensor, gradients: Sequence[Factor], active: bool) -> list[Tensor]:
         nothing = Recorder(())
