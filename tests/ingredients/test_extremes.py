@@ -23,6 +23,7 @@ from semiseg.data.places import Place
 from semiseg.ingredients import (
     adaptive_thresholds,
     adversarial,
+    alignment,
     class_contrast,
     class_performance,
     class_sampling,
@@ -282,6 +283,33 @@ WEIGHT = torch.tensor([0.0, 0.0, 5.0])
 """Class weights that leave nothing where the rare class is absent."""
 
 Ingredient = Callable[[Given], Any]
+
+
+def _mixed_with_labelled(g: Given) -> list[Tensor]:
+    if not g.samples:
+        return []
+    mixer = mixtures.Mixer(mixtures.MixingOptions())
+    return [*mixtures.mix_with_labelled(mixer, g.images(), g.labels(), g.images(), g.probabilities())]
+
+
+def _usable(g: Given) -> list[Tensor]:
+    a, b = (prototypes.level_prototypes(g.view()) for _ in range(2))
+    usable = prototypes.UsableLevels(len(a))
+    loss, found = prototypes.aligned_levels(a, b, "batch", "level", "mean")
+    usable.count(found)
+    return [loss, usable.share]
+
+
+def _aligned(g: Given) -> list[Tensor]:
+    out = []
+    for kind in ("prototype", "feature"):
+        found = alignment.make_alignment(alignment.AlignmentOptions(alignment=kind), 2)
+        other = g.view()
+        out += [found(g.view(), other, lambda view=other: [f.detach() for f in view.features])]
+        out += [*found.observations().values()]
+    return out
+
+
 TABLE: dict[str, Ingredient] = {
     "adaptive_thresholds.AdaptiveThresholds": _thresholds,
     "adaptive_thresholds.above": lambda g: adaptive_thresholds.above(g.probabilities(), torch.zeros(CLASSES)),
@@ -414,6 +442,12 @@ TABLE: dict[str, Ingredient] = {
     "mixtures.Mixer": _mixed,
     "mixtures.mix": _mixed,
     "mixtures.rescale": _mixed,
+    "mixtures.mix_with_labelled": _mixed_with_labelled,
+    **dict.fromkeys(
+        ["alignment.FeatureAlignment", "alignment.PrototypeAlignment", "alignment.make_alignment"], _aligned
+    ),
+    "prototypes.UsableLevels": _usable,
+    "prototypes.aligned_levels": _usable,
     "prior.PredictionPrior": _prior,
     "prototypes.level_prototypes": _prototypes,
     "prototypes.prototype_loss": _prototypes,
@@ -476,6 +510,7 @@ EXEMPT: dict[str, str] = {
     **{f"ramps.{name}": "numbers of the clock" for name in ("polynomial_decay", "reversal_ramp", "lagged", "ramp_up")},
     "confidence.relative_entropy_limit": "numbers of the clock",
     "modes.evaluating": "networks",
+    "class_contrast.usable_rows": "places",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
     "modules.ModuleListOf": "a list",

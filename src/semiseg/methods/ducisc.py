@@ -24,11 +24,11 @@ from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, Netwo
 from semiseg.networks.base import Init
 
 UNSUPERVISED = ("cs_ulb", "cs_mix", "proto_ulb", "proto_mix")
-OFFICIAL = {"total": "normalised", "ramp": "none", "memory": None, "coarse_labels": "first", "squares": False}
-OFFICIAL |= {"snapshot_every": 40 / 15_000}  # ten passes over eight labelled scans, two at a time
+OFFICIAL: dict[str, Any] = {"total": "normalised", "ramp": "none", "memory": None, "coarse_labels": "first"}
+OFFICIAL |= {"squares": False, "snapshot_every": 40 / 15_000}  # ten passes over eight labelled scans, two at a time
 """What ShanghaiTech-IMPACT/DuCiSC does, made for 15,000 steps of SGD at a constant rate."""
-PRINTED = {"total": "sum", "warmup": 0.0, "pseudo_labels": "finest", "pairing": "image", "reduction": "sum"}
-PRINTED |= {"threshold_clamp": False, "threshold_per_level": False, "mix_ce": "ce"}
+PRINTED: dict[str, Any] = {"total": "sum", "warmup": 0.0, "pseudo_labels": "finest", "pairing": "image"}
+PRINTED |= {"reduction": "sum", "threshold_clamp": False, "threshold_per_level": False, "mix_ce": "ce"}
 """What is printed, where the official code does otherwise; its weight decay of 5e-4 is in the presets."""
 
 
