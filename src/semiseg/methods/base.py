@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -192,6 +193,20 @@ class Method(nn.Module, ABC):
     def predictors(self) -> Sequence[Predicting]:
         """The networks that predict, of which others may ask features; every method names at least one."""
         return ()
+
+    def networks(self) -> dict[str, Predicting]:
+        """Every network that could predict, by name (`net`, `student`, `teacher`, `subnet_a`); validation scores each.
+
+        By default those that the method holds, one letter for each of a list of them.
+        """
+        found: dict[str, Predicting] = {}
+        for name, module in self.named_children():
+            several = module if isinstance(module, nn.ModuleList) else ()
+            members = {f"{name.removesuffix('s')}_{letter}": each for letter, each in zip(ascii_lowercase, several)}
+            for key, each in members.items() if several else [(name, module)]:
+                if hasattr(each, "tapped"):
+                    found[key] = cast("Predicting", each)
+        return found
 
     def predict(self, images: Tensor) -> Tensor:
         """Class probabilities `[B, C, *S]` of `images` `[B, channels, *S]`; called in eval mode, no gradient.
