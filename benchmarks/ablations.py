@@ -2,8 +2,9 @@
 
     python benchmarks/ablations.py [--output docs/ablations.md] [--steps 12]
 
-Rows are trained with their `--set` arguments, on generated 2D scans and with a narrow network of the paper's kind. What would hide a switch in the first two steps is set aside, see `TOY`. The terms
-are those of the first two steps; the speed is that of the fastest step after them.
+Rows are trained with their `--set` arguments, on generated 2D scans and with a narrow network of the paper's kind. What
+would hide a switch in the first two steps is set aside, see `TOY`. The terms are those of the first two steps; the
+speed is that of the fastest step after them.
 """
 
 from __future__ import annotations

@@ -109,9 +109,9 @@ def test_printed_commands_replay_the_preset_of_their_data_but_for_what_the_row_c
         plain = load_config(None, {**given, "protocol": row.settings.get("protocol")})
         assert config.based_on == name
         assert config.options == {**plain.options, **row.options}
-        changed = {
-            field for field in type(config).model_fields if getattr(config, field) != getattr(plain, field)
-        } - {"options"}
+        changed = {field for field in type(config).model_fields if getattr(config, field) != getattr(plain, field)} - {
+            "options"
+        }
         assert changed <= row.settings.keys()
     assert len(outputs) == len(commands)
 
@@ -182,7 +182,9 @@ def test_the_sweeps_of_the_plots_are_there():
         table = found["cml", f"Fig. 5{letter}"]
         assert [row.options[option] for row in table.rows] == [0.1, 0.2, 0.5, 1]
         assert [setup.preset for setup in table.setups] == ["la", "acdc", "brats2019"]
-    assert [row.options["mix_ratio"] for row in found["cml", "Fig. 5c"].rows] == pytest.approx([1 / 3, 1 / 2, 2 / 3, 5 / 6])
+    assert [row.options["mix_ratio"] for row in found["cml", "Fig. 5c"].rows] == pytest.approx(
+        [1 / 3, 1 / 2, 2 / 3, 5 / 6]
+    )
     assert [setup.preset for setup in found["cml", "Fig. 6"].setups] == ["la", "acdc", "brats2019"]
     weights = ("weight_proto_ulb", "weight_proto_mix", "weight_cs_ulb", "weight_cs_mix")
     for letter, option in zip("abcd", weights, strict=True):

@@ -14,8 +14,9 @@ from semiseg.config import RunConfig
 from semiseg.data.batches import BatchPlan, steps_per_epoch
 from semiseg.data.places import Place
 from semiseg.methods.base import Batch, Clock, Method, Task, entry
-from semiseg.networks import build_network, network_class
+from semiseg.networks import build_network
 from semiseg.networks.base import Network
+from semiseg.networks.narrow import narrowed
 from semiseg.speed.floor import Ledger
 from semiseg.validation import read_mapping
 
@@ -24,9 +25,6 @@ TFLOPS = 80.0
 
 _LATE = (80_000, 100_000, 800, 1000)
 """Step, steps, epoch and epochs where a step is counted: late, when methods wait for nothing any more."""
-
-_WIDTH = 4
-"""Channels of the first stage of the small network on which a method's step is counted."""
 
 
 def training_flops(config: RunConfig, preset: str) -> float | None:
@@ -95,7 +93,7 @@ def _passes(
     dims: int,
 ) -> float:
     """Forward passes of one patch that a step of the method costs as much as."""
-    small = _small(name, _thawed(options))
+    small = narrowed(name, _thawed(options))
     build: Callable[..., Network] = partial(
         build_network, name, channels=channels, classes=classes, spatial_dims=dims, **small
     )
@@ -142,14 +140,6 @@ def _batch(counts: tuple[int, int], channels: int, sides: tuple[int, ...], class
     labels = torch.randint(classes, (labelled, *sides))
     names = tuple(f"case{number}" for number in range(total))
     return Batch(torch.randn(total, channels, *sides), labels, names, (Place.whole(sides),) * total)
-
-
-def _small(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with few filters, in the same proportions."""
-    filters = options.get("filters", network_class(network).Options.model_fields["filters"].default)
-    if isinstance(filters, int):
-        return {**options, "filters": min(filters, _WIDTH)}
-    return {**options, "filters": [max(width * _WIDTH // filters[0], 1) for width in filters]}
 
 
 def _frozen(value: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -199,14 +199,14 @@ class Method(nn.Module, ABC):
 
         By default those that the method holds, one letter for each of a list of them.
         """
-        found: dict[str, Predicting] = {}
+        found: dict[str, Any] = {}
         for name, module in self.named_children():
-            several = module if isinstance(module, nn.ModuleList) else ()
-            members = {f"{name.removesuffix('s')}_{letter}": each for letter, each in zip(ascii_lowercase, several)}
-            for key, each in members.items() if several else [(name, module)]:
-                if hasattr(each, "tapped"):
-                    found[key] = cast("Predicting", each)
-        return found
+            if isinstance(module, nn.ModuleList):
+                one = name.removesuffix("s")
+                found |= {f"{one}_{letter}": each for letter, each in zip(ascii_lowercase, module, strict=False)}
+            else:
+                found[name] = module
+        return {name: module for name, module in found.items() if hasattr(module, "tapped")}
 
     def predict(self, images: Tensor) -> Tensor:
         """Class probabilities `[B, C, *S]` of `images` `[B, channels, *S]`; called in eval mode, no gradient.
