@@ -1,4 +1,4 @@
-"""What training costs where no time has been measured yet: floating-point operations, counted."""
+"""What training costs on any machine: floating-point operations, counted, and trained parameters."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from semiseg import presets
 from semiseg.config import RunConfig
 from semiseg.data.batches import BatchPlan, steps_per_epoch
 from semiseg.data.places import Place
+from semiseg.data.plan import Plan
+from semiseg.data.splits import Split
+from semiseg.engine.resolve import batch_plan_of, network_builder, network_options
 from semiseg.methods.base import Batch, Clock, Method, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
@@ -44,6 +47,25 @@ def training_flops(config: RunConfig, preset: str) -> float | None:
     settings = (config.method, _frozen(config.options), network.name, _frozen(network.options))
     passes = _passes(*settings, batch.labelled, batch.unlabelled, *shape)
     return steps * passes * _forward(network.name, _frozen(network.options), config.batch.patch, *shape)
+
+
+def step_flops(config: RunConfig, plan: Plan, split: Split) -> float:
+    """Floating-point operations of a training step of a run with this plan and split, counted in the same way."""
+    batch, network = batch_plan_of(config, plan, split), config.network
+    unlabelled = batch.unlabelled if entry(config.method).cls.uses_unlabelled else 0
+    shape = (plan.classes, len(plan.channels), plan.spatial_dims)
+    settings = (config.method, _frozen(config.options), network.name, _frozen(network_options(config, plan)))
+    return _passes(*settings, batch.labelled, unlabelled, *shape) * _forward(*settings[2:], batch.patch, *shape)
+
+
+def trained_parameters(config: RunConfig, plan: Plan, split: Split) -> int:
+    """Numbers that the optimisers of such a run change: those of all its networks but teachers and other copies."""
+    voxels = tuple(range(plan.classes, 0, -1))
+    task = Task(plan.classes, len(plan.channels), plan.spatial_dims, voxels, len(split.unlabelled))
+    with _apart():
+        built = entry(config.method).build(config.options, task, network_builder(config, plan, pretrained=False))
+    trained = {id(each): each.numel() for group in built.groups().values() for each in group}
+    return sum(trained.values())
 
 
 def steps_of(config: RunConfig, preset: str) -> int | None:

@@ -19,11 +19,17 @@ _COSTS = {
     "seconds_per_step": ("seconds per step", 1.0, 4),
     "patches_per_second": ("patches/s", 1.0, 2),
     "peak_memory": ("peak MiB", 2.0**-20, 0),
+    "parameters": ("M parameters", 1e-6, 2),
+    "flops_per_step": ("GFLOP per step", 1e-9, 1),
 }
 LEVEL = 0.05
 SCORES_NOTE = (
     "mean ± standard deviation over the trainings (seeds, draws of the labelled cases) of the means over cases; in "
     "brackets the 95 % bootstrap interval of the mean over cases, which are averaged over the trainings first"
+)
+COST_NOTE = (
+    "parameters are those that are trained, without teachers; operations are counted, forwards and backwards over a "
+    "whole batch, two per multiplication and addition"
 )
 TEST_NOTE = (
     "difference to the control on the same cases, seeds and draws, with its 95 % bootstrap interval; p of the "
@@ -53,7 +59,7 @@ def score_tables(groups: Sequence[Group], lines: Sequence[Line]) -> list[Table]:
 
 
 def cost_tables(groups: Sequence[Group]) -> list[Table]:
-    """Per preset and budget: label budget, protocol, steps, time and memory, medians over the trainings."""
+    """Per preset and budget: label budget, protocol, steps, time, memory and size, medians over the trainings."""
     header = ("method", "trainings", "labels", "protocol", *(heading for heading, _, _ in _COSTS.values()))
     return [
         Table(
@@ -68,6 +74,7 @@ def cost_tables(groups: Sequence[Group]) -> list[Table]:
                 )
                 for group in members
             ),
+            (COST_NOTE,),
         )
         for title, members in places(groups)
     ]

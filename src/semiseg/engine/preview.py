@@ -16,7 +16,7 @@ from semiseg.data.dataset import open_dataset
 from semiseg.data.prepare import prepare
 from semiseg.data.splits import Split
 from semiseg.data.store import Store
-from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, task_of, with_length
+from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, network_options, task_of, with_length
 from semiseg.evaluation.batch_pictures import Strip, draw_batch
 from semiseg.methods.base import Batch, Clock, Method, entry
 from semiseg.networks.base import Network
@@ -61,8 +61,7 @@ def preview(config: RunConfig, output: Path, count: int) -> list[Path]:
 
 def _narrow_method(config: RunConfig, store: Store, split: Split) -> Method:
     network = config.network
-    proposed = {"filters": store.plan.filters} if network.name == "unet" else {}
-    options = narrowed(network.name, {**proposed, **network.options})
+    options = narrowed(network.name, network_options(config, store.plan))
     narrow = config.model_copy(update={"network": network.model_copy(update={"options": options})})
     torch.manual_seed(config.seed)
     build = network_builder(narrow, store.plan, pretrained=False)
