@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,18 @@ def test_one_network_is_not_scored_twice(data: Path, tmp_path: Path) -> None:
     assert all("networks" not in found for found in _validations(run))
 
 
-def test_the_report_draws_a_curve_per_network(data: Path, tmp_path: Path) -> None:
-    run = _train(data, tmp_path / "run", method="mean_teacher", validate_networks=True)
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [("mean_teacher", {"student", "teacher"}), ("cps", {"prediction", "net_a", "net_b"})],
+)
+def test_the_report_draws_a_curve_per_network_and_their_average(
+    data: Path, tmp_path: Path, method: str, names: set[str]
+) -> None:
+    run = _train(data, tmp_path / "run", method=method, validate_networks=True)
     html = str(validation(read_records([run.path])))
     assert html.count('class="chart"') == 2
     chart = html.split("mean Dice of each network")[-1]
-    assert all(f">{name}</text>" in chart for name in ("prediction", "student", "teacher"))
+    assert set(re.findall(r'class="end">(\w+)</text>', chart)) == names
 
 
 def test_it_needs_validations(data: Path) -> None:

@@ -67,7 +67,9 @@ def _network_chart(record: Record) -> Markup:
                 curves.setdefault(name, []).append((step, float(value)))
     if not curves:
         return Markup()
-    curves = {"prediction": record.curve("validation", "dice"), **curves}
+    prediction = record.curve("validation", "dice")
+    if prediction not in curves.values():  # else one of them is what predicts
+        curves = {"prediction": prediction, **curves}
     lines = [
         Line(clipped(name, 14), _percent(points), style_of(index))
         for index, (name, points) in enumerate(curves.items())
