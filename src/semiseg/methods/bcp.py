@@ -29,7 +29,7 @@ from semiseg.methods.base import (
 from semiseg.methods.pretraining import PRETRAINING, PretrainingOptions
 from semiseg.networks.base import Init
 
-OFFICIAL = {"pretraining": 2 / 17, "pairs": "half", "memory": None, "dice": "sample", "largest_component": True}
+OFFICIAL = {"pretraining": 2 / 17, "pairs": "half", "horizon": None, "dice": "sample", "largest_component": True}
 """The published code, on the left atrium."""
 
 

@@ -24,7 +24,7 @@ from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, Netwo
 from semiseg.networks.base import Init
 
 UNSUPERVISED = ("cs_ulb", "cs_mix", "proto_ulb", "proto_mix")
-OFFICIAL: dict[str, Any] = {"total": "normalised", "ramp": "none", "memory": None, "coarse_labels": "first"}
+OFFICIAL: dict[str, Any] = {"total": "normalised", "ramp": "none", "horizon": None, "coarse_labels": "first"}
 OFFICIAL |= {"squares": False, "snapshot_every": 40 / 15_000}  # ten passes over eight labelled scans, two at a time
 """What ShanghaiTech-IMPACT/DuCiSC does, made for 15,000 steps of SGD at a constant rate."""
 PRINTED: dict[str, Any] = {"total": "sum", "warmup": 0.0, "pseudo_labels": "finest", "pairing": "image"}
