@@ -189,4 +189,6 @@ def batch_plan_of(config: RunConfig, plan: Plan, split: Split) -> BatchPlan:
         patch=patch_of(config, plan, network),
         foreground=batch.foreground,
         augment=config.augment,
+        # Slices of a fixed size are turned as they are, like those of the code that brings them there.
+        spacing=None if plan.slice_size else plan.spacing[: plan.spatial_dims],
     )
