@@ -2,7 +2,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints-cpu.txt
 BIN := .venv/bin
 
-.PHONY: demo test install audit docs clean
+.PHONY: demo test test-avx2 install audit docs clean
 
 # The whole job on generated scans: prepare, train, predict, score, compare.
 demo: install
@@ -15,6 +15,11 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# What depends on the processor, as one without AVX-512 and bf16 does it.
+test-avx2: install
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/pytest -n 2 --dist worksteal tests/engine tests/networks \
+		tests/golden/test_vnet.py tests/golden/test_unet2d.py tests/inference/test_windows.py tests/test_own_data.py
 
 install: .venv/installed
 

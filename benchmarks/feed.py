@@ -4,9 +4,9 @@
 
 The field's loaders open an HDF5 file per sample, read the whole volume and its label, and crop; one worker process
 does one sample after the other. Ours copy the same patches from memory maps, or gather them from a buffer on the
-device. On a CPU the resident store is the memory maps that stay open: the operating system keeps their pages. All
-volumes are in the page cache, so that the disk does not count. Times are CPU seconds of one thread on a CPU, seconds on
-a GPU; rounds alternate. About a minute, ten seconds with --quick.
+device; all of them end as tensors there. On a CPU the resident store is the memory maps that stay open: the operating
+system keeps their pages. All volumes are in the page cache, so that the disk does not count. Times are CPU seconds of
+one thread on a CPU, seconds on a GPU; rounds alternate. About a minute, ten seconds with --quick.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import h5py
 import numpy as np
 import torch
 
+from devices import chosen
 from semiseg.data.feed import Feed, MappedFeed, ResidentFeed, Window, fill
 from semiseg.speed.timing import CLOCKS, alternating, ratio, seconds
 
@@ -79,6 +80,11 @@ def from_maps(volumes: Volumes, windows: Sequence[Window], patch: Sequence[int])
     return found
 
 
+def delivered(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:
+    """On the device, as a loop that trains there has them."""
+    return [torch.from_numpy(array).to(device) for array in arrays]
+
+
 def feeding(feed: Feed, windows: Sequence[Window], size: int) -> Callable[[], object]:
     """Batches of the product's feed."""
 
@@ -102,8 +108,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.cases, arguments.patches, arguments.rounds = 4, 12, 3
-    on_cpu = arguments.device == "cpu" or not torch.cuda.is_available()
-    device = torch.device("cpu" if on_cpu else "cuda")
+    device = chosen(parser, arguments.device)
+    on_cpu = device.type == "cpu"
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         volumes = Volumes(Path(folder), arguments.cases, SHAPE)
@@ -138,8 +144,8 @@ def ways(volumes: Volumes, patch: tuple[int, ...], count: int, device: torch.dev
     ]
     mapped = MappedFeed(volumes, patch, device)  # type: ignore[arg-type]
     calls: dict[str, Callable[[], object]] = {
-        "gzip HDF5, whole volume": lambda: from_hdf5(volumes, windows, patch),
-        "memory maps, opened every time": lambda: from_maps(volumes, windows, patch),
+        "gzip HDF5, whole volume": lambda: delivered(from_hdf5(volumes, windows, patch), device),
+        "memory maps, opened every time": lambda: delivered(from_maps(volumes, windows, patch), device),
         "memory maps that stay open (product)": feeding(mapped, windows, 4),
     }
     if device.type == "cuda":

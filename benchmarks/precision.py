@@ -18,6 +18,8 @@ from statistics import mean, stdev
 import torch
 
 import semiseg
+from semiseg.engine.device import choose_device
+from semiseg.engine.precision import resolve_precision
 
 FORMATS = ("fp32", "bf16")
 
@@ -35,6 +37,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="default: all")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
+    accelerator = choose_device("auto").type.replace("cuda", "gpu")
+    if resolve_precision("bf16", accelerator) != "bf16":
+        parser.error("this machine computes fp32 where bf16 is asked for: take one with bf16 convolutions")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     scores = {kind: [dice(arguments, kind, seed) for seed in range(arguments.seeds)] for kind in FORMATS}

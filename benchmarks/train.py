@@ -4,12 +4,13 @@
 
 Ours is a step of the engine as `semiseg train` takes it on this device: the batch from a prepared store, augmentation,
 the method, backward, optimiser, moving averages, log. The plain one (`benchmarks/plain`) is the same step written from
-the papers' code: eager, float32, contiguous, one network call per pass, a loop over parameters for moving averages,
-`.item()` at every step; it is handed ready batches, in a process of its own, for neither shall pay for the memory that
-the other frees. V-Net with 16 filters, SGD, batches of the left-atrium papers. Steps alternate; a ratio is the median
-over rounds. Real data cost a few hundredths of a step, and two steps differ by more on most machines: quick steps are
-compared with those of a constant batch in more rounds, and beside stands the mean time of batches alone, which is more
-than what a step waits for, as scans are read while it computes. About 15 minutes on two cores, one with --quick.
+the papers' code: eager, float32 (TF32 on a GPU where ours has `--precision tf32`, as the peaks then have), contiguous,
+one network call per pass, a loop over parameters for moving averages, `.item()` at every step; it is handed ready
+batches, in a process of its own, for neither shall pay for the memory that the other frees. V-Net with 16 filters, SGD,
+batches of the left-atrium papers. Steps alternate; a ratio is the median over rounds. Real data cost a few hundredths
+of a step, and two steps differ by more on most machines: quick steps are compared with those of a constant batch in
+more rounds, and beside stands the mean time of batches alone, which is more than what a step waits for, as scans are
+read while it computes. About 15 minutes on two cores, one with --quick.
 
 On a machine that others use, `--threads 1 --clock cpu` counts the time that the process computes.
 """
@@ -32,7 +33,9 @@ import torch
 from torch import Tensor
 
 from apart import Apart
+from devices import chosen, set_up
 from plain.methods import METHODS
+from semiseg.engine.execution import Levers, uncompiled
 from semiseg.engine.footprint import LiveBytes
 from semiseg.heap import reuse_freed_memory
 from semiseg.speed.floor import Ledger, Machine, measure_machine
@@ -54,7 +57,10 @@ OPTIONS = {"mean_teacher": {"ramp": "none"}, "cps": {"ramp": "none"}, "micd": {"
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one method; seconds are medians, memory is that of tensors made in a step, in GiB."""
+    """What was measured of one method; seconds are medians, memory is that of tensors made in a step, in GiB.
+
+    `executed` says how ours was: layout, and what of it was compiled.
+    """
 
     method: str
     patches: int
@@ -67,6 +73,7 @@ class Row:
     floor: float
     plain_memory: float
     memory: float
+    executed: str
 
     @property
     def line(self) -> str:
@@ -75,13 +82,13 @@ class Row:
             f"| {self.method} | {self.patches} | {self.plain:.2f} | {self.ours:.2f} | {self.ratio:.2f} "
             f"| {self.patches / self.ours:.2f} | {self.floor / self.ours:.0%} | {self.data_share:+.1%} "
             f"| {self.batch / self.fixed:.1%} "
-            f"| {self.plain_memory:.2f} | {self.memory:.2f} |"
+            f"| {self.plain_memory:.2f} | {self.memory:.2f} | {self.executed} |"
         )
 
 
 HEADING = (
     "| method | patches | plain, s | ours, s | ratio | ours, patches/s | of the floor | real data "
-    "| batch alone | plain, GiB | ours, GiB |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "| batch alone | plain, GiB | ours, GiB | ours is |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -101,12 +108,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    on_cpu = arguments.device == "cpu" or not torch.cuda.is_available()
+    device = chosen(parser, arguments.device)
+    on_cpu = device.type == "cpu"
     small = (32, 32, 32) if arguments.quick else (80, 80, 64)
     arguments.patch = tuple(arguments.patch or (small if on_cpu else (112, 112, 80)))
-    device = torch.device("cpu" if on_cpu else "cuda")
     if on_cpu:
         reuse_freed_memory()
+    arguments.float32 = set_up(device, arguments.precision)
     machine = measure_machine(device, quick=arguments.quick, clock=CLOCKS[arguments.clock])
     print(describe(machine, device, arguments.patch))
     print(HEADING)
@@ -156,6 +164,7 @@ def row(name: str, data: Path, folder: Path, machine: Machine, arguments: argpar
             [(each.images.cpu(), each.labels.cpu()) for each in batches],
             device,
             torch.get_num_threads(),
+            arguments.float32,
         ) as plain:
             plain_memory = plain(answer=True)[2]
             ours.fixed()
@@ -181,9 +190,17 @@ def row(name: str, data: Path, folder: Path, machine: Machine, arguments: argpar
         machine.floor(ledger.works),
         plain_memory,
         memory,
+        executed(ours.session.choice.levers),
     )
     print(found.line, flush=True)
     return found
+
+
+def executed(levers: Levers) -> str:
+    """How ours was executed, as it really was."""
+    if not (levers.compile or levers.losses) or not (left := uncompiled()):
+        return levers.words
+    return f"{levers.words}, but {left} pieces of code are not"
 
 
 def make_batches(batches: Callable[[int], object]) -> None:
@@ -200,10 +217,11 @@ def spent(call: Apart | Callable[[], object], device: torch.device, clock: str) 
 
 
 def plain_steps(
-    name: str, batches: list[tuple[Tensor, Tensor]], device: torch.device, threads: int
+    name: str, batches: list[tuple[Tensor, Tensor]], device: torch.device, threads: int, float32: str
 ) -> Callable[[], float]:
     """A call that takes the next step of the plain implementation, and returns the GiB that one takes at its peak."""
     torch.set_num_threads(threads)
+    set_up(device, float32)
     with device:
         method = METHODS[name]()
     for net in method.nets:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from apart import Apart, all_of, in_turns
+from devices import chosen, set_up
 from plain.networks import VNet
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.heap import reuse_freed_memory
@@ -53,11 +54,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="of a CPU; default: all")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu minds a busy machine less")
-    parser.add_argument("--device", choices=["auto", "cpu"], default="auto")
+    parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto")
     parser.add_argument("--quick", action="store_true", help="four windows")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() and arguments.device != "cpu" else "cpu"
+    device = chosen(parser, arguments.device).type
     makers = {"papers' loop": papers, "ours, fp32": partial(ours, "fp32")}
     if find_spec("monai"):
         makers["MONAI"] = monai
@@ -206,8 +207,7 @@ def weights() -> dict[str, Tensor]:
 def _set_up(device: str, threads: int, precision: str) -> None:
     if threads:
         torch.set_num_threads(threads)
-    if device == "cuda" and precision == "fp32":
-        torch.backends.cudnn.allow_tf32 = False  # for the comparison to 1e-4
+    set_up(torch.device(device), precision)
 
 
 if __name__ == "__main__":

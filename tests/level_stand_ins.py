@@ -66,7 +66,7 @@ class DuciscCase:
         nets = iter([LevelStandIn(*passes), LevelStandIn((self.logits["teacher"], self.features["unl"]))])
         dims = self.logits["lab"][0].ndim - 2
         task = Task(self.classes, 1, dims, (1,) * self.classes)
-        return entry("ducisc").build(options, task, lambda **_: next(nets))
+        return entry("ducisc-official").build(options, task, lambda **_: next(nets))
 
     def array(self, key: str) -> np.ndarray:
         return self.file[f"{self.case}/{key}"]

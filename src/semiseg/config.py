@@ -18,6 +18,7 @@ from semiseg.layers import merge
 from semiseg.validation import parse, read_mapping
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
+Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 Protocol = Literal["honest", "paper"]
 Unit = Literal["step", "epoch"]
 Switch = Literal["auto", "on", "off"]
@@ -56,7 +57,12 @@ class OptimiserConfig(_Settings):
     lr: float | None = Field(None, gt=0, description="null: 0.001 for adamw, 0.01 for sgd")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, with Nesterov's correction when `nesterov`")
     nesterov: bool = True
-    weight_decay: float = Field(3e-5, ge=0)
+    weight_decay: float | None = Field(
+        None, ge=0, description="null: 3e-5. AdamW takes it times the rate off a weight, so only large values act"
+    )
+    decay_all: bool | None = Field(
+        None, description="biases and normalisations decay too; null: with SGD, as in the papers' code, not with AdamW"
+    )
     clip: float | None = Field(12.0, gt=0, description="largest gradient norm; null switches clipping off")
     schedule: Literal["poly", "constant", "cosine", "step"] = "poly"
     power: float = Field(0.9, gt=0)
@@ -71,6 +77,16 @@ class OptimiserConfig(_Settings):
     def base_lr(self) -> float:
         """`lr`, or the optimiser's usual one."""
         return self.lr or {"adamw": 1e-3, "sgd": 1e-2}[self.name]
+
+    @property
+    def decay(self) -> float:
+        """`weight_decay`, or the optimiser's usual one."""
+        return {"adamw": 3e-5, "sgd": 3e-5}[self.name] if self.weight_decay is None else self.weight_decay
+
+    @property
+    def decays_all(self) -> bool:
+        """`decay_all`, or what is usual for the optimiser."""
+        return self.name == "sgd" if self.decay_all is None else self.decay_all
 
 
 class BatchConfig(_Settings):
@@ -150,11 +166,23 @@ class RunConfig(_Settings):
     epochs: int | None = Field(
         None, ge=1, description="length in passes over the unlabelled cases; `steps` is then written from it"
     )
+    epoch_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps that count as an epoch; null: one pass over the unlabelled cases, or over the labelled ones "
+        "where no others are trained on",
+    )
     seed: int = Field(0, ge=0)
     precision: Precision = "auto"
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Accelerator = Field(
+        "auto",
+        description="auto: a GPU of NVIDIA or AMD if there is one, else the CPU; `mps`, Apple's, only if asked for",
+    )
     devices: int = Field(1, ge=1, description="processes on this machine; `torchrun` overrides it")
-    deterministic: bool = Field(True, description="bit-identical reruns on one device")
+    deterministic: bool = Field(
+        True,
+        description="bit-identical reruns on one CPU; on a GPU as far as it has such kernels: PyTorch warns of others",
+    )
     speed: SpeedConfig = SpeedConfig()
 
     protocol: Protocol = "honest"

@@ -26,16 +26,18 @@ def roles(path: Path) -> Split:
 def test_the_grid_is_complete_with_control_and_bound(tmp_path: Path) -> None:
     grid = toy_grid(tmp_path, methods=["micd", "cps"], labelled=[2, 4], seeds=2, subsets=3)
     cells = cells_of(grid)
-    assert len({cell.name for cell in cells}) == len(cells) == 2 * (2 * 3 * 3 + 1)
+    assert len({cell.name for cell in cells}) == len(cells) == 2 * (2 * 3 * 4 + 1)
     for seed in range(2):
         for subset in range(3):
             for budget in ("l2", "l4"):
                 here = [c for c in cells if (c.budget, c.subset, c.seed) == (budget, subset, seed)]
                 assert [(c.label, c.role) for c in here] == [
                     ("supervised", "control"),
+                    ("supervised_pair", "control"),  # both predict with two networks
                     ("micd", "method"),
                     ("cps", "method"),
                 ]
+                assert {(c.control, c.kin) for c in here[2:]} == {("supervised", "supervised_pair")}
         bounds = [c for c in cells if c.role == "bound" and c.seed == seed]
         assert [(c.config.method, c.config.labelled) for c in bounds] == [("supervised", None)]
 
@@ -56,6 +58,7 @@ def test_supervised_among_the_methods_is_the_control(tmp_path: Path) -> None:
     cells = cells_of(toy_grid(tmp_path, methods=["supervised", "micd"]))
     assert [(cell.label, cell.role) for cell in cells] == [
         ("supervised", "control"),
+        ("supervised_pair", "control"),
         ("micd", "method"),
         ("supervised", "bound"),
     ]
@@ -69,6 +72,7 @@ def test_yaml_with_settings_of_single_methods(tmp_path: Path) -> None:
     cells = cells_of(load_grid(file, {"seeds": 1, "bound": False}), ["steps=7"])
     assert [(c.label, c.config.options.get("weight")) for c in cells] == [
         ("supervised", None),
+        ("supervised_pair", None),
         ("micd", None),
         ("micd-weak", 0.5),
     ]
@@ -79,7 +83,7 @@ def test_all_methods(tmp_path: Path) -> None:
     from semiseg.methods.base import registry
 
     cells = cells_of(toy_grid(tmp_path, methods=["all"], bound=False))
-    assert {cell.label for cell in cells} == set(registry())
+    assert {cell.label for cell in cells} == {*registry(), "supervised-3x-updates"}
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,14 @@ def cells(text: str) -> set[str]:
 def test_options_take_several_words(tmp_path: Path) -> None:
     text = planned(tmp_path / "none", "--methods", "micd", "cps", "--labelled", 4, 8, "--seeds", 1, "--set", "steps=9")
     assert cells(text) == {
-        *(f"{name}_{budget}_s0" for name in ("supervised", "micd", "cps") for budget in ("l4", "l8")),
+        *(
+            f"{name}_{budget}_s0"
+            for name in ("supervised", "supervised_pair", "micd", "cps")
+            for budget in ("l4", "l8")
+        ),
         "supervised_all_s0",
     }
-    assert text.count(" 9 ") == 7
+    assert [line.split()[2] for line in text.splitlines() if line.endswith("unknown")] == ["9"] * 9
 
 
 def test_options_may_be_repeated_instead(tmp_path: Path) -> None:
@@ -65,8 +69,10 @@ def test_the_plan_of_a_table_has_gpu_hours_without_the_data() -> None:
     text = planned(*words)
     rows = [line.split() for line in text.splitlines() if line.startswith("amos_")]
     methods = {row[0].removesuffix("_s0").rpartition("_")[0].removeprefix("amos_") for row in rows}
-    assert methods == {name for name in preset("amos").methods if name != "micd-paper"}
-    assert len(rows) == 3 * 14 + 1
+    controls = {f"{name}-201epochsx{patches}" for name in ("supervised", "supervised_pair") for patches in (1, 2)}
+    own = {name for name in preset("amos").methods if name not in ("micd-paper", "supervised")}
+    assert methods == own | controls
+    assert len(rows) == 3 * (13 + 4) + 2
     assert {row[1] for row in rows} == {"4", "10", "21", "all"}
     assert all(row[5].startswith("~") for row in rows)
 
@@ -82,6 +88,16 @@ def test_all_methods_are_those_of_the_presets_or_every_one(tmp_path: Path) -> No
     assert {cell.removesuffix("_l8_s0") for cell in cells(planned(*words))} == set(registry())
     grid = load_grid(None, {"methods": ["all"], "presets": ["la", "acdc"], "labelled": [8]})
     assert grid.labels == ["supervised", "mean_teacher", "cps", "cml", "ducisc", "lefed"]
+
+
+def test_controls_and_paired_test_are_words_of_the_command(tmp_path: Path) -> None:
+    here = (tmp_path / "none", "-n", 4, "-m", "lefed", "cps", "--seeds", 1, "--no-bound")
+    own = {"lefed_l4_s0", "cps_l4_s0", "supervised_l4_s0"}
+    assert cells(planned(*here)) == own | {"supervised-3x-updates_l4_s0", "supervised_pair_l4_s0"}
+    assert cells(planned(*here, "--controls", "plain", "--paired-test", "t-one-sided")) == own
+    told = refused(*here, "--controls", "some", "--paired-test", "anova")
+    assert "'plain' or 'all'" in told[0]
+    assert "'wilcoxon', 't' or 't-one-sided'" in told[1]
 
 
 def test_wrong_words(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import random
 import signal
@@ -23,9 +24,9 @@ from semiseg.comparison.results import Results
 from semiseg.errors import InputError
 from semiseg.locks import locked
 from tiny import tiny_dataset
-from toy_grid import toy_grid
+from toy_grid import SETTINGS, toy_grid
 
-REPEATABLE = ("cases.csv", "summary.csv", "table.csv", "table.md", "table.tex")
+REPEATABLE = ("cases.csv", "summary.csv", "table.csv", "table.json", "table.md", "table.tex")
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +174,12 @@ def test_a_failed_cell_stands_as_failed_and_stops_nothing(data: Path, tmp_path: 
     assert failure.startswith("broken_l2_s0: ")
     assert str(weights) in failure
     text = (tmp_path / "out" / "table.md").read_text()
-    assert "| broken | 0 of 1 | - | - | failed | failed |" in text
+    assert "| broken | 0 of 1 | - | - | - | - | failed | failed |" in text
     assert str(weights) in text
-    assert {row["method"] for row in found.rows()} == {"supervised", "cps"}
+    assert {row["method"] for row in found.rows()} == {"supervised", "supervised_pair", "cps"}
     said.clear()
     compare(grid, tmp_path / "out", say=said.append)
-    assert said[0] == "3 cells, 2 of them finished before"
+    assert said[0] == "4 cells, 3 of them finished before"
     assert said[1].startswith("1/1 broken_l2_s0: failed")
 
 
@@ -187,7 +188,7 @@ def test_a_process_that_is_killed_is_a_failed_cell(data: Path, tmp_path: Path) -
     import threading
 
     output = tmp_path / "out"
-    grid = toy_grid(data, methods=["supervised", "cps"], bound=False, steps=20)
+    grid = toy_grid(data, methods=["supervised", "cps"], bound=False, steps=20, controls="plain")
 
     def kill() -> None:
         lock = output / "runs" / "supervised_l2_s0" / ".lock"
@@ -288,3 +289,67 @@ def test_python_gives_dictionaries_or_a_frame(grid: Grid, finished: Results, mon
     assert rows[0]["method"] == "supervised"
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows: ("frame", rows)))
     assert semiseg.compare(output=finished.output, **call)[0] == "frame"
+
+
+def test_patients_are_the_unit_from_the_run_to_every_table(tmp_path: Path) -> None:
+    """Two scans of each patient: eight scored cases are four; names out of patients.json are written nowhere."""
+    data = tiny_dataset(tmp_path / "data", cases=12, labelled=12, shape=(16, 16, 16))
+    names = {f"case_{i:03d}": f"Erika Mustermann {i // 2}" for i in range(12)}
+    (data / "patients.json").write_text(json.dumps(names))
+    output = tmp_path / "out"
+    grid = toy_grid(data, methods=["mean_teacher"], test=8, steps=1, bound=False)
+    found = compare(grid, output)
+    row = next(r for r in found.rows() if (r["role"], r["class"], r["metric"]) == ("method", "mean", "dice"))
+    assert (row["cases"], row["patients"], row["pairs"]) == (8, 4, 4)
+    assert math.isnan(row["p"])  # below six patients, though there are eight scans
+    for name in ("table.md", "table.tex"):
+        assert "4 (8 scans)" in (output / name).read_text()
+    facts = json.loads((output / "runs" / "mean_teacher_l2_s0" / "provenance.json").read_text())
+    assert len(facts["patients"]) == 8
+    assert all(names[case] == names[patient] for case, patient in facts["patients"].items())
+    scores = json.loads((output / "runs" / "mean_teacher_l2_s0" / "scores.json").read_text())
+    assert (scores["cases"], scores["patients"]) == (8, 4)
+    rows = list(csv.DictReader(io.StringIO((output / "cases.csv").read_text())))
+    assert {row["case"]: row["patient"] for row in rows} == facts["patients"]
+    assert not [file for file in output.rglob("*") if file.is_file() and b"Mustermann" in file.read_bytes()]
+    for run in (output / "runs").iterdir():  # as a version wrote them that did not know of patients
+        facts = json.loads((run / "provenance.json").read_text())
+        del facts["patients"]
+        (run / "provenance.json").write_text(json.dumps(facts))
+    older = compare(toy_grid(data, methods=["mean_teacher"], test=8, steps=1, bound=False, paired_test="t"), output)
+    row = next(r for r in older.rows() if (r["role"], r["class"], r["metric"]) == ("method", "mean", "dice"))
+    assert (row["patients"], row["test"]) == (8, "t")
+    text = (output / "table.md").read_text()
+    assert "each case counts as a patient of its own" in text
+    assert "paired t-test" in text
+
+
+def test_a_comparison_in_epochs_goes_on_and_is_trained_alike(data: Path, tmp_path: Path) -> None:
+    """One labelled case per step for the control as for the methods, in a folder that is continued as it is."""
+    epochs = {**SETTINGS, "epochs": 1, "optimiser": {"unit": "epoch"}}
+    grid = toy_grid(data, methods=["mean_teacher", "lefed"], steps=None, settings=epochs)
+    found = compare(grid, tmp_path / "out")
+    assert not found.failures
+    rows = {(row["method"], row["role"]): (row["updates"], row["labelled_patches"]) for row in found.rows()}
+    assert rows == {
+        ("supervised", "control"): ("3", "2"),  # five training cases, two unlabelled ones per step
+        ("supervised-3x-updates", "control"): ("9", "2"),
+        ("mean_teacher", "method"): ("3", "2"),
+        ("lefed", "method"): ("9", "2"),
+        ("supervised", "bound"): ("3", "2"),
+    }
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "unequal training length" not in text
+    assert "| lefed | supervised-3x-updates | 6 |" in text
+    said: list[str] = []
+    compare(grid, tmp_path / "out", say=said.append)
+    assert said == ["5 cells, 5 of them finished before"]
+
+
+def test_printed_lengths_are_stamped_where_they_are_unequal(data: Path, tmp_path: Path) -> None:
+    longer = {"method": "mean_teacher", "settings": {"steps": 2}}
+    settings = {**SETTINGS, "steps": 1, "protocol": "paper"}
+    found = compare(toy_grid(data, methods=[longer], steps=None, settings=settings), tmp_path / "out")
+    assert not found.failures
+    assert "unequal training length" in (tmp_path / "out" / "table.md").read_text()
+    assert "unequal training length" in (tmp_path / "out" / "table.tex").read_text()

@@ -1,5 +1,9 @@
 """Memory of a step, counted without data: against storages of a real step, and by the laws that it must obey."""
 
+import json
+import os
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -56,3 +60,25 @@ def test_networks_add_up():
     assert found.total() == round(KEPT * 130)
     assert found.total(trained=2) == round(KEPT * 260)
     assert found.total(copies=1) == round(KEPT * 140)
+
+
+OLDER = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""PyTorch does without what came after AVX2."""
+
+COUNT = """
+import json
+from functools import partial
+from semiseg.engine.footprint import footprint
+from semiseg.networks import build_network
+build = partial(build_network, "unet", channels=1, classes=2, spatial_dims=3, filters=(4, 8, 16))
+print(json.dumps([footprint(build, (2, 1, 16, 16, 16), precision).activations for precision in ("fp32", "bf16")]))
+"""
+
+
+def test_every_processor_counts_alike():
+    """A plan says the same wherever it was made."""
+    answer = subprocess.run(
+        [sys.executable, "-c", COUNT], env=os.environ | OLDER, capture_output=True, text=True, check=True
+    )
+    here = [footprint(builder(3), (2, 1, 16, 16, 16), precision).activations for precision in ("fp32", "bf16")]
+    assert json.loads(answer.stdout) == here

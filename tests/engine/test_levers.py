@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -13,8 +14,8 @@ import pytest
 import torch
 
 from semiseg.config import SpeedConfig, load_config
-from semiseg.engine.execution import Levers, execute, losses_seconds, pass_seconds
-from semiseg.engine.levers import Work, cache_file, choose
+from semiseg.engine.execution import Levers, execute, forget_trials, losses_seconds, pass_seconds
+from semiseg.engine.levers import Choice, Work, cache_file, choose
 from semiseg.engine.train import train
 from semiseg.networks import build_network
 from tiny import tiny_dataset
@@ -22,6 +23,14 @@ from tiny import tiny_dataset
 CPU = torch.device("cpu")
 PLAIN, LAST = Levers("contiguous"), Levers("channels_last")
 COMPILED, GRAPHS = Levers("contiguous", compile=True), Levers("contiguous", compile=True, graphs=True)
+TINY = {
+    "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
+    "batch": {"patch": [8, 8, 8], "labelled": 1, "unlabelled": 0},
+    "accelerator": "cpu",
+    "steps": 1,
+    "method": "supervised",
+    "speed": {"layout": "contiguous"},
+}
 BUILD = partial(build_network, "vnet", channels=1, classes=2, spatial_dims=2, filters=2)
 
 
@@ -90,6 +99,69 @@ def test_what_fails_is_left_out_and_told(took, asked) -> None:
     choice = asked(SpeedConfig(compile="on"), work())
     assert choice.levers == LAST
     assert choice.note.count("fails (KeyError)") == 2  # the other layout, and compilation
+
+
+def test_what_another_process_had_no_memory_left_for_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, asked, tmp_path: Path
+) -> None:
+    full = [True]
+
+    def said(network: object, images: object, precision: str, levers: Levers) -> float:
+        if full[0] and levers == PLAIN:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {PLAIN: 0.1, LAST: 0.2}[levers]
+
+    monkeypatch.setattr("semiseg.engine.levers.pass_seconds", said)
+    choice = asked(SpeedConfig(), work())
+    assert choice.levers == LAST
+    assert "takes too much memory" in choice.note
+    full[0] = False
+    assert asked(SpeedConfig(), work(), "another").levers == PLAIN
+    assert asked(SpeedConfig(), work()) == choice, "what a run did it goes on with"
+
+
+def test_trials_give_back_what_they_took(took, asked, gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the scans' place is chosen by what is free."""
+    freed = []
+    monkeypatch.setattr("semiseg.engine.levers.forget_trials", freed.append)
+    asked(SpeedConfig(), work(999, gpu))
+    assert not freed
+    took |= {LAST: 100.0, PLAIN: 0.1}
+    asked(SpeedConfig(), work(2000, gpu), "another")
+    assert freed == [gpu]
+
+
+def test_what_trials_compiled_is_forgotten_and_cached_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    monkeypatch.setattr(torch._dynamo, "reset", lambda: done.append("compiled"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("memory"))
+    forget_trials(torch.device("cuda"))
+    assert done == ["compiled", "memory"]
+
+
+def test_a_network_that_cannot_be_compiled_is_not_measured_as_if_it_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(graph: object, examples: object) -> object:
+        raise NotImplementedError("no compiler")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, **_: real(call, backend=backend, dynamic=False))
+    with pytest.raises(Exception, match="no compiler"):
+        pass_seconds(BUILD(), torch.randn(2, 1, 32, 32), "fp32", COMPILED)
+
+
+def test_a_training_that_is_not_compiled_as_the_note_says_tells_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def backend(graph: object, examples: object) -> object:
+        raise NotImplementedError("no compiler")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, **_: real(call, backend=backend, dynamic=False))
+    known = Choice(COMPILED, "networks: contiguous, compiled")
+    monkeypatch.setattr("semiseg.engine.session.choose", lambda *_: known)
+    data = tiny_dataset(tmp_path / "data", cases=2, labelled=2)
+    train(load_config(None, {"data": data, **TINY}), tmp_path / "run")
+    assert re.search(r"\b[1-9]\d* pieces of code cannot be compiled", " ".join(capsys.readouterr().out.split()))
 
 
 def test_wishes_are_followed_without_measuring(took, asked) -> None:
@@ -217,15 +289,7 @@ def test_both_decoders_are_compiled_as_one(traced: list[object]) -> None:
 
 
 def test_runs_write_their_choice_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = {
-        "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
-        "batch": {"patch": [8, 8, 8], "labelled": 1, "unlabelled": 0},
-        "accelerator": "cpu",
-        "steps": 1,
-        "method": "supervised",
-        "speed": {"layout": "contiguous"},
-    }
-    train(load_config(None, {"data": tiny_dataset(tmp_path / "data", cases=2, labelled=2), **small}), tmp_path / "run")
+    train(load_config(None, {"data": tiny_dataset(tmp_path / "data", cases=2, labelled=2), **TINY}), tmp_path / "run")
     (choice,) = json.loads((tmp_path / "run" / "speed.json").read_text()).values()
     assert choice["levers"] == {"layout": "contiguous", "compile": False, "graphs": False, "losses": False}
     assert "networks: contiguous, not compiled; scans are read from memory maps" in capsys.readouterr().out

@@ -107,7 +107,10 @@ def test_other_errors_keep_their_traceback(root: Path, monkeypatch: pytest.Monke
         _train(root, "supervised")
 
 
-def test_what_to_change_is_told_with_figures(plan: Plan) -> None:
+@pytest.mark.parametrize("convolves", [True, False])
+def test_what_to_change_is_told_with_figures(plan: Plan, convolves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bf16 only where the processor is let compute in it."""
+    monkeypatch.setattr("semiseg.engine.precision.cpu_convolves_bf16", lambda: convolves)
     batch = {"labelled": 1, "unlabelled": 3, "patch": [16, 8, 8]}
     problem, proposed = _advice(_step(plan, method="mean_teacher", batch=batch))
     assert "memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB.)" in problem
@@ -116,7 +119,7 @@ def test_what_to_change_is_told_with_figures(plan: Plan) -> None:
         "batch.patch=[8,4,4]",
         "batch.unlabelled=1",
         "network.options.filters=[2,4]",
-        "precision=bf16",
+        *(["precision=bf16"] if convolves else []),
     ]
     assert all(0 < figure < _told(problem) for figure in proposed.values())
 

@@ -99,3 +99,82 @@ def test_gradients_are_clipped() -> None:
     loss.backward()
     guarded_step(optimiser, loss, 5.0)
     torch.testing.assert_close(parameter.detach(), torch.tensor([-3.0, -4.0]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_first_update_that_is_skipped_leaves_no_momentum_behind(name: str, bad: float, again: bool) -> None:
+    """The same holds for the first update after the state was forgotten, as at the start of a stage."""
+    config = OptimiserConfig(name=name, lr=0.1, weight_decay=0)
+    found = []
+    for factors in ((bad, 1.0), (1.0,)):
+        _litter((64, 64))
+        parameter = torch.nn.Parameter(torch.zeros(64, 64))
+        optimiser = make_optimiser(config, [parameter])
+        if again:
+            _update(optimiser, parameter, 1.0)
+            parameter.detach().zero_()
+            optimiser.state.clear()
+        for factor in factors:
+            _litter((64, 64))
+            _update(optimiser, parameter, factor)
+        found.append(parameter.detach())
+    torch.testing.assert_close(*found, rtol=0.5, atol=0)  # AdamW counts the step that was left out
+    assert found[0].abs().max() < 0.3
+
+
+def _update(optimiser: torch.optim.Optimizer, parameter: torch.nn.Parameter, factor: float) -> None:
+    optimiser.zero_grad()
+    loss = (parameter * factor).sum()
+    loss.backward()
+    guarded_step(optimiser, loss, None)
+
+
+def _litter(shape: tuple[int, ...]) -> None:
+    """Memory that is handed out next holds large numbers."""
+    [torch.full(shape, 1e30) for _ in range(200)].clear()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_parameters_may_have_their_first_gradient_late(name: str) -> None:
+    early, late = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    alone = torch.nn.Parameter(torch.ones(3))
+    config = OptimiserConfig(name=name, weight_decay=0)
+    both, other = make_optimiser(config, [early, late]), make_optimiser(config, [alone])
+    for used in ((early,), (early, late)):
+        both.zero_grad()
+        loss = torch.stack([p.square().sum() for p in used]).sum()
+        loss.backward()
+        guarded_step(both, loss, None)
+    loss = alone.square().sum()
+    loss.backward()
+    guarded_step(other, loss, None)
+    assert torch.equal(late, alone), "its first update is the first of its own"
+
+
+@pytest.mark.parametrize(
+    ("settings", "norm_decays"),
+    [
+        ({"name": "adamw"}, False),
+        ({"name": "adamw", "decay_all": True}, True),
+        ({"name": "sgd"}, True),
+        ({"name": "sgd", "decay_all": False}, False),
+    ],
+)
+def test_kernels_decay_and_norms_and_biases_only_where_asked(settings: dict[str, object], norm_decays: bool) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    before = [p.detach().clone() for p in net.parameters()]
+    optimiser = make_optimiser(OptimiserConfig(lr=0.5, weight_decay=0.2, **settings), net.parameters())
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    guarded_step(optimiser, torch.zeros(()), None)
+    shrunk = [0.9 if p.ndim > 1 or norm_decays else 1.0 for p in before]
+    nesterov = 1.9 if settings["name"] == "sgd" else 1.0
+    for parameter, old, factor in zip(net.parameters(), before, shrunk, strict=True):
+        torch.testing.assert_close(parameter.detach(), old * (1 - (1 - factor) * nesterov))
+
+
+def test_weight_decay_is_the_usual_one_where_it_is_left_open() -> None:
+    assert OptimiserConfig().decay == OptimiserConfig(name="sgd").decay == 3e-5
+    assert OptimiserConfig(weight_decay=0).decay == 0

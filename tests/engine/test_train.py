@@ -233,6 +233,18 @@ def test_two_processes_give_the_weights_of_one(data: Path, tmp_path: Path, metho
         )
 
 
+@pytest.mark.slow
+def test_two_processes_train_on_where_a_term_has_no_weight(data: Path, tmp_path: Path) -> None:
+    """SS-Net without its unsupervised terms trains no projections, whose gradient all processes wait for."""
+    config = _config(data, steps=4, method="ssnet", options={"weight": 0})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    command = _command(tmp_path / "config.yaml", tmp_path / "run", launcher=launcher)
+    told = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert Run(tmp_path / "run").finished
+
+
 def test_filters_that_are_no_list_are_an_input_problem(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"network unet: filters: .*\(came: 8\)"):
         train(_config(data, network={"options": {"filters": 8}}), tmp_path / "run", show=False)

@@ -72,3 +72,19 @@ def test_one_unit_and_stamps():
     assert "NOT AN HONEST RESULT: test-selected" in str(rich_table(found).caption)
     assert found.to_json()["stamps"] == ["test-selected"]
     assert "NOT AN HONEST" not in plain(scores(Row("a", 1, scored(0.8)), names=("background", "a")))
+
+
+def test_patients_are_counted_beside_the_cases():
+    rows = [Row(case, label, scored(0.1 * i)) for i, case in enumerate(("a1", "a2", "b1")) for label in (1, 2)]
+    whose = {"a1": "a1", "a2": "a1", "b1": "b1"}
+    known = Scores(tuple(rows), ("background", "left", "right"), "diagonal", False, {"patients": whose})
+    assert "over 3 cases of 2 patients; P prediction" in plain(known)
+    assert (known.to_json()["cases"], known.to_json()["patients"]) == (3, 2)
+    assert known.by_patient("dice").tolist() == [0.05, 0.2]
+    assert known.by_patient("dice", 1).tolist() == [0.05, 0.2]
+    assert "over 3 cases; P prediction" in plain(scores(*rows))
+    assert scores(*rows).to_json()["patients"] is None
+    for damaged in (7, {"a1": ["x"]}):
+        assert not Scores(
+            tuple(rows), ("background", "left", "right"), "diagonal", False, {"patients": damaged}
+        ).patients

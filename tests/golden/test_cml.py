@@ -18,7 +18,7 @@ from semiseg.inference.windows import sliding_windows
 from semiseg.ingredients.components import keep_largest
 from semiseg.ingredients.discrepancy import discrepancy, mutual_discrepancy
 from semiseg.ingredients.losses import cross_entropy
-from semiseg.ingredients.mixing import box_sides, halves, mix, mix_halves, outside_box
+from semiseg.ingredients.mixing import box_sides, halves, mix, mix_partners, outside_box
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.sample_losses import sample_dice_ce
 from semiseg.methods import cml
@@ -122,7 +122,7 @@ class Step:
         masks = [tensor(g["mask_l"], torch.bool), tensor(g["mask_u"], torch.bool)]
         monkeypatch.setattr(cml, "draw_outside_box", lambda images, ratio: masks.pop(0))
         self.method = make_method(
-            "cml",
+            "cml-official",
             g["un_logits1"].shape,
             mix_ratio=float(g["ratio"]),
             labelled_weight=float(g["l_weight"]),
@@ -170,7 +170,7 @@ def test_pseudo_labels_and_targets(g, name, monkeypatch):
     file = Step(g, name, monkeypatch).g
     n = len(file["lab"]) - len(file["un_logits1"])
     mask_l, mask_u = (tensor(file[f"mask_{part}"], torch.bool) for part in "lu")
-    equal(mix_halves(labels(file["lab"])[:n], mask_l), file["mix_lab_l"])
+    equal(mix_partners(labels(file["lab"])[:n], mask_l, "half"), file["mix_lab_l"])
     found = []
     for number in "12":
         raw = threshold_labels(tensor(file[f"un_logits{number}"], F32))
@@ -226,7 +226,7 @@ def test_learning_rate_of_the_stages(g):
     # The official self-training has 15,000 steps after 2,000 of pre-training; the rate falls every 2,500 of its own.
     steps, share = 17_000, 2 / 17
     config = OptimiserConfig(name="sgd", schedule="step", every=2500, factor=0.1)
-    first, second = spans(make_method("cml", (1, 2, 1, 1), pretraining=share).stages(), steps)
+    first, second = spans(make_method("cml-official", (1, 2, 1, 1), pretraining=share).stages(), steps)
     assert (first.end, second.first, second.end) == (2000, 2000, steps)
     assert {first.rate(config, step, steps) for step in (0, 1999)} == {0.01}
     for step, value in rates.items():

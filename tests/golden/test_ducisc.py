@@ -60,7 +60,7 @@ def late():
 
 
 def test_hyper_parameters(g):
-    c = entry("ducisc").configure({})
+    c = entry("ducisc-official").configure({})
     for name in ("proto_ulb", "proto_mix", "cs_ulb", "cs_mix"):
         close(getattr(c, f"weight_{name}"), g[f"hp/lambda_{name}"], rtol=1e-12)
     close(c.threshold_momentum, g["hp/beta"], rtol=1e-12)
@@ -196,6 +196,6 @@ def test_matching_score(g):
 
 
 def test_decay_of_the_teacher(g):
-    decay = entry("ducisc").configure({}).decay
+    decay = entry("ducisc-official").configure({}).decay
     close([ema_decay(step, decay) for step in g["ema/step"].tolist()], g["ema/decay_used"], rtol=1e-6)
     assert features_of(g, "c2/feat_lab")

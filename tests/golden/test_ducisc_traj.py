@@ -77,7 +77,7 @@ def test_network(g):
 def make(g):
     image, classes = g["image"], g["fwd_logits/0"].shape[1]
     task = Task(classes, image.shape[1], image.ndim - 2, (1,) * classes)
-    method = entry("ducisc").build({"decay": float(g["ema_decay"])}, task, builder(g)).double().train()
+    method = entry("ducisc-official").build({"decay": float(g["ema_decay"])}, task, builder(g)).double().train()
     start(g, method.student, "student0")
     start(g, method.teacher.net, "teacher0")
     return method

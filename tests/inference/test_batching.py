@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semiseg.errors import InputError
-from semiseg.inference.batching import WindowBatch
+from semiseg.inference.batching import WindowBatch, with_room
 from semiseg.inference.windows import sliding_labels, sliding_windows
 
 SIZE, PATCH, STRIDE = (20, 12, 12), (8, 8, 8), (4, 4, 4)
@@ -60,3 +60,25 @@ def test_no_memory_for_one_window_is_told():
 def test_other_errors_are_bugs():
     with pytest.raises(RuntimeError, match="shapes"):
         sliding_labels(Small(0, RuntimeError("shapes do not fit")), torch.zeros(1, *SIZE), PATCH, STRIDE, batch=4)
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+def test_what_a_device_has_no_room_for_is_put_on_the_host(error, caplog):
+    def make(where):
+        if where.type != "cpu":
+            raise error
+        return torch.ones(2, device=where)
+
+    with caplog.at_level(logging.WARNING):
+        assert with_room(make, torch.device("cuda")).device.type == "cpu"
+    assert "kept in the host's" in caplog.text
+
+
+def test_a_host_without_room_and_other_errors_are_raised():
+    def fail(where):
+        raise ERRORS["cpu"] if where.type == "cpu" else RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        with_room(fail, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        with_room(fail, torch.device("cuda"))

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import semiseg
 from semiseg.data.prepare import prepare
@@ -117,3 +118,27 @@ def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(run: Path, monkeypat
     monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="accelerator gpu: this machine has none"):
         semiseg.predict(run, accelerator="gpu")
+
+
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "where"),
+    [
+        ("sliding_labels", FULL, "a scan of "),
+        ("preprocess", MemoryError("Unable to allocate 9 GiB"), "case_"),
+        ("restored", MemoryError("Unable to allocate 9 GiB"), "case_"),
+    ],
+)
+def test_memory_that_runs_out_anywhere_is_told_in_a_line(
+    run: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, where: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    for each in (name, "sliding_windows") if name == "sliding_labels" else (name,):
+        monkeypatch.setattr(module, each, fail)
+    with pytest.raises(InputError, match=rf"^{where}.*: memory ran out \(.*\): .*--accelerator cpu") as caught:
+        semiseg.predict(run, accelerator="cpu")
+    assert "\n" not in str(caught.value)

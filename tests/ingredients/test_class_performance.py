@@ -55,8 +55,8 @@ def test_the_score_moves_once_per_window_and_the_best_known_class_has_the_highes
     labels = torch.randint(3, (2, 9, 9))
     logits = torch.randn(2, 3, 9, 9)
     logits += 8.0 * torch.nn.functional.one_hot(labels, 3).movedim(-1, 1) * (labels == 0).unsqueeze(1)
-    performance = ClassPerformance(3, momentum=0.5, pairs=False)
-    values = [performance.update(logits, labels, step, 3) for step in range(6)]
+    performance = ClassPerformance(3, pairs=False)
+    values = [performance.update(logits, labels, step, 3, 0.5) for step in range(6)]
     assert [bool(value.any()) for value in values] == [False, False, True, True, True, True]
     assert torch.equal(values[3], values[2])
     assert not torch.equal(values[5], values[2])

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.ingredients.class_sums import _by_masks, _by_scatter, class_counts, class_sums
+from semiseg.ingredients.class_sums import (
+    _by_masks,
+    _by_scatter,
+    _count_by_masks,
+    _count_by_scatter,
+    class_counts,
+    class_sums,
+)
 from slow_losses import probabilities
 
 
@@ -33,7 +40,8 @@ def test_both_ways_of_summing_agree():
     labels = torch.randint(5, (3, 7, 6), generator=torch.Generator().manual_seed(2))
     values = torch.rand(3, 7, 6, dtype=torch.float64)
     torch.testing.assert_close(_by_scatter(values, labels, 6), _by_masks(values, labels, 6))
-    assert class_counts(labels, 6).tolist() == np.bincount(labels.numpy().ravel(), minlength=6).tolist()
+    expected = np.bincount(labels.numpy().ravel(), minlength=6).tolist()
+    assert [count(labels, 6).tolist() for count in (class_counts, _count_by_masks, _count_by_scatter)] == 3 * [expected]
 
 
 def test_small_terms_are_not_swallowed_by_a_large_sum():

@@ -38,7 +38,7 @@ def test_ramp_of_options_is_the_ramp(unit):
 
 def test_teachers_are_made_by_their_options():
     net = build_network("unet", channels=1, classes=2, spatial_dims=2, filters=(2, 4))
-    teacher = make_teacher(net, TeacherOptions(decay=0.5, teacher_statistics="copied", teacher_dropout=False))
+    teacher = make_teacher(net, TeacherOptions(decay=0.5, teacher_statistics="copied", teacher_dropout=False), 0)
     assert (teacher.net, teacher.decay, teacher.statistics, teacher.dropout) == (net, 0.5, "copied", False)
 
 

@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from semiseg.engine.stages import spans
+from semiseg.errors import InputError
+from semiseg.ingredients.ramps import sigmoid_ramp
 from semiseg.ingredients.sample_losses import sample_dice_ce
 from semiseg.methods import cml
 from semiseg.methods.base import Batch, Clock, Task, entry
@@ -18,14 +21,15 @@ SELF = Clock(50, 100, 0, 10, "selftraining")
 BEFORE = Clock(3, 100, 0, 10, "pretraining")
 
 
-def make(network="unet", dropout=0.2, **options):
+def make(network="unet", dropout=0.2, method="cml-official", one_piece=(), **options):
     torch.manual_seed(0)
     widths = {"filters": 2} if network == "vnet" else {"filters": (4, 6, 8)}
     norm = {"normalisation": "batch"} if network == "unet" else {}
     build = partial(
         build_network, network, channels=1, classes=CLASSES, spatial_dims=2, dropout=dropout, **widths, **norm
     )
-    return entry("cml").build(options, Task(CLASSES, 1, 2, (100, 30, 10)), build).train()
+    task = Task(CLASSES, 1, 2, (100, 30, 10), one_piece=one_piece)
+    return entry(method).build({"pretraining": 0.12, **options}, task, build).train()
 
 
 def batch(labelled=2, unlabelled=4, side=16):
@@ -96,7 +100,7 @@ CHANGES = [
     ("supervised", {"cutmix": False}),
     ("supervised", {"upsampling_a": "nearest"}),
     ("supervised", {"upsampling_b": "transposed"}),
-    ("supervised", {"shared_subnets": True}),
+    ("supervised", {"pairs": "all"}),
     ("supervised", {"init": "kaiming"}),
 ]
 
@@ -141,6 +145,60 @@ def test_prediction():
     torch.testing.assert_close(predicted(average="probabilities"), (a.softmax(1) + b.softmax(1)) / 2)
     torch.testing.assert_close(predicted(predict_with="a"), a.softmax(1))
     torch.testing.assert_close(predicted(predict_with="b"), b.softmax(1))
+
+
+@pytest.mark.parametrize("clock", [SELF, BEFORE])
+def test_by_default_every_patch_is_learnt_from_in_both_mixtures(clock):
+    method = make(method="cml")
+    seen = [Passes(net) for net in method.subnets]
+    step(method, clock)
+    passes = [(2, True)] if clock is BEFORE else [(2, True), (4, False), (4, True)]
+    assert [each.found for each in seen] == [passes] * 2
+
+
+def test_by_default_weights_of_pseudo_labels_and_discrepancy_rise():
+    early, late = (step(make(method="cml"), Clock(number, 100, 0, 10, "selftraining")).weights for number in (50, 99))
+    for name, full in (("unlabelled", 1.0), ("discrepancy", 0.2)):
+        assert early[name] == pytest.approx(full * sigmoid_ramp(0.5, 1))
+        assert early[name] < late[name] <= full
+    assert early["supervised"] == late["supervised"] == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "pretraining"), [(400, 200), (1000, 500), (5000, 2000), (17_000, 2040), (40_000, 4800)]
+)
+def test_by_default_pretraining_has_steps_enough_but_never_more_than_half(steps, pretraining):
+    entered = entry("cml").build(
+        {}, Task(2, 1, 2, (1, 1)), partial(build_network, "unet", channels=1, classes=2, spatial_dims=2)
+    )
+    first, second = spans(entered.stages(), steps)
+    assert (first.end, second.end) == (pretraining, steps)
+    given = make(method="cml", pretraining=0.25)
+    assert spans(given.stages(), 400)[0].end == 100
+
+
+def test_only_classes_that_are_one_piece_lose_their_other_components():
+    labels = torch.zeros(1, 16, 16, dtype=torch.long)
+    for label, row in ((1, 2), (2, 9)):
+        labels[0, row : row + 3, 1:6] = label
+        labels[0, row, 10:12] = label
+    logits = torch.nn.functional.one_hot(labels, CLASSES).movedim(-1, 1).float()
+    method = make(method="cml", one_piece=(True, True, False))
+    kept, _ = method._pseudo_labels([logits, logits])()
+    assert not (kept[0, 2, 10:12] == 1).any()
+    assert (kept[0, 9, 10:12] == 2).all()
+    assert torch.equal(make(method="cml", one_piece=(True, False, False))._pseudo_labels([logits, logits])()[0], labels)
+
+
+def test_without_mixed_images_labels_are_the_plain_ones_of_the_other_subnet():
+    assert not make(method="cml-cfl").filtered
+    assert not entry("cml-cfl").configure({}).cutmix
+
+
+def test_one_network_for_both_views_needs_dropout():
+    with pytest.raises(InputError, match=r"network\.options\.dropout"):
+        make(dropout=0.0, shared_subnets=True)
+    make("unet2d", shared_subnets=True)
 
 
 def test_stages_follow_the_options():

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from semiseg.errors import InputError
+from semiseg.ingredients.features import feature_mse
+from semiseg.ingredients.levels import coarse_labels, one_hot, resize_linear, resize_nearest, run_levels
+from semiseg.ingredients.masked import BATCH_DICE, SOFT_DICE, masked_parts
 from semiseg.methods.base import Batch, Clock, Task, entry
 from semiseg.networks import build_network
 
@@ -145,7 +148,7 @@ def test_pasted_objects_have_a_size_of_their_own():
 
 
 def test_start_of_the_run_is_supervised():
-    method = make(warmup=0.5)
+    method = make(warmup=0.5, name="ducisc-official")
     early, late = step(method, at=49), step(method, at=50)
     assert early.total.item() == pytest.approx(1.0)
     assert not early.terms["cs_ulb"].requires_grad
@@ -154,7 +157,7 @@ def test_start_of_the_run_is_supervised():
 
 
 def test_plain_sum_weighs_the_terms_themselves():
-    method = make(total="sum")
+    method = make(ramp="none")
     loss = step(method)
     weights = {"supervised": 1.0, "cs_ulb": 0.3, "cs_mix": 0.1, "proto_ulb": 0.1, "proto_mix": 0.1}
     torch.testing.assert_close(loss.total, sum(weights[name] * term for name, term in loss.terms.items()))
@@ -176,9 +179,12 @@ def test_networks_for_prediction():
 
 
 def test_thresholds_are_observed_only_where_they_are_used():
-    assert len(make().observations()) == 2
-    assert len(make(threshold_per_level=False).observations()) == 1
-    assert make(selection="all").observations() == {}
+    def observed(**options):
+        return [name for name in make(**options).observations() if name.startswith("threshold")]
+
+    assert len(observed()) == 2
+    assert len(observed(threshold_per_level=False)) == 1
+    assert observed(selection="all") == []
 
 
 @pytest.mark.parametrize(
@@ -196,20 +202,20 @@ def test_what_does_not_fit_is_refused(wrong, message):
         make(**wrong)
 
 
-def run_epoch(method, epoch):
-    steps = method.step(batch(), Clock(60 + epoch, 100, epoch, 10))
+def run_tenth(method, tenth):
+    steps = method.step(batch(), Clock(10 * tenth - 1 if tenth else 0, 100, 0, 10))
     next(steps)
     next(steps, None)
 
 
-def test_snapshots_follow_every_few_epochs_and_survive_a_restart():
-    options = {"ensemble": "temporal", "snapshot_epochs": 2, "snapshots": 2, "snapshot_momentum": 0.6}
+def test_snapshots_follow_every_share_of_the_run_and_survive_a_restart():
+    options = {"ensemble": "temporal", "snapshot_every": 0.2, "snapshots": 2, "snapshot_momentum": 0.6}
     method = make(**options)
     taken = []
     for epoch in range(6):
         with torch.no_grad():
             method.student.head.bias.fill_(epoch)
-        run_epoch(method, epoch)
+        run_tenth(method, epoch)
         taken.append([net.head.bias[0].item() for net in method.teacher.nets])
     newest = [newer for newer, _ in taken]
     assert newest[2:] == [2.0, 2.0, 4.0, 4.0]
@@ -220,16 +226,16 @@ def test_snapshots_follow_every_few_epochs_and_survive_a_restart():
     again.load_extra_state(json.loads(json.dumps(method.extra_state())))
     images = torch.rand(1, 1, 32, 32)
     assert torch.equal(again.teacher(images), method.teacher(images))
-    run_epoch(again, 5)
+    run_tenth(again, 5)
     assert again.extra_state() == method.extra_state()
 
 
 def test_snapshots_average_probabilities():
-    method = make(ensemble="temporal", snapshots=3, snapshot_epochs=1, snapshot_momentum=0.6)
+    method = make(ensemble="temporal", snapshots=3, snapshot_every=0.1, snapshot_momentum=0.6)
     for epoch in range(1, 3):
         with torch.no_grad():
             method.student.head.bias.copy_(torch.arange(CLASSES) * epoch)
-        method.teacher.update(method.student, epoch)
+        method.teacher.follow(method.student, Clock(10 * epoch, 100, 0, 10))
     images = torch.rand(2, 1, 32, 32)
     p = [net.eval()(images).softmax(1) for net in method.teacher.nets]
     wanted = 0.6 * (0.6 * p[2] + 0.4 * p[1]) + 0.4 * p[0]
@@ -237,3 +243,76 @@ def test_snapshots_average_probabilities():
     logits, found = method.teacher.tapped(images, (*method.taps.heads, *method.taps.features))
     torch.testing.assert_close(logits.softmax(1), wanted)
     assert set(found) == {*method.taps.heads, *method.taps.features}
+
+
+@pytest.mark.parametrize(("steps", "reach"), [(100, 5), (1000, 50), (15_000, 100)])
+def test_averages_reach_back_over_a_share_of_short_runs(steps, reach):
+    def built(name):
+        build = partial(build_network, "unet", channels=1, classes=2, spatial_dims=2, filters=(4, 8))
+        return entry(name).build({}, Task(2, 1, 2, (1, 1), steps=steps), build)
+
+    method, official = built("ducisc"), built("ducisc-official")
+    for decay in (method.teacher.decay, method.selector.thresholds.momentum):
+        assert 1 / (1 - decay) == pytest.approx(reach)
+    assert official.teacher.decay == official.selector.thresholds.momentum == 0.99
+
+
+def test_weights_rise_to_what_they_are():
+    early, late = (step(make(), at=at).weights for at in (20, 99))
+    for name, full in {"cs_ulb": 0.3, "cs_mix": 0.1, "proto_ulb": 0.1, "proto_mix": 0.1}.items():
+        assert early[name] < 0.2 * full
+        assert 0.9 * full < late[name] <= full
+
+
+def test_coarse_labels_lie_where_coarse_mixtures_lie():
+    labels = torch.zeros(1, 16, 16, dtype=torch.long)
+    labels[:, 5:] = 1
+    mixed = resize_linear(one_hot(labels, 2), (4, 4)).max(1).indices
+    assert torch.equal(coarse_labels(labels, (4, 4), 2, "centre"), mixed)
+    assert mixed[0, :, 0].tolist() == [0, 1, 1, 1]
+    assert coarse_labels(labels, (4, 4), 2, "first")[0, :, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_mixed_labels_are_learnt_as_they_are():
+    """For a label of one half on a tenth of the voxels the best prediction is one half, not a hard mask."""
+    target = torch.zeros(1, 2, 1000)
+    target[:, 1, :100] = 0.5
+    target[:, 0] = 1 - target[:, 1]
+    p = torch.linspace(0.02, 0.98, 193, dtype=torch.float64)
+    best = {}
+    for form in (SOFT_DICE, BATCH_DICE):
+        losses = []
+        for share in p:
+            logits = torch.full((1, 2, 1000), -20.0, dtype=torch.float64)
+            logits[:, 0] = 20.0
+            logits[:, 0, :100], logits[:, 1, :100] = (1 - share).log(), share.log()
+            found = masked_parts(logits, target, torch.ones(1, 1000, dtype=torch.bool), "kl", form)
+            losses.append(float(found.ce + found.dice))
+        best[form] = float(p[losses.index(min(losses))])
+    assert best[SOFT_DICE] == pytest.approx(0.5, abs=0.01)
+    assert best[BATCH_DICE] > 0.8
+
+
+def test_an_absent_class_takes_out_itself_alone():
+    given = batch(classes=CLASSES)
+    given.labels[0][given.labels[0] == 2] = 0
+    official = step(make(name="ducisc-official"), given, at=99)
+    usual = make()
+    assert official.terms["proto_ulb"].item() == 0
+    assert step(usual, given, at=99).terms["proto_ulb"].item() > 0
+    assert usual.observations()["prototypes_acting"].tolist() == [1.0, 1.0]
+
+
+def test_as_printed_labels_and_certain_voxels_of_coarse_levels_are_those_of_the_finest():
+    method = make(name="ducisc-paper")
+    guide = run_levels(method.teacher.tapped, batch().unlabelled, method.taps)
+    pseudo, certain = method._pseudo_labels(batch().unlabelled, guide, 1.0)
+    for labels, keep in zip(pseudo[:-1], certain[:-1], strict=True):
+        assert torch.equal(labels, resize_nearest(pseudo[-1], labels.shape[1:]))
+        assert torch.equal(keep, resize_nearest(certain[-1], keep.shape[1:]))
+
+
+def test_feature_consistency_as_printed_is_a_sum_over_channels():
+    a, b = torch.zeros(2, 4, 8, 8), torch.ones(2, 4, 8, 8)
+    assert feature_mse([a], [b]).item() == pytest.approx(1.0)
+    assert feature_mse([a], [b], "sum").item() == pytest.approx(4.0)

@@ -7,6 +7,10 @@ from functools import partial
 import pytest
 import torch
 
+from semiseg.config import RunConfig
+from semiseg.engine.device import tell_of_precision
+from semiseg.engine.launch import precision_of
+from semiseg.engine.precision import autocast
 from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.feedback import discrepancy
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
@@ -140,6 +144,58 @@ def test_decoders_for_prediction(batch):
 
 
 def test_official_variant():
-    ours, official = make().config, make("lefed-official").config
+    ours, official = (entry(name).configure({}) for name in ("lefed", "lefed-official"))
     changed = {key for key, value in ours.model_dump().items() if official.model_dump()[key] != value}
-    assert changed == {"loss_b", "encoding"}
+    assert changed == {"loss_b", "encoding", "encoder_dropout", "decoder_dropout"}
+    assert (official.encoder_dropout, official.decoder_dropout) == (0.3, 0.5)
+
+
+@pytest.mark.parametrize(("network", "rates"), [("unet", (0.0, 0.0)), ("vnet", (0.5, 0.5)), ("unet2d", (0.0, 0.0))])
+def test_dropout_is_that_of_the_architecture(network, rates):
+    widths = {"filters": 2 if network == "vnet" else (4, 8, 8, 8, 8)}
+    build = partial(build_network, network, channels=1, classes=3, spatial_dims=2, **widths)
+    net = entry("lefed").build({}, Task(3, 1, 2, (5, 5, 5)), build).net
+    assert (net.encoder_p, net.decoder_p) == rates
+    assert net.dropout_rate == build().dropout_rate
+    official = entry("lefed-official").build({}, Task(3, 1, 2, (5, 5, 5)), build).net
+    assert (official.encoder_p, official.decoder_p) == (0.3, 0.5)
+    assert official.dropout_rate == 0.0  # none inside of the stages beside its own
+
+
+def test_one_update_can_take_the_gradients_of_all_presentations(batch):
+    assert [loss.update for loss in make().step(batch, clock())] == [True] * 3
+    assert [loss.update for loss in make(updates="last").step(batch, clock())] == [False, False, True]
+
+
+def feedback_effect(method: Method, images: torch.Tensor, feedback: list, precision: str) -> torch.Tensor:
+    """Change of the logits by the feedback."""
+    with torch.no_grad(), autocast(torch.device("cpu"), precision):
+        plain, fed = (method.net.decode_both(images, f).logits_a.float() for f in ((), feedback))
+    return fed - plain
+
+
+def test_feedback_of_a_thousandth_survives_the_precision_that_auto_takes():
+    method, images = make().eval(), torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        out = method.net.decode_both(images)
+    feedback = method._feedback(out)
+    exact = feedback_effect(method, images, feedback, "fp32")
+    used = feedback_effect(method, images, feedback, precision_of(RunConfig(data="x", method="lefed")))
+    assert torch.cosine_similarity(used.flatten(), exact.flatten(), dim=0) > 0.9
+
+
+def test_feedback_is_added_in_full_precision():
+    a = torch.ones(1, 2, 4, 4, dtype=torch.bfloat16)
+    assert discrepancy(a, a * 1.5, "a_minus_b").dtype == torch.float32
+
+
+def test_a_wish_for_less_precision_is_warned_of(caplog):
+    with caplog.at_level("WARNING"):
+        tell_of_precision("tf32", "cpu", "lefed", "fp32")
+    assert "lefed" in caplog.text
+    assert "take auto or fp32" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        tell_of_precision("auto", "cpu", "lefed", "fp32")
+        tell_of_precision("tf32", "cpu", "micd", "any")
+    assert not caplog.text

@@ -79,7 +79,7 @@ def test_gradient_of_a_decoder_is_scaled_before_the_encoder_only(factor: float) 
     torch.testing.assert_close(scaled, factor * encoder)
     assert torch.equal(same, decoder)
     x = torch.ones(3, requires_grad=True)
-    assert torch.equal(scale_gradient(x, factor), x)
+    assert torch.equal(scale_gradient(x, torch.tensor(factor)), x)
 
 
 def test_a_decoder_without_gradient() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from semiseg.engine.precision import autocast, resolve_precision
 from semiseg.errors import InputError
 from semiseg.networks import NETWORKS, build_network
 from semiseg.networks.base import Network
@@ -132,7 +133,7 @@ def test_one_network_for_both_memory_layouts_and_bf16(name: str) -> None:
     contiguous = net(x)
     last = net.to(memory_format=torch.channels_last_3d)(x.contiguous(memory_format=torch.channels_last_3d))
     torch.testing.assert_close(last, contiguous, rtol=1e-3, atol=1e-3)
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast(torch.device("cpu"), resolve_precision("bf16", "cpu")):
         half = net(x).float()
     assert (half - contiguous).abs().mean() < 0.1 * contiguous.abs().mean()
 

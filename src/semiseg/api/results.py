@@ -11,6 +11,7 @@ from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
     from semiseg.cluster import Cluster
+    from semiseg.config import Accelerator
     from semiseg.evaluation.matching import Matching
     from semiseg.evaluation.metrics import EmptyRule
     from semiseg.evaluation.scores import Scores
@@ -105,7 +106,7 @@ def matching(
     run: PathLike,
     output: PathLike | None = None,
     *,
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    accelerator: Accelerator = "auto",
     done: Any = lambda case: None,
 ) -> Matching:
     """How well the features of each class match between a run's labelled and unlabelled scans: Q of DuCiSC.
@@ -140,7 +141,7 @@ def compare(
     say: Callable[[str], None] = lambda line: None,
     **grid: Any,
 ) -> Any:
-    """Train a grid of methods, label budgets and seeds, each beside its supervised control and the bound of all labels.
+    """Train a grid of methods, label budgets and seeds, each beside supervised controls and the bound of all labels.
 
     Killed or stopped, the same call goes on where it was; what is finished is not done again. A failed cell does not
     stop the others. Scores, statistics and tables are files in `output`.
@@ -157,7 +158,7 @@ def compare(
         paper_dataset: which dataset that is, where its name does not tell.
         say: called with a line on each cell that ends.
         grid: fields of `Grid`, which win over those of the file: `methods=["micd", "ducisc"]`, `labelled=[4, 8]`,
-            `seeds=3`, `steps=2000`.
+            `seeds=3`, `steps=2000`, `controls="plain"`, `paired_test="t-one-sided"`.
 
     Returns:
         A row per method, budget, class and metric: mean, spread, interval, test against the control, label budget,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
     from semiseg.cluster import Cluster
+    from semiseg.config import Accelerator
     from semiseg.engine.run import Run
 
 
@@ -99,7 +100,7 @@ def predict(
     overlap: float | None = None,
     largest_component: bool | None = None,
     spacing: tuple[float, float, float] | None = None,
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    accelerator: Accelerator = "auto",
     shard: str | None = None,
     cluster: Cluster | None = None,
     done: Callable[[str], None] = lambda case: None,

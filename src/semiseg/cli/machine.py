@@ -20,7 +20,7 @@ def bench(
     preset: Annotated[str | None, typer.Option(help="A paper's settings, see semiseg presets")] = None,
     network: Annotated[str | None, typer.Option(help="unet, unet2d, unet3d or vnet")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32 or bf16")] = "auto",
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu or mps")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes on this machine")] = 1,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, such as speed.layout=contiguous; may be repeated")

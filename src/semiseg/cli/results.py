@@ -77,7 +77,17 @@ def compare(
     test: Annotated[int | None, typer.Option(help="Cases kept for scoring (with --labelled); default a fifth")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps of every cell")] = None,
     control: Annotated[bool | None, typer.Option(help="Train the supervised control at every budget")] = None,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            help="all, or plain: without controls of as many updates per batch and as many networks as the methods have"
+        ),
+    ] = None,
     bound: Annotated[bool | None, typer.Option(help="Train the supervised method on all labels")] = None,
+    paired_test: Annotated[
+        str | None,
+        typer.Option(help="Test against the controls, over patients: wilcoxon (default), t, or t-one-sided"),
+    ] = None,
     output: Output = None,
     prepared: Prepared = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with the grid (grid.yaml of a comparison)")] = None,
@@ -114,7 +124,9 @@ def compare(
         "test": test,
         "steps": steps,
         "control": control,
+        "controls": controls,
         "bound": bound,
+        "paired_test": paired_test,
     }
     asked = Asked(grid, config, output, set_ or [], workers, launcher, slurm or [], paper, paper_dataset, tflops)
     sys.exit(run(asked, dry=dry_run, say=typer.echo))

@@ -37,6 +37,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="YAML file with settings (config.yaml of a run)")] = None,
     network: Annotated[str | None, typer.Option(help="unet (default), unet2d, unet3d or vnet")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32 or bf16")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="auto, cpu, gpu or mps")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes on this machine")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show curves in the terminal")] = False,
     track: Annotated[
@@ -68,6 +69,7 @@ def train(
         "prepared": prepared,
         "network": {"name": network} if network else None,
         "precision": precision,
+        "accelerator": accelerator,
         "devices": devices,
         "assignments": set_ or (),
     }
@@ -107,7 +109,7 @@ def predict(
     spacing: Annotated[
         str | None, typer.Option(help="Voxel sides in mm, x,y,z, of scans whose format records none")
     ] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu or mps")] = "auto",
     shard: ShardOption = None,
     launcher: Launcher = None,
     jobs: Jobs = 4,

@@ -67,7 +67,7 @@ def beside(line: Line, dataset: str | None = None) -> Sequence[Printed]:
     """
     outcome = line.group.done[0]
     known = _dataset(outcome.cell, dataset)
-    if line.name != MEAN or line.metric not in PRINTED or known is None or not outcome.pool:
+    if line.name != MEAN or line.metric not in PRINTED or known is None or not (outcome.pool and outcome.cell.plain):
         return ()
     name, factor = PRINTED[line.metric]
     found = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from semiseg.comparison.budgets import ALL, Budget, budgets_of, test_cases
+from semiseg.comparison.controls import Control, Controls, controls_of, matched
 from semiseg.comparison.grid import Grid, MethodEntry, unique
 from semiseg.config import RunConfig, load_config
 from semiseg.errors import InputError, raise_all
@@ -30,6 +31,9 @@ class Cell:
         preset: name, or "".
         config: settings; without a split until `with_splits` has given it one.
         bound: name of the budget of the bound that belongs to the cell.
+        control: of a method, name of its plain control; "" where it has none.
+        kin: of a method, name of the control of its kind; "" where that is the plain one.
+        plain: False for controls of a kind, which no paper prints.
     """
 
     label: str
@@ -40,6 +44,9 @@ class Cell:
     preset: str
     config: RunConfig
     bound: str = ALL.name
+    control: str = ""
+    kin: str = ""
+    plain: bool = True
 
     @property
     def name(self) -> str:
@@ -58,45 +65,94 @@ class Cell:
 
 
 def cells_of(grid: Grid, assignments: Sequence[str] = ()) -> list[Cell]:
-    """All cells, control before the methods and bounds last; seeds outermost, so that every table fills evenly.
+    """All cells, controls before the methods and bounds last; seeds outermost, so that every table fills evenly.
 
     Raises:
         InputError: all that is wrong with the settings of any cell.
     """
     cells: list[Cell] = []
     problems: list[str] = []
-    kept = test_cases(grid) if grid.labelled else 0
     for seed in grid.seeds:
         for preset in grid.presets or ("",):
             try:
-                budgets = budgets_of(grid, preset or None)
+                cells += _Column(grid, tuple(assignments), preset, seed).cells()
             except InputError as error:
                 problems += error.problems
-                continue
-            for entry, role, budget, subset in _places(grid, budgets):
-                values = _values(grid, entry, budget, preset, seed)
-                try:
-                    config = load_config(None, values, assignments)
-                except InputError as error:
-                    problems += error.problems
-                else:
-                    cells.append(Cell(entry.label, role, budget.name, subset, seed, preset, _keeping(config, kept)))
     raise_all(unique(problems))
     _check_names(cells)
     return cells
 
 
-def _places(grid: Grid, budgets: Sequence[Budget]) -> Iterator[tuple[MethodEntry, Role, Budget, int]]:
-    control = grid.control_entry
-    for budget in budgets:
-        for subset in range(grid.subsets):
-            if grid.control:
-                yield control, "control", budget, subset
-            for entry in grid.methods:
-                if not (grid.control and entry == control):
-                    yield entry, "method", budget, subset
-    if grid.bound:
-        yield control, "bound", ALL, 0
+@dataclass(frozen=True)
+class _Column:
+    """The cells of one seed and preset."""
+
+    grid: Grid
+    assignments: tuple[str, ...]
+    preset: str
+    seed: int
+
+    def cells(self) -> list[Cell]:
+        """All of them, bounds last.
+
+        Raises:
+            InputError: all that is wrong with their settings.
+        """
+        problems: list[str] = []
+        found: list[Cell] = []
+        bounds: dict[str, Cell] = {}
+        for budget in budgets_of(self.grid, self.preset or None):
+            try:
+                own, methods = self._settings(budget)
+                controls = controls_of(self.grid, own, list(methods.values()))
+            except InputError as error:
+                problems += error.problems
+                continue
+            for subset in range(self.grid.subsets):
+                found += self._at(budget, subset, controls, methods)
+            for control in controls.found if self.grid.bound else ():
+                if control.plain and control.label not in bounds:
+                    bounds[control.label] = self._bound(control)
+        raise_all(problems)
+        return [*found, *bounds.values()]
+
+    def _settings(self, budget: Budget) -> tuple[RunConfig, dict[str, RunConfig]]:
+        """Settings of the control where nothing stands beside it, and of the methods."""
+        grid = self.grid
+        problems: list[str] = []
+        control = grid.control_entry
+        found: dict[str, RunConfig] = {}
+        entries = {entry.label: entry for entry in grid.methods if not (grid.control and entry == control)}
+        wanted = {control.label: control, **entries} if grid.control or grid.bound else entries
+        for label, entry in wanted.items():
+            try:
+                found[label] = self._load(entry, budget)
+            except InputError as error:
+                problems += error.problems
+        raise_all(problems)
+        own = found.get(control.label) or next(iter(found.values()))
+        return own, {label: found[label] for label in entries}
+
+    def _load(self, entry: MethodEntry, budget: Budget) -> RunConfig:
+        values = _values(self.grid, entry, budget, self.preset, self.seed)
+        kept = test_cases(self.grid) if self.grid.labelled else 0
+        return _keeping(load_config(None, values, self.assignments), kept)
+
+    def _at(self, budget: Budget, subset: int, controls: Controls, methods: Mapping[str, RunConfig]) -> Iterator[Cell]:
+        place = budget.name, subset, self.seed, self.preset
+        shown = controls.found if self.grid.control else ()
+        for control in shown:
+            yield Cell(control.label, "control", *place, control.config, plain=control.plain)
+        beside = zip(methods.items(), controls.plain, controls.kin, strict=True)
+        for (label, config), plain, kin in beside:
+            if label not in {control.label for control in shown}:
+                names = (plain, kin) if shown else ("", "")
+                yield Cell(label, "method", *place, config, control=names[0], kin=names[1])
+
+    def _bound(self, control: Control) -> Cell:
+        """The control with all labels of the training cases, as long."""
+        found = matched(self.grid, self._load(self.grid.control_entry, ALL), control.config)
+        return Cell(found.label, "bound", ALL.name, 0, self.seed, self.preset, found.config)
 
 
 def _values(grid: Grid, entry: MethodEntry, budget: Budget, preset: str, seed: int) -> dict[str, Any]:

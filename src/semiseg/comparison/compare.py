@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from semiseg.comparison.beside import Paper, check_known
 from semiseg.comparison.cells import Cell, cells_of
+from semiseg.comparison.epochs import place_of, with_epochs
 from semiseg.comparison.forecast import forecast
 from semiseg.comparison.gather import gather
 from semiseg.comparison.grid import Grid
@@ -50,7 +51,7 @@ def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: 
         InputError: all that is wrong with the settings of any cell, or finished cells have other settings.
     """
     drafts = cells_of(grid, assignments)
-    cells = with_splits(drafts, output) if grid.data is not None and grid.data.is_dir() else drafts
+    cells = with_epochs(with_splits(drafts, output) if grid.data is not None and grid.data.is_dir() else drafts)
     check_same(cells, output)
     return forecast(cells, records_of(cells, output), output, workers, tflops)
 
@@ -76,20 +77,22 @@ def compare(
     raise_all(_problems(grid, how))
     drafts = cells_of(grid, assignments)
     _check_data(grid)
-    cells = with_splits(drafts, output)
+    cells = with_epochs(with_splits(drafts, output))
     if paper.shown:
         check_known(cells, paper.dataset)
     check_same(cells, output)
     with locked(output):
-        for config in {str((c.config.data, c.config.prepared, c.preset)): c.config for c in cells}.values():
-            open_prepared(config)
+        places = {place_of(cell): cell.config for cell in cells}
+        plans = {place: open_prepared(config)[1].plan for place, config in places.items()}
         write_splits(cells, drafts, output)
+        cells = with_epochs(with_splits(drafts, output), plans)
         check_same(cells, output)
         write_text(output / "grid.yaml", _yaml(grid, assignments))
         complete = _run(cells, output, how, say)
         if complete:
             sweep(output, below=True)  # cells of a killed comparison outlive it for a moment
-        results = results_of(gather(cells, records_of(cells, output), output), output, complete, paper)
+        outcomes = gather(cells, records_of(cells, output), output)
+        results = results_of(outcomes, output, complete, paper, grid.paired_test)
         results.write()
     return results
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from statistics import fmean
 
 from semiseg.comparison.cells import Cell
+from semiseg.comparison.operations import kind_of
 from semiseg.comparison.work import Record, State
 from semiseg.engine.run import Run
-from semiseg.evaluation.scores import METRICS
+from semiseg.evaluation.scores import METRICS, patients_in
 
-CASES = ("preset", "budget", "role", "method", "subset", "seed", "case", "class", "label", "metric", "value")
+CASES = ("preset", "budget", "role", "method", "subset", "seed", "case", "class", "label", "metric", "value", "patient")
 SUMMARY = ("experiment", "dataset", "split", "method", "seed", "class", "metric", "value")
 Scores = Mapping[tuple[str, str], Mapping[str, float]]
 """Value by case, by class and metric."""
@@ -31,6 +32,9 @@ class Outcome:
         texts: rows of `cases.csv` after the columns that name the cell, as the run wrote them.
         budget: labels for training and for selection.
         pool: cases that training may use, labelled or not.
+        patients: patient by scored case; empty where the run does not tell.
+        updates: optimiser updates of the training.
+        labelled_patches: labelled patches of each.
     """
 
     cell: Cell
@@ -40,6 +44,9 @@ class Outcome:
     budget: tuple[int, int] = (0, 0)
     pool: int = 0
     protocol: str = ""
+    patients: Mapping[str, str] = field(default_factory=dict)
+    updates: int = 0
+    labelled_patches: int = 0
 
     @property
     def state(self) -> State:
@@ -107,7 +114,8 @@ def _outcome(cell: Cell, record: Record, folder: Path) -> Outcome:
                 scores.setdefault((row["class"], metric), {})[row["case"]] = float(row[metric])
                 texts.append((row["case"], row["class"], row["label"], metric, row[metric]))
     labels: Mapping[str, int] = facts["label_budget"]
-    split = Run(folder).split()
+    run = Run(folder)
+    split, config = run.split(), run.config()
     return Outcome(
         cell,
         record,
@@ -116,13 +124,16 @@ def _outcome(cell: Cell, record: Record, folder: Path) -> Outcome:
         budget=(labels["training"], labels["selection"]),
         pool=len(split.labelled) + len(split.unlabelled),
         protocol=str(facts["protocol"]),
+        patients=patients_in(facts),
+        updates=record.steps * kind_of(config).updates,
+        labelled_patches=config.batch.labelled or run.plan().labelled_per_batch,
     )
 
 
 def _tidy(outcome: Outcome) -> Iterator[Sequence[object]]:
     cell = outcome.cell
     head = (cell.preset, cell.budget, cell.role, cell.label, cell.subset, cell.seed)
-    return ((*head, *text) for text in outcome.texts)
+    return ((*head, *text, outcome.patients.get(text[0], "")) for text in outcome.texts)
 
 
 def _summary(outcome: Outcome, experiment: str) -> Iterator[Sequence[object]]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from semiseg.config import Absolute
 from semiseg.errors import InputError, shown
+from semiseg.evaluation.statistics import PairedTest
 from semiseg.validation import parse, read_mapping
 
 CONTROL = "supervised"
 """The method that sees the labelled cases only."""
 
+PAIR = "supervised_pair"
+"""The same with two networks, whose mean predicts."""
 
 _MOST = 1000
 """Seeds or draws that nobody waits for; more are a slip of the hand."""
@@ -85,6 +88,16 @@ class Grid(_Settings):
     steps: int | None = Field(None, ge=1)
     settings: dict[str, Any] = Field({}, description="of every cell, as in the config.yaml of a run")
     control: bool = Field(True, description="train the supervised control beside every cell")
+    controls: Literal["plain", "all"] = Field(
+        "all",
+        description="`plain`: one network, as many updates as there are batches; `all`: where a method updates several "
+        "times per batch or predicts with several networks, a control of its kind as well",
+    )
+    paired_test: PairedTest = Field(
+        "wilcoxon",
+        description="test of methods against controls over patients: Wilcoxon's signed-rank test, or the paired "
+        "t-test, two-sided (`t`) or against the method being no better (`t-one-sided`)",
+    )
     bound: bool = Field(True, description="train the supervised method on all labels as well")
 
     @model_validator(mode="after")
@@ -112,7 +125,12 @@ class Grid(_Settings):
     def control_entry(self) -> MethodEntry:
         """The control: the first plain supervised method of the grid, or one that is not asked for."""
         plain = (entry for entry in self.methods if entry.method == CONTROL and not entry.settings)
-        return next(plain, MethodEntry(method=CONTROL, name=f"{CONTROL}-control" if CONTROL in self.labels else ""))
+        return next(plain, MethodEntry(method=CONTROL, name=self.free_name(CONTROL)))
+
+    def free_name(self, method: str) -> str:
+        """Name of the control by `method`: the method's, unless the grid has something else of that name."""
+        taken = any(entry.label == method and (entry.method != method or entry.settings) for entry in self.methods)
+        return f"{method}-control" if taken else method
 
 
 def load_grid(path: Path | None, overrides: Mapping[str, Any]) -> Grid:

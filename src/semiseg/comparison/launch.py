@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_all_start_methods, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from semiseg.comparison.work import Task, note_death, work
 from semiseg.data.parallel import end_with_parent, secluded
@@ -24,7 +25,8 @@ def run_here(tasks: Sequence[Task], workers: int, done: Callable[[Task], None]) 
 
     Where there are several GPUs, processes take turns on them. `done` is called after each task, whatever came of it.
     """
-    get_context("forkserver").set_forkserver_preload(["semiseg.comparison.work", "semiseg.engine.train"])
+    if (how := _start_method()) == "forkserver":
+        get_context(how).set_forkserver_preload(["semiseg.comparison.work", "semiseg.engine.train"])
     waiting = list(tasks)
     busy: dict[int, tuple[BaseProcess, Task]] = {}
     devices = visible_devices() if workers > 1 else []
@@ -44,8 +46,14 @@ def run_here(tasks: Sequence[Task], workers: int, done: Callable[[Task], None]) 
     return not stop
 
 
+def _start_method() -> str:
+    """From a server that has imported everything, where the system can fork (Windows cannot)."""
+    return "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+
+
 def _start(task: Task, device: str | None) -> BaseProcess:
-    process = get_context("forkserver").Process(target=_in_process, args=(task, device))
+    context: Any = get_context(_start_method())
+    process: BaseProcess = context.Process(target=_in_process, args=(task, device))
     with secluded():
         process.start()
     return process

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
 from semiseg.comparison.cells import Role
 from semiseg.comparison.gather import Outcome
-from semiseg.evaluation.statistics import Comparison, adjust, compare_paired, mean_interval, over_runs, spread
+from semiseg.evaluation.statistics import (
+    Comparison,
+    PairedTest,
+    adjust,
+    compare_paired,
+    mean_interval,
+    over_patients,
+    over_runs,
+    spread,
+)
 from semiseg.evaluation.tables import COLUMNS
 
 MEAN = "mean"
 """Stands for the mean over the foreground classes."""
+
+HIGHER_IS_BETTER = ("dice", "jaccard")
+"""Metrics that are no distances."""
+
+Side = Literal["plain", "kin"]
+"""Which control: the plain one, or that of the method's kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +67,16 @@ class Group:
         """Protocol with its stamps."""
         return ", ".join(dict.fromkeys(outcome.protocol for outcome in self.done))
 
+    @property
+    def training(self) -> tuple[tuple[int, int], ...]:
+        """Optimiser updates and labelled patches of each, as often as trainings differ in them."""
+        return tuple(sorted({(outcome.updates, outcome.labelled_patches) for outcome in self.done if outcome.updates}))
+
+    def control(self, side: Side) -> str:
+        """Name of the control that the method is tested against; "" where its cells name none."""
+        cell = self.outcomes[0].cell
+        return cell.control if side == "plain" else cell.kin
+
     def known(self, name: str) -> float:
         """Median over the cells of a number of their records; NaN where none has it."""
         values = [value for outcome in self.done if (value := getattr(outcome.record, name)) is not None]
@@ -63,9 +89,11 @@ class Line:
 
     Attributes:
         mean, spread: over subsets and seeds, of the means over cases.
-        low, high: 95 % interval of the mean over cases.
-        against: paired with the control over the same subsets and seeds; None for the control and the bound.
-        p_holm: corrected for the methods of the same budget.
+        low, high: 95 % interval of the mean over patients.
+        cases, patients: numbers of those that have a score.
+        against: paired with the plain control over the same subsets and seeds; None for controls and bounds.
+        p_holm: corrected for all tests of the same budget.
+        against_kin, p_holm_kin: the same against the control of the method's kind, where that is another one.
     """
 
     group: Group
@@ -76,8 +104,11 @@ class Line:
     low: float
     high: float
     cases: int
+    patients: int
     against: Comparison | None = None
     p_holm: float = math.nan
+    against_kin: Comparison | None = None
+    p_holm_kin: float = math.nan
 
 
 def groups_of(outcomes: Iterable[Outcome]) -> list[Group]:
@@ -92,10 +123,14 @@ def groups_of(outcomes: Iterable[Outcome]) -> list[Group]:
     ]
 
 
-def lines_of(groups: Sequence[Group]) -> list[Line]:
-    """Every line, with tests against the control of the same preset and budget."""
+def lines_of(groups: Sequence[Group], test: PairedTest = "wilcoxon") -> list[Line]:
+    """Every line, with tests against the controls of the same preset and budget.
+
+    Patients are those that any of the runs tells of: all were scored on the same cases.
+    """
+    statistics = _Statistics(patients_of(groups), test)
     lines = [
-        _line(group, _control(group, groups), name, metric)
+        _line(group, groups, name, metric, statistics)
         for group in groups
         if group.done
         for name in (*group.done[0].classes, MEAN)
@@ -104,40 +139,74 @@ def lines_of(groups: Sequence[Group]) -> list[Line]:
     return list(_corrected(lines))
 
 
-def _control(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The control of a method that can be tested against it."""
-    same = (other for other in groups if (other.preset, other.budget) == (group.preset, group.budget))
-    return next((other for other in same if other.role == "control"), None) if group.role == "method" else None
+def patients_of(groups: Iterable[Group]) -> dict[str, str]:
+    """Patient by scored case; empty where no run tells whose scans it was scored on."""
+    return {case: name for group in groups for outcome in group.done for case, name in outcome.patients.items()}
 
 
-def _line(group: Group, control: Group | None, name: str, metric: str) -> Line:
+@dataclass(frozen=True)
+class _Statistics:
+    """How numbers are made of scores."""
+
+    patients: Mapping[str, str]
+    test: PairedTest
+
+
+def _control(group: Group, groups: Sequence[Group], side: Side) -> Group | None:
+    """A control of a method, where it has one that it can be tested against."""
+    if group.role != "method":
+        return None
+    place, name = (group.preset, group.budget), group.control(side)
+    controls = [other for other in groups if (other.preset, other.budget) == place and other.role == "control"]
+    if side == "plain" and not name:
+        return next(iter(controls), None)
+    return next((other for other in controls if other.label == name), None)
+
+
+def _line(group: Group, groups: Sequence[Group], name: str, metric: str, statistics: _Statistics) -> Line:
     of_class = None if name == MEAN else name
     over = spread([outcome.mean(metric, of_class) for outcome in group.done])
     cases = over_runs([outcome.by_case(metric, of_class) for outcome in group.done])
-    interval = mean_interval(np.array(list(cases.values())))
-    against = None if control is None else _paired(group, control, metric, of_class)
-    known = sum(not math.isnan(value) for value in cases.values())
-    return Line(group, name, metric, over.mean, over.std, interval.low, interval.high, known, against)
+    patients = over_patients(cases, statistics.patients)
+    interval = mean_interval(np.array(list(patients.values())))
+    scans, persons = (sum(not math.isnan(value) for value in values.values()) for values in (cases, patients))
+    line = Line(group, name, metric, over.mean, over.std, interval.low, interval.high, scans, persons)
+    plain, kin = (_control(group, groups, side) for side in ("plain", "kin"))
+    return replace(
+        line,
+        against=None if plain is None else _paired(line, plain, statistics),
+        against_kin=None if kin is None else _paired(line, kin, statistics),
+    )
 
 
-def _paired(group: Group, control: Group, metric: str, name: str | None) -> Comparison | None:
+def _paired(line: Line, control: Group, statistics: _Statistics) -> Comparison | None:
     """Both over the subsets and seeds that both have."""
-    ours = {outcome.cell.repeat: outcome for outcome in group.done}
+    name = None if line.name == MEAN else line.name
+    ours = {outcome.cell.repeat: outcome for outcome in line.group.done}
     theirs = {outcome.cell.repeat: outcome for outcome in control.done}
     shared = [repeat for repeat in ours if repeat in theirs]
-    sides = [over_runs([side[repeat].by_case(metric, name) for repeat in shared]) for side in (ours, theirs)]
-    return compare_paired(*sides) if shared else None
+    if not shared:
+        return None
+    method, other = (
+        over_runs([side[repeat].by_case(line.metric, name) for repeat in shared]) for side in (ours, theirs)
+    )
+    higher = line.metric in HIGHER_IS_BETTER
+    return compare_paired(method, other, statistics.test, patients=statistics.patients, higher_is_better=higher)
 
 
 def _corrected(lines: Sequence[Line]) -> Iterator[Line]:
-    """Holm's correction over the methods that stand in one column of a table."""
+    """Holm's correction over the tests that stand in one column of a table."""
     families: dict[tuple[str, str, str, str], dict[str, float]] = {}
     for line in lines:
-        if line.against is not None:
-            families.setdefault(_family(line), {})[line.group.label] = line.against.p
+        for side, found in (("plain", line.against), ("kin", line.against_kin)):
+            if found is not None:
+                families.setdefault(_family(line), {})[f"{side} {line.group.label}"] = found.p
     adjusted = {family: adjust(values) for family, values in families.items()}
     for line in lines:
-        yield line if line.against is None else replace(line, p_holm=adjusted[_family(line)][line.group.label])
+        known = adjusted.get(_family(line), {})
+        label = line.group.label
+        plain, kin = (known.get(f"{side} {label}", math.nan) for side in ("plain", "kin"))
+        yield replace(line, p_holm=plain, p_holm_kin=kin) if line.group.role == "method" else line
 
 
 def _family(line: Line) -> tuple[str, str, str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -72,6 +74,8 @@ def steps_of(config: RunConfig, preset: str) -> int | None:
     """Steps of a run by `preset`: as set, or its epochs on the cases of its split or of the published lists."""
     if config.epochs is None:
         return config.steps
+    if config.epoch_steps is not None:
+        return config.epochs * config.epoch_steps
     counts, batch = _cases(config, preset), config.batch
     if counts is None or batch.labelled is None or batch.unlabelled is None or batch.patch is None:
         return None
@@ -175,3 +179,38 @@ def _thawed(value: Any) -> Any:
     if isinstance(value, tuple) and value[0] == "mapping":
         return {key: _thawed(item) for key, item in value[1:]}
     return [_thawed(item) for item in value[1:]] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a control must have too, to be a control of a method's kind.
+
+    Attributes:
+        updates: optimiser steps per batch, of the group that has most.
+        networks: networks whose mean predicts.
+    """
+
+    updates: int = 1
+    networks: int = 1
+
+
+def kind_of(config: RunConfig) -> Kind:
+    """The kind of a run's method with its options, found by a step on a small network of the same architecture.
+
+    Raises:
+        InputError: the method and the network do not fit together.
+    """
+    network = config.network
+    return _kind(config.method, _frozen(config.options), network.name, _frozen(network.options))
+
+
+@lru_cache
+def _kind(method: str, method_options: Any, name: str, options: Any) -> Kind:
+    flat = {option: value for option, value in narrowed(name, _thawed(options)).items() if option != "strides"}
+    build: Callable[..., Network] = partial(build_network, name, channels=1, classes=2, spatial_dims=2, **flat)
+    with _apart():
+        built = entry(method).build(_thawed(method_options), Task(2, 1, 2, (2, 1), unlabelled=16), build).train()
+        sides = tuple(2 * max(unit, 4) for unit in build().divisor)
+        losses = built.step(_batch((2, 2), 1, sides, 2), Clock(*_LATE, built.stages()[-1].name))
+        groups = Counter(loss.group for loss in losses if loss.update)
+    return Kind(max(groups.values(), default=1), max(len(built.predictors()), 1))

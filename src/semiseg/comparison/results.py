@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from semiseg.comparison.gather import Outcome, as_csv, cases_csv, summary_csv
 from semiseg.comparison.lines import Group, Line, groups_of, lines_of
 from semiseg.comparison.render import Table, comma_separated, document, latex
 from semiseg.comparison.tables import cost_tables, paper_tables, score_tables
+from semiseg.evaluation.statistics import Comparison, Interval, PairedTest
 from semiseg.files import write_text
 
 _COSTS = (
@@ -28,6 +30,7 @@ class Results:
     Attributes:
         complete: whether every cell was worked on; False after a signal.
         beside: the papers' figures by line.
+        test: the paired test of the lines.
     """
 
     output: Path
@@ -36,6 +39,7 @@ class Results:
     lines: Sequence[Line]
     complete: bool
     beside: Mapping[Line, Sequence[Printed]] = field(default_factory=dict)
+    test: PairedTest = "wilcoxon"
 
     @property
     def failures(self) -> list[str]:
@@ -45,7 +49,7 @@ class Results:
     @property
     def tables(self) -> list[Table]:
         """Scores, tests, classes, and the papers' figures where they were asked for."""
-        return [*score_tables(self.groups, self.lines), *paper_tables(self.groups, self.lines, self.beside)]
+        return [*score_tables(self.groups, self.lines, self.test), *paper_tables(self.groups, self.lines, self.beside)]
 
     @property
     def costs(self) -> list[Table]:
@@ -55,9 +59,12 @@ class Results:
     def rows(self) -> list[dict[str, Any]]:
         """A dictionary per method, budget, class and metric: statistics, label budget, protocol, cost."""
         return [
-            {**_row(line, self.beside.get(line, ())), **{name: line.group.known(name) for name in _COSTS}}
-            for line in self.lines
+            {**row, **{name: line.group.known(name) for name in _COSTS}}
+            for line, row in zip(self.lines, self._rows(), strict=True)
         ]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [_row(line, self.test, self.beside.get(line, ())) for line in self.lines]
 
     def write(self) -> None:
         """Write `cases.csv`, `summary.csv`, `table.*` (which repeat bit for bit) and `costs.*` (which hold times).
@@ -66,7 +73,7 @@ class Results:
             InputError: the folder cannot be written.
         """
         name = self.output.name
-        found = [_row(line, self.beside.get(line, ())) for line in self.lines]
+        found = self._rows()
         header = list(dict.fromkeys(column for row in found for column in row))
         scores, costs = self.tables, self.costs
         heading = f"# Comparison {name}\n"
@@ -74,6 +81,7 @@ class Results:
             "cases.csv": cases_csv(self.outcomes),
             "summary.csv": summary_csv(self.outcomes, name),
             "table.csv": as_csv(header, [[_text(row.get(column, "")) for column in header] for row in found]),
+            "table.json": _json(found, [note for table in scores for note in table.notes]),
             "table.md": f"{heading}\n{document(scores)}",
             "table.tex": "\n".join(map(latex, scores)),
             "costs.csv": comma_separated(costs),
@@ -84,12 +92,14 @@ class Results:
             write_text(self.output / file, text)
 
 
-def results_of(outcomes: Sequence[Outcome], output: Path, complete: bool, paper: Paper) -> Results:
+def results_of(
+    outcomes: Sequence[Outcome], output: Path, complete: bool, paper: Paper, test: PairedTest = "wilcoxon"
+) -> Results:
     """Statistics of the outcomes, with the papers' figures where `paper` asks for them."""
     groups = groups_of(outcomes)
-    lines = lines_of(groups)
+    lines = lines_of(groups, test)
     printed = {line: beside(line, paper.dataset) for line in lines} if paper.shown else {}
-    return Results(output, outcomes, groups, lines, complete, printed)
+    return Results(output, outcomes, groups, lines, complete, printed, test)
 
 
 def as_frame(rows: list[dict[str, Any]]) -> Any:
@@ -101,8 +111,8 @@ def as_frame(rows: list[dict[str, Any]]) -> Any:
     return pandas.DataFrame(rows)
 
 
-def _row(line: Line, printed: Sequence[Printed]) -> dict[str, Any]:
-    group, against = line.group, line.against
+def _row(line: Line, test: PairedTest, printed: Sequence[Printed]) -> dict[str, Any]:
+    group = line.group
     found = {
         "preset": group.preset,
         "budget": group.budget,
@@ -114,17 +124,19 @@ def _row(line: Line, printed: Sequence[Printed]) -> dict[str, Any]:
         "protocol": group.protocol,
         "trainings": len(group.done),
         "failed": len(group.failures),
+        "updates": ", ".join(str(updates) for updates, _ in group.training),
+        "labelled_patches": ", ".join(dict.fromkeys(str(patches) for _, patches in group.training)),
         "cases": line.cases,
+        "patients": line.patients,
         "mean": line.mean,
         "spread": line.spread,
         "low": line.low,
         "high": line.high,
-        "difference": against.difference.mean if against else math.nan,
-        "difference_low": against.difference.low if against else math.nan,
-        "difference_high": against.difference.high if against else math.nan,
-        "pairs": against.cases if against else 0,
-        "p": against.p if against else math.nan,
-        "p_holm": line.p_holm,
+        "test": test,
+        "control": group.control("plain"),
+        **_against(line.against, line.p_holm),
+        "kind_control": group.control("kin"),
+        **{f"kind_{name}": value for name, value in _against(line.against_kin, line.p_holm_kin).items()},
     }
     for one in printed:
         found |= {
@@ -135,6 +147,25 @@ def _row(line: Line, printed: Sequence[Printed]) -> dict[str, Any]:
             f"{one.paper}_differs": "" if one.differs is None else int(one.differs),
         }
     return found
+
+
+def _against(found: Comparison | None, p_holm: float) -> dict[str, float]:
+    """A paired difference; `pairs` are patients."""
+    difference = found.difference if found else Interval(math.nan, math.nan, math.nan)
+    return {
+        "difference": difference.mean,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "pairs": found.patients if found else 0,
+        "p": found.p if found else math.nan,
+        "p_holm": p_holm,
+    }
+
+
+def _json(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
+    """The rows of `table.csv` and the notes of the tables; null where there is no number."""
+    known = [{key: None if isinstance(x, float) and math.isnan(x) else x for key, x in row.items()} for row in rows]
+    return json.dumps({"notes": list(dict.fromkeys(notes)), "rows": known}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _text(value: Any) -> str:

@@ -54,10 +54,14 @@ def _changes(cell: Cell, output: Path) -> list[str]:
 
 
 def differences(was: RunConfig, now: RunConfig) -> list[str]:
-    """Settings that differ, in words. Steps that a run has from its epochs are not asked for."""
+    """Settings that differ, in words. Steps that a run has from its epochs are not asked for, nor is the length of an
+    epoch where that is not known yet.
+    """
     old, new = was.model_dump(mode="json"), now.model_dump(mode="json")
     if new.get("epochs"):
         old["steps"] = new["steps"]
+    if new.get("epoch_steps") is None:
+        old["epoch_steps"] = None
     return list(_differences(old, new, ""))
 
 

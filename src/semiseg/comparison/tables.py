@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from semiseg.comparison.beside import PRINTED, Printed
-from semiseg.comparison.lines import MEAN, Group, Line
+from semiseg.comparison.lines import MEAN, Group, Line, Side, patients_of
 from semiseg.comparison.render import Table
+from semiseg.evaluation.statistics import FEWEST, Comparison, PairedTest
 from semiseg.evaluation.tables import COLUMNS
 
 SHOWN = COLUMNS[:4]
@@ -25,17 +26,24 @@ _COSTS = {
 LEVEL = 0.05
 SCORES_NOTE = (
     "mean ± standard deviation over the trainings (seeds, draws of the labelled cases) of the means over cases; in "
-    "brackets the 95 % bootstrap interval of the mean over cases, which are averaged over the trainings first"
+    "brackets the 95 % interval of the mean over patients (Student's t, corrected for skewness), whose cases are "
+    "averaged over the trainings and then over the scans of a patient; updates x patches: optimiser updates, and "
+    "labelled patches of each"
 )
 COST_NOTE = (
     "parameters are those that are trained, without teachers; operations are counted, forwards and backwards over a "
     "whole batch, two per multiplication and addition"
 )
-TEST_NOTE = (
-    "difference to the control on the same cases, seeds and draws, with its 95 % bootstrap interval; p of the "
-    f"two-sided Wilcoxon signed-rank test over cases, by Holm's rule for the methods of a table; * p < {LEVEL}; "
-    "- below 6 cases"
+_TESTS: dict[PairedTest, str] = {
+    "wilcoxon": "two-sided Wilcoxon signed-rank test",
+    "t": "two-sided paired t-test",
+    "t-one-sided": "one-sided paired t-test (against the method being no better than the control)",
+}
+UNKNOWN_PATIENTS = (
+    "the runs do not say whose scans they were scored on (they are of an earlier version): each case counts as a "
+    "patient of its own; where patients have several scans, intervals are too narrow and p values too small"
 )
+UNEQUAL = "unequal training length"
 PAPER_NOTE = (
     "printed figures are other people's, on their test scans and by the rule in the heading; ! marks a difference "
     "larger than the spread over our trainings (or theirs, where printed, if that is larger); ? where one training has "
@@ -43,17 +51,28 @@ PAPER_NOTE = (
 )
 
 
-def score_tables(groups: Sequence[Group], lines: Sequence[Line]) -> list[Table]:
-    """Per preset and budget: the scores, the tests against the control, and the scores by class."""
+def test_note(test: PairedTest) -> str:
+    """What the columns of the tests against the controls say."""
+    fewest = FEWEST if test == "wilcoxon" else 2
+    return (
+        "difference to the control on the same cases, seeds and draws, with its 95 % interval over patients; p of the "
+        f"{_TESTS[test]} over patients, by Holm's rule for all tests of a column; * p < {LEVEL}; - below {fewest} "
+        "patients"
+    )
+
+
+def score_tables(groups: Sequence[Group], lines: Sequence[Line], test: PairedTest = "wilcoxon") -> list[Table]:
+    """Per preset and budget: the scores, the tests against the controls, and the scores by class."""
     tables = []
+    known = () if patients_of(groups) or not lines else (UNKNOWN_PATIENTS,)
     for title, members in places(groups):
         own = [line for line in lines if line.group in members]
         here = {(line.group.label, line.group.budget, line.name, line.metric): line for line in own}
-        notes = tuple(f"failed: {failure}" for group in members for failure in group.failures)
+        unequal = _unequal(members)
+        notes = (*known, *unequal, *(f"failed: {failure}" for group in members for failure in group.failures))
         tables.append(_scores(title, members, here, notes))
-        tested = [group for group in members if group.role == "method" and group.done]
         if any(line.against for line in own):
-            tables.append(_tests(title, tested, here))
+            tables.append(_tests(title, members, here, (test_note(test), *known, *unequal)))
         tables += _by_class(title, members, here)
     return tables
 
@@ -94,7 +113,7 @@ def paper_tables(
 
 
 def places(groups: Sequence[Group]) -> Iterator[tuple[str, list[Group]]]:
-    """Title and groups of each preset and budget; the bound that belongs to it comes last."""
+    """Title and groups of each preset and budget; the bounds that belong to it, one for each control, come last."""
     for preset, budget in dict.fromkeys((group.preset, group.budget) for group in groups if group.role != "bound"):
         members = [group for group in groups if (group.preset, group.budget) == (preset, budget)]
         names = {group.bound for group in members}
@@ -102,6 +121,8 @@ def places(groups: Sequence[Group]) -> Iterator[tuple[str, list[Group]]]:
             group for group in groups if group.role == "bound" and group.preset == preset and group.budget in names
         ]
         members = [group for group in members if group.role != "bound"]
+        controls = {group.label for group in members if group.role == "control"}
+        bounds = [group for group in bounds if group.label in controls] or bounds
         yield f"preset {preset}, {budget}" if preset else budget, [*members, *bounds]
 
 
@@ -126,35 +147,74 @@ def _head(group: Group) -> tuple[str, str]:
     return name_of(group), str(done) if done == wanted else f"{done} of {wanted}"
 
 
+def _unequal(members: Sequence[Group]) -> tuple[str, ...]:
+    """A stamp where a method or a bound has no control that was trained as long on as many labelled patches."""
+    controls = [group for group in members if group.role == "control"]
+    lengths = {length for group in controls for length in group.training}
+    others = [group for group in members if group.role != "control" and group.done]
+    known = controls and all(group.done for group in controls)
+    if not known or all(length in lengths for group in others for length in group.training):
+        return ()
+    told = "; ".join(f"{name_of(group)} {_training(group)}" for group in members if group.done)
+    return (f"{UNEQUAL} (updates x labelled patches of each): {told}",)
+
+
+def _training(group: Group) -> str:
+    return ", ".join(f"{updates} x {patches}" for updates, patches in group.training) or "-"
+
+
+def _patients(line: Line | None) -> str:
+    """`20`, or `20 (40 scans)`."""
+    if line is None:
+        return "-"
+    return str(line.patients) if line.patients == line.cases else f"{line.patients} ({line.cases} scans)"
+
+
+def _of(here: Here, group: Group) -> Line | None:
+    return here.get((group.label, group.budget, MEAN, SHOWN[0][0]))
+
+
 def _scores(title: str, members: Sequence[Group], here: Here, notes: tuple[str, ...]) -> Table:
-    header = ("method", "trainings", "labels", "protocol", *(heading for _, heading, _ in SHOWN))
+    header = ("method", "trainings", "labels", "updates x patches", "patients", "protocol", *(h for _, h, _ in SHOWN))
     rows = []
     for group in members:
         cells = [_mean(here, group, MEAN, metric, factor, bracket=True) for metric, _, factor in SHOWN]
-        rows.append((*_head(group), group.labels or "-", group.protocol or "-", *cells))
+        facts = group.labels or "-", _training(group), _patients(_of(here, group)), group.protocol or "-"
+        rows.append((*_head(group), *facts, *cells))
     return Table(title, header, tuple(rows), (SCORES_NOTE, *notes))
 
 
-def _tests(title: str, members: Sequence[Group], here: Here) -> Table:
-    header = ["method"]
+def _tests(title: str, members: Sequence[Group], here: Here, notes: tuple[str, ...]) -> Table:
+    header = ["method", "control", "patients"]
     for _, heading, _ in SHOWN:
         header += [heading, "p"]
+    plain = next((group.label for group in members if group.role == "control"), "")
     rows = []
     for group in members:
-        cells: list[str] = []
-        for metric, _, factor in SHOWN:
-            cells += _test(here[group.label, group.budget, MEAN, metric], factor)
-        rows.append((group.label, *cells))
-    return Table(f"{title}: against the control", tuple(header), tuple(rows), (TEST_NOTE,))
+        if group.role != "method" or not group.done:
+            continue
+        lines = [here[group.label, group.budget, MEAN, metric] for metric, _, _ in SHOWN]
+        rows.append((group.label, group.control("plain") or plain, *_tested(lines, "plain")))
+        if any(line.against_kin for line in lines):
+            rows.append((group.label, group.control("kin"), *_tested(lines, "kin")))
+    return Table(f"{title}: against the control", tuple(header), tuple(rows), notes)
 
 
-def _test(line: Line, factor: float) -> tuple[str, str]:
-    if line.against is None:
+def _tested(lines: Sequence[Line], side: Side) -> Iterator[str]:
+    """Patients, and differences with their p by metric."""
+    found = [(line.against, line.p_holm) if side == "plain" else (line.against_kin, line.p_holm_kin) for line in lines]
+    yield str(next((against.patients for against, _ in found if against), "-"))
+    for (against, p), (_, _, factor) in zip(found, SHOWN, strict=True):
+        yield from _test(against, p, factor)
+
+
+def _test(against: Comparison | None, p: float, factor: float) -> tuple[str, str]:
+    if against is None:
         return "-", "-"
-    found = line.against.difference
+    found = against.difference
     interval = f"[{number(found.low, factor, signed=True)}, {number(found.high, factor, signed=True)}]"
-    mark = " *" if line.p_holm < LEVEL else ""
-    return f"{number(found.mean, factor, signed=True)} {interval}", _probability(line.p_holm) + mark
+    mark = " *" if p < LEVEL else ""
+    return f"{number(found.mean, factor, signed=True)} {interval}", _probability(p) + mark
 
 
 def _probability(p: float) -> str:
@@ -170,9 +230,14 @@ def _by_class(title: str, members: Sequence[Group], here: Here) -> Iterable[Tabl
         return
     for metric, heading, factor in SHOWN:
         rows = tuple(
-            (name_of(group), *(_mean(here, group, name, metric, factor) for name in classes)) for group in members
+            (
+                name_of(group),
+                _patients(here.get((group.label, group.budget, MEAN, metric))),
+                *(_mean(here, group, name, metric, factor) for name in classes),
+            )
+            for group in members
         )
-        yield Table(f"{title}: {heading} by class", ("method", *classes), rows, detail=True)
+        yield Table(f"{title}: {heading} by class", ("method", "patients", *classes), rows, detail=True)
 
 
 def _mean(here: Here, group: Group, name: str, metric: str, factor: float, *, bracket: bool = False) -> str:
@@ -192,7 +257,7 @@ def _beside(
     sources: Sequence[tuple[str, str]],
 ) -> Table:
     metrics = [metric for metric in PRINTED if any(line.metric == metric for line in here)]
-    header = ["method"]
+    header = ["method", "patients"]
     for metric in metrics:
         header.append(_HEADINGS[metric][0])
         header += [f"{source} ({selection})" for source, selection in sources]
@@ -201,7 +266,7 @@ def _beside(
         lines = {line.metric: line for line in here if line.group == group}
         if lines:
             cells = [cell for metric in metrics for cell in _with_printed(lines.get(metric), metric, found, sources)]
-            rows.append((name_of(group), *cells))
+            rows.append((name_of(group), _patients(lines.get(metrics[0])), *cells))
     return Table(f"{title}: beside the papers", tuple(header), tuple(rows), (PAPER_NOTE,))
 
 

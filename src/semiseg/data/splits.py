@@ -151,6 +151,18 @@ def patient_groups(dataset: Dataset, content: Mapping[str, str]) -> dict[str, st
     return group
 
 
+def patients_of(dataset: Dataset, content: Mapping[str, str], cases: Iterable[str]) -> dict[str, str]:
+    """Which of `cases` are scans of one patient: each with the first of the dataset's cases of that patient.
+
+    Patients are called by their cases, so that what is written of them holds no name out of `patients.json`.
+    """
+    groups = patient_groups(dataset, content)
+    first: dict[str, str] = {}
+    for case in sorted(groups):
+        first.setdefault(groups[case], case)
+    return {case: first[groups[case]] for case in cases}
+
+
 def draw_split(
     dataset: Dataset,
     voxels: Mapping[str, Sequence[int]],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
+from semiseg.engine.device import free_cache
 from semiseg.engine.precision import autocast, channels_last, set_memory_format
 from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.features import channel_kl
@@ -24,6 +26,9 @@ Layout = Literal["contiguous", "channels_last"]
 
 ROUNDS = 3
 """Measured passes, of which the fastest counts."""
+
+VARIANTS = 128
+"""Ways of calling one piece of code that are compiled, over all networks of a method; PyTorch's 8 are used up early."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ def execute(module: nn.Module, levers: Levers, spatial_dims: int) -> None:
     """
     set_memory_format(module, levers.memory_format(spatial_dims))
     if levers.compile or levers.losses:
+        torch._dynamo.reset()  # what earlier networks left counts against the limit, and keeps their memory
+        torch._dynamo.utils.counters.clear()
+        torch._dynamo.config.cache_size_limit = VARIANTS
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
     if not levers.compile:
         return
@@ -90,6 +98,19 @@ def _compile(network: Network, *, graphs: bool) -> None:
     network._compiled_call_impl = call
 
 
+def uncompiled() -> int:
+    """Pieces of code that were to be compiled since the last `execute`, and run as they are; see `suppress_errors`."""
+    frames = torch._dynamo.utils.counters["frames"]
+    return int(frames["total"] - frames["ok"])
+
+
+def forget_trials(device: torch.device) -> None:
+    """Let go of what trials compiled and of the memory that they used."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+    free_cache(device)
+
+
 @contextmanager
 def training_step(levers: Levers) -> Iterator[None]:
     """Around each training step, its losses and their backward passes."""
@@ -112,7 +133,7 @@ def pass_seconds(network: Network, images: Tensor, precision: str, levers: Lever
         F.cross_entropy(logits.float(), target).backward()  # type: ignore[no-untyped-call]
         network.zero_grad()
 
-    return _fastest(step, device, warm=ROUNDS if levers.compile else 1)  # a graph is recorded in the second pass
+    return _fastest(step, levers, device, warm=ROUNDS if levers.compile else 1)  # the second pass records a graph
 
 
 def losses_seconds(logits: Tensor, levers: Levers) -> float:
@@ -130,10 +151,17 @@ def losses_seconds(logits: Tensor, levers: Levers) -> float:
             loss.backward()  # type: ignore[no-untyped-call]
         one.grad = other.grad = None
 
-    return _fastest(step, logits.device, warm=ROUNDS)
+    return _fastest(step, levers, logits.device, warm=ROUNDS)
 
 
-def _fastest(step: Callable[[], None], device: torch.device, warm: int) -> float:
-    for _ in range(warm):
-        step()
-    return min(seconds(step, device) for _ in range(ROUNDS))
+def _fastest(step: Callable[[], None], levers: Levers, device: torch.device, warm: int) -> float:
+    with _strict() if levers.compile or levers.losses else nullcontext():
+        for _ in range(warm):
+            step()
+        return min(seconds(step, device) for _ in range(ROUNDS))
+
+
+def _strict() -> AbstractContextManager[None]:
+    """Inside, what cannot be compiled fails, so that no trial measures something else than it says."""
+    found: AbstractContextManager[None] = torch._dynamo.config.patch(suppress_errors=False)
+    return found

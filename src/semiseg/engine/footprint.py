@@ -59,7 +59,8 @@ def footprint(build: Callable[[], nn.Module], images: Sequence[int], precision: 
         images: `[B, channels, *S]`.
         precision: `fp32`, `tf32` or `bf16`.
     """
-    layout = memory_format(_CPU, len(images) - 2)
+    # Channels last, some processors' bf16 kernels copy and others do not; the count shall be that of the network alone.
+    layout = torch.contiguous_format if precision == "bf16" else memory_format(_CPU, len(images) - 2)
     with FakeTensorMode(), LiveBytes() as live:
         network = build().train()
         set_memory_format(network, layout)

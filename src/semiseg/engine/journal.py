@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from semiseg.engine.execution import uncompiled
 from semiseg.engine.logging import Bar, Display, JsonLines, Logger, Meter, Stopwatch, TensorBoard, read_log
 from semiseg.engine.memory import step_bytes
 from semiseg.engine.non_finite import KEPT, Dump, Trail, Update, broken_state
@@ -39,6 +40,7 @@ class Journal:
         self._loggers: list[Logger] = []
         self._display: Display | None = None
         self._last_read = session.progress.step
+        self._uncompiled = 0
         if session.fabric.is_global_zero:
             self._open(screen, track)
 
@@ -48,7 +50,8 @@ class Journal:
         kind = Watch if screen == "watch" else Bar
         display = self._display = kind(config.method, config.steps, step, shown=screen != "none")
         if screen != "none":
-            display.note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory")
+            counted = "" if self._session.fabric.device.type == "cpu" else ", counted for a CPU"
+            display.note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory{counted}")
             display.note(f"{self._session.choice.note}; {self._session.batches.note}")
         events = Forgiving(TensorBoard(run.path / "tensorboard", step), "tensorboard", display.note)
         files: list[Logger] = [JsonLines(run.log, step), events]
@@ -104,6 +107,7 @@ class Journal:
                 "observed": {name: value.tolist() for name, value in session.method.observations().items()},
             }
         )
+        self._tell_what_is_not_compiled()
         if skips:
             self._left_out.extend(self._trail.skipped())
             self._tell(step, int(skips))
@@ -132,6 +136,13 @@ class Journal:
     def _write(self, record: Mapping[str, Any]) -> None:
         for logger in self._loggers:
             logger.write(record)
+
+    def _tell_what_is_not_compiled(self) -> None:
+        levers, before = self._session.choice.levers, self._uncompiled
+        if self._display and (levers.compile or levers.losses):
+            self._uncompiled = uncompiled()
+            if self._uncompiled > before:
+                self._display.note(f"{self._uncompiled} pieces of code cannot be compiled here, and run as they are")
 
     def _tell(self, step: int, skips: int) -> None:
         """Name the cases of what was left out since the last reading, and end the run where it is too much."""

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import warnings
+from datetime import timedelta
+from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.strategy import Strategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch.nn.parallel import DistributedDataParallel
 
 from semiseg.config import RunConfig
+from semiseg.engine.device import choose_device, set_up_device, tell_of_precision
 from semiseg.engine.precision import fabric_precision, resolve_precision
 from semiseg.errors import InputError
 from semiseg.methods.base import Method, entry
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the first one, which may prepare data, compile or validate; one that fails ends them all
+at once."""
 
 
 def launch(config: RunConfig) -> Fabric:
@@ -28,12 +36,11 @@ def launch(config: RunConfig) -> Fabric:
     distributed = world > 1 or int(os.environ.get("WORLD_SIZE", 1)) > 1
     strategy: Strategy | str = "auto"
     if distributed:
-        several_groups = entry(config.method).cls.groups is not Method.groups
-        strategy = DDPStrategy(find_unused_parameters=several_groups)
+        strategy = data_parallel(config)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         fabric = Fabric(
-            accelerator=config.accelerator,
+            accelerator=_fabric_accelerator(config),
             devices=world,
             num_nodes=max(int(os.environ.get("GROUP_WORLD_SIZE", 1)), 1),
             strategy=strategy,
@@ -48,23 +55,29 @@ def launch(config: RunConfig) -> Fabric:
         # Kernels of one voxel are in both layouts at once; their gradients come in either, which costs nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         fabric.launch()
-    if fabric.device.type == "cuda":
-        torch.backends.cudnn.benchmark = not config.deterministic
-        torch.backends.cudnn.deterministic = config.deterministic
-        torch.set_float32_matmul_precision("high" if precision_of(config) == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = precision_of(config) == "tf32"
+    set_up_device(fabric.device, precision_of(config), deterministic=config.deterministic)
+    if fabric.is_global_zero:
+        tell_of_precision(config.precision, config.accelerator, config.method, entry(config.method).cls.precision)
     return fabric
+
+
+def data_parallel(config: RunConfig) -> DDPStrategy:
+    """Processes that share a batch: gradients are averaged; buffers, such as memories of features, are each one's own.
+
+    What is a statistic of the whole batch is summed where it is made.
+    """
+    several_groups = entry(config.method).cls.groups is not Method.groups
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before PyTorch 2.13
+    settings: dict[str, Any] = {"find_unused_parameters": several_groups, name: False}
+    return DDPStrategy(timeout=PATIENCE, **settings)
+
+
+def _fabric_accelerator(config: RunConfig) -> str:
+    """Fabric's own `auto` and `gpu` would take one of Apple's."""
+    return "cuda" if config.accelerator == "gpu" else choose_device(config.accelerator).type
 
 
 def precision_of(config: RunConfig) -> str:
     """The precision that forward passes really have."""
-    return resolve_precision(config.precision, config.accelerator)
-
-
-def device_name(device: torch.device) -> str:
-    """What the device calls itself."""
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads"
-    )
+    return resolve_precision(config.precision, config.accelerator, entry(config.method).cls.precision)

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from semiseg.config import SpeedConfig
-from semiseg.engine.execution import Layout, Levers, losses_seconds, pass_seconds, usual
+from semiseg.engine.execution import Layout, Levers, forget_trials, losses_seconds, pass_seconds, usual
 from semiseg.files import write_json
 from semiseg.networks.base import Network
 from semiseg.oom import is_out_of_memory
@@ -108,8 +108,9 @@ def choose(config: SpeedConfig, work: Work, run: Path, cache: Path | None = None
         return known[key]
     choice = remembered.get(key)
     if choice is None:
-        choice = _measured(config, work)
-        _write(cache, {**remembered, key: choice})
+        choice, lasting = _measured(config, work)
+        if lasting:
+            _write(cache, {**remembered, key: choice})
     _write(run / "speed.json", {key: choice})
     return choice
 
@@ -120,9 +121,19 @@ def cache_file() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "semiseg" / "speed.json"
 
 
-def _measured(config: SpeedConfig, work: Work) -> Choice:
+def _measured(config: SpeedConfig, work: Work) -> tuple[Choice, bool]:
+    """The choice, and whether it holds for later runs as well: memory may have been another process's."""
     passes = _Trial("a pass", work.pass_seconds, _of_networks)
     losses = _Trial("losses", work.losses_seconds, _of_losses)
+    best = _best(config, work, passes, losses)
+    if passes.words or losses.words:
+        forget_trials(work.device)
+    found = "; ".join(words for words in (passes.words, losses.words) if words)
+    choice = Choice(best, f"networks: {best.words}{f' ({found})' if found else ''}")
+    return choice, not (passes.short_of_memory or losses.short_of_memory)
+
+
+def _best(config: SpeedConfig, work: Work, passes: _Trial, losses: _Trial) -> Levers:
     best = usual(work.device)
     if config.layout != "auto":
         best = replace(best, layout=config.layout)
@@ -140,8 +151,7 @@ def _measured(config: SpeedConfig, work: Work) -> Choice:
         best = losses.working(best, replace(best, losses=True))
     elif config.losses == "auto" and best.compile:
         best = losses.faster(best, replace(best, losses=True))
-    found = "; ".join(words for words in (passes.words, losses.words) if words)
-    return Choice(best, f"networks: {best.words}{f' ({found})' if found else ''}")
+    return best
 
 
 class _Trial:
@@ -151,6 +161,7 @@ class _Trial:
         self._name, self._measure, self._name_way = name, measure, name_way
         self._took: dict[Levers, float] = {}
         self._failed: dict[Levers, str] = {}
+        self.short_of_memory = False
 
     def faster(self, old: Levers, new: Levers) -> Levers:
         """`new` if it works and is clearly faster."""
@@ -168,6 +179,7 @@ class _Trial:
             except Exception as error:  # whatever it is (no compiler, an old device, no memory), others may work
                 self._took[levers] = math.inf
                 memory = is_out_of_memory(error)
+                self.short_of_memory |= memory
                 self._failed[levers] = "takes too much memory" if memory else f"fails ({type(error).__name__})"
         return self._took[levers]
 

@@ -130,8 +130,9 @@ def _changes(step: Step) -> Iterator[tuple[str, Step]]:
     half = _smaller(step.patch, step.network().divisor)
     if half != step.patch:
         yield f"batch.patch={_listed(half)}", step.having("batch", patch=half)
-    for name, count in zip(("labelled", "unlabelled"), step.patches, strict=True):
-        fewer = max(count // 2 // step.processes, 1) * step.processes
+    needs = entry(step.config.method).configure(step.config.options).smallest_batch()
+    for name, count, least in zip(("labelled", "unlabelled"), step.patches, needs, strict=True):
+        fewer = max(count // 2 // step.processes, least, 1) * step.processes
         if fewer < count:
             yield f"batch.{name}={fewer}", step.having("batch", **{name: fewer})
     thinner = _halved(_filters(step))
@@ -139,8 +140,9 @@ def _changes(step: Step) -> Iterator[tuple[str, Step]]:
         f"network.options.filters={_listed(thinner)}",
         step.having("network", options={**network.options, "filters": thinner}),
     )
-    if precision_of(step.config) != "bf16":
-        yield "precision=bf16", step.having("", precision="bf16")
+    half_precision = step.having("", precision="bf16")
+    if precision_of(step.config) != "bf16" == precision_of(half_precision.config):
+        yield "precision=bf16", half_precision
     if step.resident:
         yield "speed.resident=off", replace(step, resident=0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,17 +32,24 @@ def learning_rate(config: OptimiserConfig, step: int, steps: int, steps_per_epoc
 
 
 def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The configured optimiser in its fused form, which can skip an update without asking the host."""
+    """The configured optimiser in its fused form, which can skip an update without asking the host.
+
+    Where biases and normalisations do not decay, they are a parameter group of their own.
+    """
+    groups = _decay_groups(config, list(parameters))
     if config.name == "adamw":
-        return AdamW(parameters, lr=config.base_lr, weight_decay=config.weight_decay, fused=True)
-    return SGD(
-        parameters,
-        lr=config.base_lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+        return AdamW(groups, lr=config.base_lr, fused=True)
+    nesterov = config.nesterov and config.momentum > 0
+    return SGD(groups, lr=config.base_lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+
+
+def _decay_groups(config: OptimiserConfig, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """Kernels and matrices decay; parameters with one axis, biases and normalisations, where that is asked for."""
+    if config.decays_all:
+        return [{"params": parameters, "weight_decay": config.decay}]
+    kernels, vectors = ([p for p in parameters if (p.ndim > 1) == several] for several in (True, False))
+    pairs = ((kernels, config.decay), (vectors, 0.0))
+    return [{"params": chosen, "weight_decay": decay} for chosen, decay in pairs if chosen]
 
 
 def guarded_step(optimiser: Optimizer, loss: Tensor, clip: float | None) -> Tensor:
@@ -54,6 +62,22 @@ def guarded_step(optimiser: Optimizer, loss: Tensor, clip: float | None) -> Tens
     # Processes share the gradients, but each has a loss of its own: all of them must decide alike.
     finite = torch.isfinite(norm) & torch.isfinite(batch_sum(loss.detach()))
     skipped = 1.0 - finite.float()
+    if isinstance(optimiser, SGD):
+        _begin_momentum(optimiser, parameters)
     optimiser.found_inf = skipped  # type: ignore[attr-defined]
     optimiser.step()
     return skipped
+
+
+def _begin_momentum(optimiser: SGD, parameters: Iterable[nn.Parameter]) -> None:
+    """Zeros for momenta that are not there yet, with which a first update is what it is without.
+
+    Left to itself, the fused form takes memory as it comes, which a skipped first update leaves as it is; and it cannot
+    begin with some parameters when others have begun.
+    """
+    if not optimiser.defaults["momentum"]:
+        return
+    for parameter in parameters:
+        state = optimiser.state[parameter]
+        if state.get("momentum_buffer") is None:
+            state["momentum_buffer"] = torch.zeros_like(parameter)

@@ -8,16 +8,28 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from semiseg.methods.base import MethodPrecision
+
 _FABRIC: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
-def resolve_precision(asked: str, accelerator: str) -> str:
-    """`fp32`, `tf32` or `bf16`; `auto` becomes bf16 where the hardware multiplies it natively, otherwise fp32."""
-    if asked != "auto":
-        return asked
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _cpu_has_bf16() else "fp32"
+def resolve_precision(asked: str, accelerator: str, needs: MethodPrecision = "any") -> str:
+    """`fp32`, `tf32` or `bf16`; `auto` becomes bf16 where the hardware multiplies it natively, otherwise fp32.
+
+    With `auto`, methods get what they need: `fp32` for those whose small terms bf16 would round away.
+
+    Where there are no bf16 convolutions at all, as on CPUs without AVX-512 and on Apple's GPUs, bf16 is fp32 as well:
+    what PyTorch does there instead takes 3 to 20 times as long, and loses the memory layout on the way.
+    """
+    if asked == "auto" and needs == "fp32":
+        return "fp32"
+    if accelerator not in ("cpu", "mps") and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return {True: "bf16", False: "fp32"}[native] if asked == "auto" else asked
+    convolves = accelerator != "mps" and cpu_convolves_bf16()
+    if asked == "auto":
+        return "bf16" if convolves and _cpu_has_bf16() else "fp32"
+    return "fp32" if asked == "bf16" and not convolves else asked
 
 
 def fabric_precision(precision: str) -> Literal["32-true", "bf16-mixed"]:
@@ -59,6 +71,11 @@ def _lay_out(layout: torch.memory_format, module: nn.Module, inputs: tuple[Tenso
     # convolution which is meant. Without, features at full resolution stay contiguous, and their gradients mixed; and
     # processes that train together copy the gradient of such weights once more.
     return tuple(x.clone(memory_format=layout) for x in inputs)
+
+
+def cpu_convolves_bf16() -> bool:
+    """Whether PyTorch has convolutions in bf16 for this processor, be they native or emulated."""
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _cpu_has_bf16() -> bool:

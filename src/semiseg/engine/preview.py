@@ -65,7 +65,8 @@ def _narrow_method(config: RunConfig, store: Store, split: Split) -> Method:
     narrow = config.model_copy(update={"network": network.model_copy(update={"options": options})})
     torch.manual_seed(config.seed)
     build = network_builder(narrow, store.plan, pretrained=False)
-    return entry(config.method).build(config.options, task_of(store, split), build).train()
+    task = task_of(store, split, entry(config.method).configure(config.options), config.steps)
+    return entry(config.method).build(config.options, task, build).train()
 
 
 def _plain(batch: Batch) -> Iterator[Strip]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from semiseg.engine.precision import autocast
 from semiseg.engine.session import Session
@@ -21,6 +22,7 @@ def refresh(session: Session, step: int) -> None:
     if not _due(session, step):
         return
     session.seed_refresh(step)
+    _share_statistics(session)
     session.method.eval()
     with torch.no_grad(), autocast(session.fabric.device, session.precision):
         session.method.refresh(_pool(session), session.clock(step))
@@ -32,9 +34,18 @@ def _due(session: Session, step: int) -> bool:
         case "never":
             return False
         case "epoch":
-            return step % session.batches.steps_per_epoch == 0
+            return step % session.epoch_steps == 0
         case "stage":
             return step == session.span(step).first
+
+
+def _share_statistics(session: Session) -> None:
+    """Running statistics of the first process for all: they normalise what is computed in eval mode."""
+    if session.fabric.world_size == 1:
+        return
+    norms = [module for module in session.method.modules() if isinstance(module, _BatchNorm)]
+    for buffer in (buffer for norm in norms for buffer in norm.buffers()):
+        torch.distributed.broadcast(buffer, 0)
 
 
 def _pool(session: Session, batch: int = 4) -> Iterator[Tiles]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from semiseg.config import RunConfig
@@ -15,11 +16,15 @@ from semiseg.data.dataset import Dataset
 from semiseg.data.plan import Plan
 from semiseg.data.splits import Split, draw_split, load_split
 from semiseg.data.store import Store
-from semiseg.errors import InputError
-from semiseg.methods.base import NetworkBuilder, Task, entry
+from semiseg.errors import InputError, raise_all
+from semiseg.inference.components import piece_sizes
+from semiseg.methods.base import MethodConfig, NetworkBuilder, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.import_weights import import_weights
+
+WHOLE = 0.95
+"""Share of a class's voxels that its largest component holds in every labelled scan, if it is one piece there."""
 
 
 def choose_split(config: RunConfig, dataset: Dataset, store: Store) -> Split:
@@ -61,7 +66,8 @@ def with_length(config: RunConfig, split: Split, batch: BatchPlan) -> RunConfig:
     if config.epochs is None:
         return config
     unlabelled = split.unlabelled if entry(config.method).cls.uses_unlabelled else ()
-    return config.model_copy(update={"steps": config.epochs * steps_per_epoch(split.labelled, unlabelled, batch)})
+    steps = config.epoch_steps or steps_per_epoch(split.labelled, unlabelled, batch)
+    return config.model_copy(update={"steps": config.epochs * steps})
 
 
 def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
@@ -107,12 +113,48 @@ def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Netwo
     return network
 
 
-def task_of(store: Store, split: Split) -> Task:
-    """What the method may know of the data: voxels of the labelled cases, and the number of the others."""
+def task_of(store: Store, split: Split, config: MethodConfig, steps: int) -> Task:
+    """What the method may know of the data: labels of the labelled cases, summed up, and the number of the others."""
     counts = [store.meta(case).voxels for case in split.labelled]
     totals = tuple(sum(per_class) for per_class in zip(*(count for count in counts if count), strict=True))
     plan = store.plan
-    return Task(plan.classes, len(plan.channels), plan.spatial_dims, totals, len(split.unlabelled))
+    pieces = one_piece(store, split.labelled) if config.asks_for_pieces() else ()
+    return Task(plan.classes, len(plan.channels), plan.spatial_dims, totals, len(split.unlabelled), steps, pieces)
+
+
+def one_piece(store: Store, cases: Sequence[str]) -> tuple[bool, ...]:
+    """Per class, whether in each of the labelled `cases` its largest component holds nearly all of its voxels.
+
+    In plans of 2D slices the components are those of slices. A class that no case shows is not one piece.
+    """
+    plan, found = store.plan, []
+    for label in range(plan.classes):
+        shares = []
+        for case in cases:
+            mask = np.asarray(store.label(case)) == label
+            parts = mask[None] if plan.spatial_dims == 3 else np.moveaxis(mask, -1, 0)
+            largest, voxels = np.sum([piece_sizes(part) for part in parts], axis=0)
+            shares += [largest / voxels] if voxels else []
+        found.append(bool(shares) and bool(min(shares) >= WHOLE))
+    return tuple(found)
+
+
+def check_batch(config: RunConfig, batch: BatchPlan, processes: int) -> None:
+    """Refuse batches in which a process would have too few patches for the method.
+
+    Raises:
+        InputError: a share of the batch is too small; says which setting to raise.
+    """
+    needs = entry(config.method).configure(config.options).smallest_batch()
+    problems = []
+    for name, count, least in zip(("labelled", "unlabelled"), (batch.labelled, batch.unlabelled), needs, strict=True):
+        if 0 < count < least * processes:
+            problems.append(
+                f"batch.{name}: {config.method} mixes images with each other and needs {least} {name} patches or more "
+                f"{'in each process' if processes > 1 else 'per step'}, came {count}: set "
+                f"batch.{name}={least * processes}, or take another method"
+            )
+    raise_all(problems)
 
 
 def patch_of(config: RunConfig, plan: Plan, network: Network) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,15 +20,24 @@ from semiseg.data.batches import Batches, BatchPlan, Share
 from semiseg.data.dataset import Dataset, open_dataset
 from semiseg.data.plan import Plan
 from semiseg.data.prepare import prepare
-from semiseg.data.splits import Split, load_split
+from semiseg.data.splits import Split, load_split, patients_of
 from semiseg.data.store import Store
 from semiseg.engine import checkpoint
+from semiseg.engine.device import device_name
 from semiseg.engine.execution import execute
-from semiseg.engine.launch import device_name, launch, precision_of
+from semiseg.engine.launch import launch, precision_of
 from semiseg.engine.levers import Choice, Work, choose
 from semiseg.engine.memory import Step, explained
 from semiseg.engine.optim import make_optimiser
-from semiseg.engine.resolve import batch_plan_of, choose_split, network_builder, selection_cases, task_of, with_length
+from semiseg.engine.resolve import (
+    batch_plan_of,
+    check_batch,
+    choose_split,
+    network_builder,
+    selection_cases,
+    task_of,
+    with_length,
+)
 from semiseg.engine.run import Run, start
 from semiseg.engine.stages import Span, spans
 from semiseg.engine.stamps import stamps
@@ -55,7 +64,17 @@ class Stepper(nn.Module):
         loss = next(losses, None)
         if loss is None:
             return None
-        return loss.group, loss.total, {name: term.detach() for name, term in loss.terms.items()}, loss.update
+        total = loss.total
+        if loss.weightless:
+            total = total + _nothing_of(self.method.groups()[loss.group])
+        return loss.group, total, {name: term.detach() for name, term in loss.terms.items()}, loss.update
+
+
+def _nothing_of(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """0 with a gradient of 0 for each of `parameters`: those that only terms of weight 0 would train must still have
+    one, on all processes, for `DistributedDataParallel` waits for it.
+    """
+    return 0 * torch.stack([parameter[(0,) * parameter.ndim] for parameter in parameters]).sum()
 
 
 @dataclass
@@ -100,9 +119,14 @@ class Session:
         """What decides the memory of a step."""
         return Step(self.config, self.plan, self.fabric.world_size, self.batches.resident)
 
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch: as set, or one pass over the cases."""
+        return self.config.epoch_steps or self.batches.steps_per_epoch
+
     def clock(self, step: int) -> Clock:
         """The clock that the method sees at `step`."""
-        per_epoch, steps = self.batches.steps_per_epoch, self.config.steps
+        per_epoch, steps = self.epoch_steps, self.config.steps
         return Clock(step, steps, step // per_epoch, -(-steps // per_epoch), self.span(step).stage.name)
 
     def span(self, step: int) -> Span:
@@ -111,12 +135,12 @@ class Session:
 
     def rate(self, step: int) -> float:
         """Learning rate of `step`."""
-        return self.span(step).rate(self.config.optimiser, step, self.config.steps, self.batches.steps_per_epoch)
+        return self.span(step).rate(self.config.optimiser, step, self.config.steps, self.epoch_steps)
 
     def validates(self, steps: int) -> bool:
         """Whether it is time to validate after so many steps: by the configured rhythm, and where a stage ends."""
         config = self.config
-        unit = self.batches.steps_per_epoch if config.validate_unit == "epoch" else 1
+        unit = self.epoch_steps if config.validate_unit == "epoch" else 1
         every, first = config.validate_every * unit, (config.validate_from or config.validate_every) * unit
         due = steps >= first and (steps - first) % every == 0
         return config.select == "best" and (due or steps == self.span(steps - 1).end)
@@ -205,11 +229,12 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     split = choose_split(config, dataset, store)
     batch_plan = batch_plan_of(config, store.plan, split)
     config = with_length(config, split, batch_plan)
+    check_batch(config, batch_plan, fabric.world_size)
     # Only now is it known that the settings hold together; a refusal leaves no folder behind.
     with locked(run.path) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             sweep(run.checkpoints)
-            start(run, config, store.plan, split, _facts(config, fabric, split, store))
+            start(run, config, store.plan, split, _facts(config, fabric, split, store, dataset))
         fabric.barrier()
         with explained(Step(config, store.plan, fabric.world_size), run.path):
             session = _assemble(config, fabric, run, store, split, batch_plan)
@@ -221,7 +246,7 @@ def _assemble(
 ) -> Session:
     """Networks, optimisers and batches on the device, resumed from the newest whole checkpoint."""
     choice = _choose_levers(config, fabric, run, store.plan)
-    task = task_of(store, split)
+    task = task_of(store, split, entry(config.method).configure(config.options), config.steps)
     torch.manual_seed(_number(config.seed, _INIT))
     method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
     execute(method, choice.levers, store.plan.spatial_dims)
@@ -299,8 +324,8 @@ def _are_numbers(*values: Any) -> bool:
     return all(type(value) in (int, float) and math.isfinite(value) for value in values)
 
 
-def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store) -> dict[str, Any]:
-    found = stamps(config, store.plan)
+def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store, dataset: Dataset) -> dict[str, Any]:
+    found, content = stamps(config, store.plan), {case: store.meta(case).content for case in store.cases}
     return {
         "device": device_name(fabric.device),
         "processes": fabric.world_size,
@@ -311,7 +336,8 @@ def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store) -> dic
         "deviations": list(deviations(config)),
         "label_budget": {"training": len(split.labelled), "selection": len(selection_cases(config, split))},
         "split": split.digest,
-        "cases": {case: store.meta(case).content for case in store.cases},
+        "patients": patients_of(dataset, content, split.test),
+        "cases": content,
     }
 
 

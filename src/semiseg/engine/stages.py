@@ -36,7 +36,7 @@ def spans(stages: Sequence[Stage], steps: int) -> tuple[Span, ...]:
     reached, first = 0.0, 0
     for stage in stages:
         reached += stage.share
-        end = min(round(reached * steps), steps)
+        end = min(max(round(reached * steps), first + min(stage.at_least, steps // 2)), steps)
         if end > first:
             found.append(Span(stage, first, end, found[-1].stage if found else None))
             first = end

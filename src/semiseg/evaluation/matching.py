@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from semiseg.config import WindowConfig
+from semiseg.config import Accelerator, WindowConfig
 from semiseg.data.dataset import Dataset, open_dataset
 from semiseg.data.geometry import label_to_stored
 from semiseg.data.preprocess import preprocess
@@ -26,7 +26,7 @@ from semiseg.errors import InputError, raise_all
 from semiseg.evaluation.feature_density import FeatureDensity, feature_density
 from semiseg.files import write_json, write_text
 from semiseg.inference.feature_sample import FeatureSample
-from semiseg.inference.predict import Accelerator, Predictor, load_predictor
+from semiseg.inference.predict import Predictor, load_predictor
 from semiseg.inference.scan_prototypes import scan_prototypes
 from semiseg.ingredients.levels import level_taps
 from semiseg.ingredients.prototypes import Prototypes, matching_per_class, matching_score

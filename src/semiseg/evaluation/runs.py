@@ -18,7 +18,7 @@ from semiseg.files import write_json
 from semiseg.locks import locked
 from semiseg.shards import Shard
 
-_CARRIED = ("protocol", "stamps", "based_on", "deviations", "label_budget", "split")
+_CARRIED = ("protocol", "stamps", "based_on", "deviations", "label_budget", "split", "patients")
 """What the scores take over from the run's provenance."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.evaluation.metrics import DEFINITIONS, EMPTY_RULES, EmptyRule, MaskScores
+from semiseg.evaluation.statistics import over_patients
 from semiseg.files import write_json, write_text
 
 METRICS: Mapping[str, Callable[[MaskScores], float]] = MappingProxyType(
@@ -72,6 +73,22 @@ class Scores:
     def stamps(self) -> tuple[str, ...]:
         """What the scores owe to labels that a user would not have, such as `test-selected`."""
         return tuple(self.provenance.get("stamps", ()))
+
+    @property
+    def patients(self) -> Mapping[str, str]:
+        """Patient by case; empty where it is not known whose scans were scored, as of plain folders."""
+        return patients_in(self.provenance)
+
+    def by_patient(self, metric: str, label: int | None = None) -> NDArray[np.float64]:
+        """One metric averaged over the scans of each patient, `[patients]`, of one class or of the mean over classes.
+
+        A case of whom nothing is known is a patient of its own; nan where the metric is undefined.
+        """
+        if label is None:
+            values = self.case_means(metric)
+        else:
+            values = dict(zip(self.cases, self.values(metric, label).tolist(), strict=True))
+        return np.array(list(over_patients(values, self.patients).values()), np.float64)
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -146,6 +163,7 @@ class Scores:
             "largest_component": self.largest_component,
             "stamps": list(self.stamps),
             "cases": len(self.cases),
+            "patients": len(set(self.patients.values())) or None,
             "classes": {self.class_names[label]: self._class_json(label) for label in labels},
             "mean": {metric: _or_null(self.mean(metric)) for metric in METRICS},
             "provenance": dict(self.provenance),
@@ -157,6 +175,13 @@ class Scores:
             summary = self.summary(metric, label)
             found[metric] = {"mean": _or_null(summary.mean), "std": _or_null(summary.std), "cases": summary.count}
         return found
+
+
+def patients_in(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Patient by scored case in the provenance of a run or of scores; empty where it does not tell."""
+    found = facts.get("patients")
+    pairs = found.items() if isinstance(found, Mapping) else ()
+    return {case: patient for case, patient in pairs if isinstance(patient, str)}
 
 
 def empty_counts(rows: Iterable[Row]) -> dict[str, int]:

@@ -58,10 +58,12 @@ def plain(scores: Scores) -> str:
 
 def definitions(scores: Scores) -> str:
     """What the columns mean for these scores, one statement per line."""
+    patients = len(set(scores.patients.values()))
+    whose = f" of {patients} patient{'s' * (patients != 1)}" if patients else ""
     return "\n".join(
         [
             *([f"NOT AN HONEST RESULT: {', '.join(scores.stamps)}"] if scores.stamps else []),
-            f"mean ± standard deviation over {len(scores.cases)} cases; P prediction, T truth",
+            f"mean ± standard deviation over {len(scores.cases)} cases{whose}; P prediction, T truth",
             "95HD: 95th percentile of the surface distances of both directions pooled; ASD: P to T only",
             f"empty masks, rule {scores.empty!r}: {EMPTY_RULES[scores.empty]}",
             f"largest component of each predicted class only: {'yes' if scores.largest_component else 'no'}",

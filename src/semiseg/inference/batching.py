@@ -10,12 +10,25 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from semiseg.engine.device import free_cache
 from semiseg.errors import InputError
 from semiseg.oom import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+def with_room(make: Callable[[torch.device], Tensor], device: torch.device) -> Tensor:
+    """What `make` puts on a device: on `device`, or in the host's memory where that one's ran out."""
+    try:
+        return make(device)
+    except (RuntimeError, MemoryError) as error:
+        if device.type == "cpu" or not is_out_of_memory(error):
+            raise
+    free_cache(device)  # only here is nothing left of the failed call, whose tensors the exception held
+    _log.warning("memory of the device (%s) ran out: a part of the scan is kept in the host's", device)
+    return make(torch.device("cpu"))
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -16,7 +17,9 @@ Neighbours = Literal["all", "faces"]
 T = TypeVar("T", bound=np.generic)
 
 
-def largest_component(labels: NDArray[T], neighbours: Neighbours = "all") -> NDArray[T]:
+def largest_component(
+    labels: NDArray[T], neighbours: Neighbours = "all", classes: Collection[int] | None = None
+) -> NDArray[T]:
     """A copy of a mask or label map in which each class keeps only its component with the most voxels.
 
     Of several largest components the one that comes first in scan order (last axis fastest) stays. Removed voxels
@@ -26,14 +29,23 @@ def largest_component(labels: NDArray[T], neighbours: Neighbours = "all") -> NDA
         labels: `[*S]`, 2D or 3D, a mask or non-negative integer labels.
         neighbours: `all` joins voxels that share a corner (26 neighbours in 3D, 8 in 2D), `faces` only those that share
             a face (6 and 4).
+        classes: those that are reduced, the others stay as they are; None: all.
     """
     kept = np.zeros_like(labels, order="C")
     values: NDArray[Any] = labels.view(np.uint8) if labels.dtype == bool else labels
     for label, box in enumerate(ndimage.find_objects(values), start=1):
         if box is not None:
             mask = np.ascontiguousarray(values[box] == label)
-            kept[box][_largest(mask, neighbours)] = label
+            kept[box][mask if classes is not None and label not in classes else _largest(mask, neighbours)] = label
     return kept
+
+
+def piece_sizes(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """Voxels of the largest component of a mask, and of all; voxels that share a corner are connected."""
+    if not mask.any():
+        return 0, 0
+    sizes = np.bincount(_numbered(np.ascontiguousarray(mask), "all").ravel())[1:]
+    return int(sizes.max()), int(sizes.sum())
 
 
 def _largest(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.bool_]:

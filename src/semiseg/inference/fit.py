@@ -30,12 +30,15 @@ def checked_task(found: Checkpoint, plan: Plan, network: nn.Module) -> Task:
         InputError: it is of another task, or smaller than the network.
     """
     task = found.state.get("task")
+    if isinstance(task, dict):
+        task = {"one_piece": [], "steps": 0, **task}  # what runs of earlier versions did not ask
     wanted = {"classes": plan.classes, "channels": len(plan.channels), "spatial_dims": plan.spatial_dims}
     if (
         not isinstance(task, dict)
         or task.keys() != {field.name for field in fields(Task)}
         or any(task[name] != value for name, value in wanted.items())
         or not _are_counts(task)
+        or not _are_flags(task["one_piece"], plan.classes)
     ):
         raise InputError(
             f"{found.path}: task: expected {shown(wanted)} as in the run's plan.json, and voxels "
@@ -62,8 +65,16 @@ def check_finite(found: Checkpoint, method: nn.Module) -> None:
         raise InputError(f"{found.path}: expected finite weights, came others in {broken[0]}: train again")
 
 
+def _are_flags(values: Any, classes: int) -> bool:
+    return isinstance(values, list) and len(values) in (0, classes) and all(type(value) is bool for value in values)
+
+
 def _are_counts(task: Mapping[str, Any]) -> bool:
     """Whether voxels per class and unlabelled cases are what they are called."""
-    voxels, unlabelled = task["class_voxels"], task["unlabelled"]
-    counts = [*voxels, unlabelled] if isinstance(voxels, list) and len(voxels) == task["classes"] else [None]
+    voxels = task["class_voxels"]
+    counts = (
+        [*voxels, task["unlabelled"], task["steps"]]
+        if isinstance(voxels, list) and len(voxels) == task["classes"]
+        else [None]
+    )
     return all(type(count) is int and 0 <= count < _MOST_VOXELS for count in counts)

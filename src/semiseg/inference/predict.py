@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.config import WindowConfig
+from semiseg.config import Accelerator, WindowConfig
 from semiseg.data.crop import LabelCrop
 from semiseg.data.dataset import open_dataset
 from semiseg.data.description import is_file_name
@@ -23,12 +23,13 @@ from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
 from semiseg.data.readers import read_header, read_image, read_label, write_label
 from semiseg.engine import checkpoint
+from semiseg.engine.device import choose_device, set_up_device
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.resolve import network_builder, patch_of
 from semiseg.engine.run import INFERENCE, Run
 from semiseg.errors import InputError, raise_all, shown
 from semiseg.files import write_json
-from semiseg.inference.batching import WindowBatch
+from semiseg.inference.batching import WindowBatch, with_room
 from semiseg.inference.components import largest_component
 from semiseg.inference.fit import check_finite, checked_task
 from semiseg.inference.pipeline import overlapped
@@ -36,15 +37,20 @@ from semiseg.inference.windows import sliding_labels, sliding_windows
 from semiseg.locks import locked
 from semiseg.methods.base import Method, entry
 from semiseg.networks.folding import fold_batch_norms
+from semiseg.oom import memory_told
 from semiseg.shards import Shard
 
-Accelerator = Literal["auto", "cpu", "gpu"]
 Spacing = tuple[float, float, float]
 Image = np.ndarray[Any, np.dtype[Any]]
 Label = np.ndarray[Any, np.dtype[np.uint8]]
 
 MOST_PROBABILITIES = 3 << 29
 """Bytes that the probabilities of a whole scan may take."""
+LESS = (
+    "end what else uses this memory, predict on the CPU with --accelerator cpu where a GPU's ran out, "
+    "or take a machine with more"
+)
+"""What helps where it runs out."""
 MOST_AHEAD = 1 << 27
 """Voxels, all channels together, of a scan that is read while the one before it is predicted."""
 
@@ -124,7 +130,7 @@ class Predictor:
         return tuple(max(round(side * (1 - self.window.overlap)), 1) for side in self.patch)
 
     def _over_windows(self, slide: Callable[..., Tensor], image: Image) -> Image:
-        scan = torch.from_numpy(image).to(self.device)
+        scan = with_room(torch.from_numpy(image).to, self.device)
         with torch.inference_mode():
             found = slide(self._forward, scan, self.patch, self.stride, batch=self.batch, weights=self.window.weights)
         array: Image = found.cpu().numpy()
@@ -132,7 +138,7 @@ class Predictor:
 
     def _forward(self, windows: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
-            return self.method.predict(windows).float()
+            return self.method.predict(windows.to(self.device)).float()
 
 
 def restored(found: Image, geometry: Geometry) -> Label:
@@ -160,12 +166,10 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
     method = entry(config.method).build(config.options, checked_task(found, plan, network), build)
     checkpoint.restore(found, config.method, method, {})
     check_finite(found, method)
-    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    if accelerator == "gpu" and not use_gpu:
-        raise InputError("accelerator gpu: this machine has none that PyTorch can use: take auto or cpu")
-    device = torch.device("cuda" if use_gpu else "cpu")
+    device = choose_device(accelerator)
     patch = patch_of(config, plan, network)
     precision = resolve_precision(config.precision, accelerator)
+    set_up_device(device, precision, deterministic=config.deterministic)
     fold_batch_norms(method.eval())
     set_memory_format(method, memory_format(device, plan.spatial_dims))
     return Predictor(method.to(device), plan, patch, device, precision, window or config.window)
@@ -217,16 +221,19 @@ def _label_all(
     """Read, predict and write the scans, several of them in flight."""
 
     def read(case: str) -> tuple[Image, Geometry]:
-        return predictor.read(scans.images[case], scans.spacing, scans.truths.get(case))
+        with memory_told(case, LESS):
+            return predictor.read(scans.images[case], scans.spacing, scans.truths.get(case))
 
     def compute(scan: tuple[Image, Geometry]) -> tuple[Image, Geometry]:
-        return predictor.predicted(*scan), scan[1]
+        with memory_told(f"a scan of {' x '.join(map(str, scan[0].shape[1:]))} voxels", LESS):
+            return predictor.predicted(*scan), scan[1]
 
     def write(case: str, found: tuple[Image, Geometry]) -> None:
-        label = restored(*found)
-        if largest:
-            label = largest_component(label)
-        write_label(targets[case], label, reference=scans.images[case][0], spacing=scans.spacing)
+        with memory_told(case, LESS):
+            label = restored(*found)
+            if largest:
+                label = largest_component(label)
+            write_label(targets[case], label, reference=scans.images[case][0], spacing=scans.spacing)
 
     for case in overlapped(list(scans.images), read, compute, write, ahead=lambda case: _small(scans.images[case])):
         done(case)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from semiseg.errors import InputError
-from semiseg.inference.batching import WindowBatch
+from semiseg.inference.batching import WindowBatch, with_room
 
 Predict = Callable[[Tensor], Tensor]
 Weights = Literal["uniform", "gaussian"]
@@ -55,7 +55,8 @@ def sliding_windows(
 
     Returns:
         `[C, *S]`, float32, where `predict` put its output. Memory there: this, a slab (`C` times the patch's first side
-        times the section of the image, 4 bytes), and one batch in and out.
+        times the section of the image, 4 bytes), and one batch in and out. What a device has no room for, the batch
+        excepted, is kept on the host.
 
     Raises:
         InputError: patch, stride, batch or weights do not fit the image or each other, or there is no memory for one
@@ -64,7 +65,7 @@ def sliding_windows(
     probabilities: Tensor | None = None
     for row, slab in _slabs(predict, image, _Plan.of(image, patch, stride, weights), batch):
         if probabilities is None:
-            probabilities = slab.new_empty((slab.shape[0], *image.shape[1:]))
+            probabilities = _empty((slab.shape[0], *image.shape[1:]), slab.dtype, slab.device)
         probabilities[:, row : row + slab.shape[1]] = slab
     assert probabilities is not None, "every image has at least one window"
     return probabilities
@@ -87,7 +88,7 @@ def sliding_labels(
     for row, slab in _slabs(predict, image, _Plan.of(image, patch, stride, weights), batch):
         if labels is None:
             dtype = torch.uint8 if slab.shape[0] <= 256 else torch.int64
-            labels = torch.empty(image.shape[1:], dtype=dtype, device=slab.device)
+            labels = _empty(image.shape[1:], dtype, slab.device)
         labels[row : row + slab.shape[1]] = slab.argmax(0)
     assert labels is not None, "every image has at least one window"
     return labels
@@ -117,7 +118,8 @@ def tile_windows(image: Tensor, patch: Sequence[int], *, batch: int = 1) -> Iter
     """
     plan = _Plan.of(image, patch, patch, "uniform")
     for starts, patches in _cut_batches(image, plan, batch):
-        shown = torch.stack([_outer(plan.shown_first(start), image.device) > 0 for start in starts])
+        axes = [torch.stack(axis) for axis in zip(*map(plan.shown_first, starts), strict=True)]
+        shown = _outer([_placed(axis, image.device) for axis in axes]) > 0
         yield (patches.squeeze(-1), shown.squeeze(-1)) if plan.flat else (patches, shown)
 
 
@@ -195,39 +197,50 @@ def _axis_weights(side: int, weights: Weights) -> Tensor:
 def _slabs(predict: Predict, image: Tensor, plan: _Plan, batch: int | WindowBatch) -> Iterator[tuple[int, Tensor]]:
     """Finished rows in order: `(first row, probabilities [C, rows, ...])` without the padding, valid until the next."""
     window = rows = None
+    coverage: list[Tensor] = []
     starts = plan.starts[0]
     ends = [*starts[1:], max(plan.size[0], plan.patch[0])]
     for start, group in itertools.groupby(_predicted(predict, image, plan, batch), key=lambda item: item[0][0]):
         for position, probabilities in group:
             if window is None or rows is None:
-                window = _outer(plan.weights, probabilities.device)
                 section = [max(size, side) for size, side in zip(plan.size[1:], plan.patch[1:], strict=True)]
-                rows = probabilities.new_zeros((probabilities.shape[0], plan.patch[0], *section))
+                rows = _empty((probabilities.shape[0], plan.patch[0], *section), torch.float32, probabilities.device)
+                rows.zero_()
+                window = _outer([_placed(axis, rows.device) for axis in plan.weights])
+                coverage = [_placed(plan.coverage(axis), rows.device) for axis in range(len(plan.size))]
             inside = [slice(low, low + side) for low, side in zip(position[1:], plan.patch[1:], strict=True)]
-            rows[(slice(None), slice(None), *inside)].addcmul_(probabilities, window)
+            rows[(slice(None), slice(None), *inside)].addcmul_(probabilities.to(rows.device), window)
         assert rows is not None, "a group is never empty"
         finished = ends[starts.index(start)] - start
-        yield start, _normalised(rows[:, :finished], start, plan)
+        yield start, _normalised(rows[:, :finished], start, coverage, plan)
         for row in range(finished, rows.shape[1]):  # one by one, so that no second slab is made
             rows[:, row - finished] = rows[:, row]
         rows[:, -finished:] = 0
 
 
-def _normalised(rows: Tensor, start: int, plan: _Plan) -> Tensor:
-    coverage = [plan.coverage(axis) for axis in range(len(plan.size))]
-    coverage[0] = coverage[0][start : start + rows.shape[1]]
-    mean = rows.div_(_outer(coverage, rows.device))
+def _normalised(rows: Tensor, start: int, coverage: Sequence[Tensor], plan: _Plan) -> Tensor:
+    mean = rows.div_(_outer([coverage[0][start : start + rows.shape[1]], *coverage[1:]]))
     for axis, ((before, _), size) in enumerate(zip(plan.padding, plan.size, strict=True), start=1):
         # A first axis that is not padded comes in slabs shorter than the image.
         mean = mean.narrow(axis, before, min(size, mean.shape[axis] - before))
     return mean
 
 
-def _outer(axes: Sequence[Tensor], device: torch.device) -> Tensor:
-    product = torch.ones((), device=device)
-    for axis in axes:
-        product = product.unsqueeze(-1) * axis.to(device, torch.float32)
+def _outer(axes: Sequence[Tensor]) -> Tensor:
+    """Product of axes `[..., side]` with the same leading shape, `[..., *sides]`."""
+    product = axes[0]
+    for axis in axes[1:]:
+        product = product.unsqueeze(-1) * axis.view(*axis.shape[:-1], *(1,) * (product.ndim - axis.ndim + 1), -1)
     return product
+
+
+def _placed(axis: Tensor, device: torch.device) -> Tensor:
+    """In float32, copied without waiting for the device."""
+    return axis.float().to(device, non_blocking=True)
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return with_room(lambda where: torch.empty(tuple(shape), dtype=dtype, device=where), device)
 
 
 def _predicted(
@@ -236,7 +249,7 @@ def _predicted(
     """Every window in scan order of its start: `(start per axis, probabilities [C, *patch] float32)`."""
 
     def call(chunk: Sequence[tuple[int, ...]]) -> Tensor:
-        patches = torch.stack([_cut(padded, start, plan.patch) for start in chunk])
+        patches = torch.stack([_cut(padded, start, plan.patch) for start in chunk]).to(image.device)
         with torch.no_grad():
             out = predict(patches.squeeze(-1)).unsqueeze(-1) if plan.flat else predict(patches)
         if out.shape[0] != len(chunk) or out.shape[2:] != patches.shape[2:]:
@@ -258,7 +271,8 @@ def _cut_batches(image: Tensor, plan: _Plan, batch: int) -> Iterator[tuple[list[
 
 
 def _padded(image: Tensor, plan: _Plan) -> Tensor:
-    return functional.pad(image, [pad for axis in reversed(plan.padding) for pad in axis])
+    sides = [pad for axis in reversed(plan.padding) for pad in axis]
+    return with_room(lambda where: functional.pad(image.to(where), sides), image.device)
 
 
 def _cut(image: Tensor, position: Sequence[int], patch: Sequence[int]) -> Tensor:

@@ -14,6 +14,8 @@ from semiseg.ingredients.class_sums import class_counts, full_precision
 from semiseg.ingredients.discrepancy import direction
 
 Selected = Literal["lowest", "highest"]
+Rows = list[tuple[int, Tensor]]
+"""Classes, and the positions of their labels."""
 
 
 def rows_of(features: Tensor) -> Tensor:
@@ -71,23 +73,33 @@ def remember(memory: ClassMemory, selectors: Selectors, vectors: Tensor, labels:
             memory.replace(label, found)
 
 
-def contrast_loss(memory: ClassMemory, selectors: Selectors, vectors: Tensor, labels: Tensor) -> Tensor:
+def usable_rows(memory: ClassMemory, labels: Tensor) -> Rows:
+    """Foreground classes with two of `labels` `[M]` and two vectors in memory, and where these labels are.
+
+    The host waits for the device once, for both counts.
+    """
+    counts, kept = torch.stack([class_counts(labels, len(memory.kept)), memory.kept]).tolist()
+    rows = torch.split(labels.argsort(stable=True), counts)
+    return [(label, rows[label]) for label in range(1, len(kept)) if min(counts[label], kept[label]) >= 2]
+
+
+def contrast_loss(
+    memory: ClassMemory, selectors: Selectors, vectors: Tensor, labels: Tensor, rows: Rows | None = None
+) -> Tensor:
     """Sum over the classes c of sum_i(s_i (1 - mean_j cos(q_i, m_j))) / sum_i(s_i), divided by the number of classes.
 
     q are the `vectors` `[M, width]` with label c of `labels` `[M]`, m the memory of c, s the scores of q by c's
     selector, whose gradient does not go on to q. Background, and classes with fewer than two vectors here or in memory,
-    are left out; without any the loss is zero with zero gradient.
+    are left out; without any the loss is zero with zero gradient. `rows` are the `usable_rows` where these are known.
     """
     total = full_precision(vectors[:0]).sum() + sum(p.flatten()[:0].sum() for p in selectors.parameters())
-    usable = (memory.kept >= 2).tolist()
-    for label, rows in _by_class(labels, len(usable)):
-        if label and len(rows) >= 2 and usable[label]:
-            found = vectors.index_select(0, rows)
-            gap = 1 - (direction(found) * memory.mean_direction(label)).sum(1)
-            scores = selectors(label, found.detach())
-            # Scores that underflow have a sum of zero, and nothing to say.
-            total = total + (gap * scores).sum() / scores.sum().clamp(min=torch.finfo(scores.dtype).tiny)
-    return total / len(usable)
+    for label, where in usable_rows(memory, labels) if rows is None else rows:
+        found = vectors.index_select(0, where)
+        gap = 1 - (direction(found) * memory.mean_direction(label)).sum(1)
+        scores = selectors(label, found.detach())
+        # Scores that underflow have a sum of zero, and nothing to say.
+        total = total + (gap * scores).sum() / scores.sum().clamp(min=torch.finfo(scores.dtype).tiny)
+    return total / len(memory.kept)
 
 
 def _by_class(labels: Tensor, classes: int) -> list[tuple[int, Tensor]]:

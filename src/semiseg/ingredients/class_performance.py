@@ -54,7 +54,6 @@ class ClassPerformance(nn.Module):
 
     Args:
         classes: number of classes.
-        momentum: share of the old score.
         kept: classes per indicator that keep their rank; all where there are fewer.
         pairs: see `class_indicators`.
     """
@@ -62,14 +61,14 @@ class ClassPerformance(nn.Module):
     value: Tensor
     sums: Tensor
 
-    def __init__(self, classes: int, momentum: float = 0.99, kept: int = 12, *, pairs: bool = True) -> None:
+    def __init__(self, classes: int, kept: int = 12, *, pairs: bool = True) -> None:
         super().__init__()
-        self.momentum, self.kept, self.pairs = momentum, kept, pairs
+        self.kept, self.pairs = kept, pairs
         self.register_buffer("value", torch.zeros(classes))
         self.register_buffer("sums", torch.zeros(3, classes))
 
     @torch.no_grad()
-    def update(self, logits: Tensor, labels: Tensor, step: int, window: int) -> Tensor:
+    def update(self, logits: Tensor, labels: Tensor, step: int, window: int, momentum: float = 0.99) -> Tensor:
         """The score `[C]` after `step`; it changes at the last step of each `window` steps."""
         if step % window == 0:
             self.sums.zero_()
@@ -78,5 +77,5 @@ class ClassPerformance(nn.Module):
         if (step + 1) % window == 0:
             ranks, rest = fuzzy_ranks(torch.softmax(self.sums / window, 1), self.kept)
             fused = ranks.sum(0) * rest
-            self.value.copy_(torch.lerp(fused / fused.max(), self.value, self.momentum))
+            self.value.copy_(torch.lerp(fused / fused.max(), self.value, momentum))
         return self.value.clone()

@@ -13,6 +13,9 @@ from torch.autograd.function import once_differentiable
 from semiseg.ingredients.fusion import fusable, fused, is_fused
 from semiseg.ingredients.reduce import batch_sum
 
+FEW = 16
+"""Classes for which a GPU looks at all labels once each; for more, once, adding up in contended places."""
+
 
 class ClassSums(NamedTuple):
     """Per class c, over all voxels of the batch; each `[C]`, p the softmax.
@@ -49,9 +52,20 @@ def sample_sums(logits: Tensor, target: Tensor, *, squared: bool = False) -> Cla
 
 def class_counts(labels: Tensor, classes: int) -> Tensor:
     """Voxels per class of `labels` (integers below `classes`, any shape), int64 `[classes]`, this process only."""
-    if labels.is_cuda:  # bincount would wait for the device to learn the largest label
-        return torch.stack([(labels == c).sum() for c in range(classes)])
-    return torch.bincount(labels.flatten(), minlength=classes)
+    if not labels.is_cuda:
+        return torch.bincount(labels.flatten(), minlength=classes)
+    # There bincount would wait for the device to learn the largest label.
+    return _count_by_masks(labels, classes) if classes <= FEW else _count_by_scatter(labels, classes)
+
+
+def _count_by_masks(labels: Tensor, classes: int) -> Tensor:
+    return torch.stack([(labels == c).sum() for c in range(classes)])
+
+
+def _count_by_scatter(labels: Tensor, classes: int) -> Tensor:
+    # Integers have the same sum in any order.
+    ones = torch.ones((), dtype=torch.int64, device=labels.device).expand(labels.numel())
+    return torch.zeros(classes, dtype=torch.int64, device=labels.device).scatter_add_(0, labels.flatten(), ones)
 
 
 def per_class(values: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -8,11 +8,12 @@ from functools import partial
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import class_counts
 from semiseg.ingredients.losses import STRICT_DOC, hard_dice
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.reduce import batch_sum
 
@@ -29,7 +30,7 @@ ALPHA = 0.2
 """Exponent of unlearning over learning in the weights by difficulty."""
 
 
-class ClassWeightOptions(BaseModel):
+class ClassWeightOptions(MemoryOptions):
     """Class weights of two networks; a method's options may include these."""
 
     weights_a: Weighting = Field("none", description=WEIGHTING_DOC)
@@ -224,11 +225,12 @@ def make_weights(
             return EqualWeights(len(counts))
 
 
-def make_both_weights(options: ClassWeightOptions, counts: Sequence[float]) -> ModuleListOf[ClassWeights]:
-    """Weights of the two networks; `counts` are voxels per class of the labelled scans."""
+def make_both_weights(options: ClassWeightOptions, counts: Sequence[float], steps: int) -> ModuleListOf[ClassWeights]:
+    """Weights of the two networks in a run of so many `steps`; `counts` are voxels per class of the labelled scans."""
     o = options
+    window, momentum = o.reach(o.window, steps), o.within(o.momentum, steps)
     return ModuleListOf(
-        make_weights(kind, counts, o.window, o.momentum, strict=o.strict) for kind in (o.weights_a, o.weights_b)
+        make_weights(kind, counts, window, momentum, strict=o.strict) for kind in (o.weights_a, o.weights_b)
     )
 
 

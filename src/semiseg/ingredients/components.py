@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -13,15 +13,27 @@ from torch import Tensor
 
 from semiseg.inference.components import largest_component
 
+Filtered = Literal["auto"] | bool
+FILTERED_DOC = (
+    "pseudo-labels: largest component of each class alone; `auto`, of classes that are one piece in the labelled scans"
+)
 
-def keep_largest(labels: Tensor) -> Callable[[], Tensor]:
+
+def filtered_classes(option: Filtered, one_piece: Sequence[bool], classes: int) -> frozenset[int]:
+    """Foreground classes whose pseudo-labels are reduced to their largest component."""
+    chosen = one_piece if option == "auto" else [bool(option)] * classes
+    return frozenset(label for label, wanted in enumerate(chosen) if label and wanted)
+
+
+def keep_largest(labels: Tensor, classes: Collection[int] | None = None) -> Callable[[], Tensor]:
     """Start to keep only the largest component of every foreground class in every sample of `labels` `[B, *S]`.
 
-    Voxels that share a corner are connected; of equal components the first in scan order stays; what is removed
-    becomes background. Gives a function that waits for the result, int64 on the device of `labels`. Threads do the
-    work, so a GPU can be given other work between the two calls; only the one copy of the labels is waited for.
+    With `classes`, of these alone. Voxels that share a corner are connected; of equal components the first in scan
+    order stays; what is removed becomes background. Gives a function that waits for the result, int64 on the device of
+    `labels`. Threads do the work, so a GPU can be given other work between the two calls; only the one copy of the
+    labels is waited for.
     """
-    if labels.numel() == 0:
+    if labels.numel() == 0 or (classes is not None and not classes):
         return lambda: labels.long()
     host, copied = _to_host(labels)
     samples = host.numpy()
@@ -29,7 +41,7 @@ def keep_largest(labels: Tensor) -> Callable[[], Tensor]:
     def filter_one(index: int) -> None:
         copied()
         sample: NDArray[Any] = samples[index]
-        sample[...] = largest_component(sample)
+        sample[...] = largest_component(sample, classes=classes)
 
     pool = ThreadPoolExecutor(min(len(samples), os.cpu_count() or 1))
     waiting = [pool.submit(filter_one, index) for index in range(len(samples))]

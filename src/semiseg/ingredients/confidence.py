@@ -10,18 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import class_sums
 from semiseg.ingredients.consistency import add_noise
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.pseudo_labels import hard_labels
 
 Predict = Callable[[Tensor], list[Tensor]]
 """Probabilities per level, coarse to fine, of images."""
 
 
-class SelectionOptions(BaseModel):
+class SelectionOptions(MemoryOptions):
     """How trusted voxels are chosen; a method's options may include these."""
 
     selection: Literal["self_aware", "all", "probability", "entropy", "mc_dropout"] = Field(
@@ -128,13 +129,13 @@ class SelfAwareThresholds(nn.Module):
 class Selector(nn.Module):
     """Chooses the voxels whose pseudo-labels count, at every level."""
 
-    def __init__(self, options: SelectionOptions, classes: int, levels: int) -> None:
+    def __init__(self, options: SelectionOptions, classes: int, levels: int, steps: int = 0) -> None:
         super().__init__()
         self.options = o = options
         floor = 1 / classes if o.threshold_floor is None else o.threshold_floor
         bounds = (floor, o.threshold_cap) if o.threshold_clamp else None
         columns = levels if o.threshold_per_level else 1
-        self.thresholds = SelfAwareThresholds(classes, columns, o.threshold_momentum, bounds)
+        self.thresholds = SelfAwareThresholds(classes, columns, o.within(o.threshold_momentum, steps), bounds)
 
     def keep(self, predict: Predict, images: Tensor, found: Sequence[Tensor], ramp: float) -> list[Tensor]:
         """Masks per level.

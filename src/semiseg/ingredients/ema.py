@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.ramps import Counts
 from semiseg.networks.base import Network, Tap
 
@@ -21,7 +22,7 @@ STATISTICS_DOC = (
 )
 
 
-class TeacherOptions(BaseModel):
+class TeacherOptions(MemoryOptions):
     """How a teacher follows its student; a method's options may include these."""
 
     decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the teacher, after its warm-up")
@@ -123,9 +124,11 @@ class Teacher(nn.Module):
         """Nothing to take back."""
 
 
-def make_teacher(net: Network, options: TeacherOptions) -> Teacher:
-    """The teacher of these options whose network is `net`."""
-    return Teacher(net, options.decay, options.teacher_statistics, dropout=options.teacher_dropout)
+def make_teacher(net: Network, options: TeacherOptions, steps: int) -> Teacher:
+    """The teacher of these options whose network is `net`, in a run of so many `steps` (0: unknown)."""
+    return Teacher(
+        net, options.within(options.decay, steps), options.teacher_statistics, dropout=options.teacher_dropout
+    )
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from torch.autograd.function import once_differentiable
 
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.fusion import fusable
+from semiseg.ingredients.levels import Reduction
+from semiseg.ingredients.reduce import batch_sum
 
 Direction = Literal["a_to_b", "b_to_a", "symmetric"]
 _VECTOR_WIDTH = 16
@@ -65,11 +67,13 @@ def feature_consistency(
     """
     terms = []
     for weight, of_a, of_b in zip(weights, a, b, strict=True):
+        if weight == 0:  # times a divergence that overflows, it would still be no number
+            continue
         forth = channel_kl(of_a, of_b, temperature) if direction != "b_to_a" else None
         back = channel_kl(of_b, of_a, temperature) if direction != "a_to_b" else None
         both = [kl for kl in (forth, back) if kl is not None]
         terms.append(weight * torch.stack(both).mean())
-    return torch.stack(terms).sum()
+    return torch.stack(terms).sum() if terms else a[0].new_zeros(())
 
 
 def decoder_consistency(a: Sequence[Tensor], b: Sequence[Tensor], options: FeatureOptions) -> Tensor:
@@ -80,9 +84,15 @@ def decoder_consistency(a: Sequence[Tensor], b: Sequence[Tensor], options: Featu
     return feature_consistency(a, b, weights, o.kl_direction, o.kl_temperature)
 
 
-def feature_mse(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Sum over levels of the mean squared difference of features of equal shapes (DuCiSC, arXiv:2507.21440, Eq. 13)."""
-    return torch.stack([_mse(full_precision(x), full_precision(y)) for x, y in zip(a, b, strict=True)]).sum()
+def feature_mse(a: Sequence[Tensor], b: Sequence[Tensor], reduction: Reduction = "mean") -> Tensor:
+    """Sum over levels of the squared difference of features `[B, Z, *S]`, mean over voxels and samples.
+
+    Over channels it is the mean, or the `sum` as printed (DuCiSC, arXiv:2507.21440, Eq. 13).
+    """
+    levels = [_mse(full_precision(x), full_precision(y)) for x, y in zip(a, b, strict=True)]
+    if reduction == "sum":
+        levels = [level * x.shape[1] for level, x in zip(levels, a, strict=True)]
+    return torch.stack(levels).sum()
 
 
 class _Divergence(Function):
@@ -122,4 +132,8 @@ def _divergence(
 
 
 def _mse(a: Tensor, b: Tensor) -> Tensor:
-    return F.mse_loss(a, b) if a.numel() else a.sum() + b.sum()
+    """Over the batch of all processes, so that a quotient of it is the same on each of them."""
+    total = (a - b).square().sum()
+    summed, count = batch_sum(torch.stack([total, total.new_full((), a.numel())]))
+    mean: Tensor = summed / count.clamp(min=1)
+    return mean

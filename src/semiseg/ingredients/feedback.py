@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from semiseg.ingredients.class_sums import probabilities
+from semiseg.ingredients.class_sums import full_precision, probabilities
 
 Encoding = Literal["a_minus_b", "b_minus_a", "absolute", "entropy"]
 ENCODING_DOC = (
@@ -20,9 +20,9 @@ def discrepancy(a: Tensor, b: Tensor, encoding: Encoding) -> Tensor:
     """Discrepancy of the features `a` and `b` `[B, C, *S]` of two decoders (LeFeD, arXiv:2309.14819), no gradient.
 
     `[B, C, *S]`; for `entropy` `[B, 1, *S]`: of the softmax over the channels of (a + b) / 2, a reading of a term that
-    the paper names but does not define.
+    the paper names but does not define. In float32, for it is added to features that are a thousand times as large.
     """
-    a, b = a.detach(), b.detach()
+    a, b = full_precision(a.detach()), full_precision(b.detach())
     match encoding:
         case "a_minus_b":
             return a - b
@@ -32,4 +32,4 @@ def discrepancy(a: Tensor, b: Tensor, encoding: Encoding) -> Tensor:
             return (a - b).abs()
         case "entropy":
             q = probabilities((a + b) / 2)
-            return -(q * torch.log(q + 1e-6)).sum(1, keepdim=True).to(a.dtype)
+            return -(q * torch.log(q + 1e-6)).sum(1, keepdim=True)

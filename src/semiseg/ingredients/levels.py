@@ -15,6 +15,7 @@ from semiseg.ingredients.class_sums import probabilities
 
 Place = Literal["auto", "sum", "dec"]
 Reduction = Literal["mean", "sum"]
+CoarseLabels = Literal["centre", "first"]
 
 
 class LevelOptions(BaseModel):
@@ -24,7 +25,14 @@ class LevelOptions(BaseModel):
         "auto", description="features and heads: `dec`, on decoder stages; `sum`, on what enters them (V-Net alone)"
     )
     reduction: Reduction = Field(
-        "mean", description="`sum`: over levels and channels, and of cross-entropy and Dice, as printed"
+        "mean",
+        description="`sum`: prototypes over levels and channels, and cross-entropy + Dice instead of half of it, as "
+        "printed",
+    )
+    coarse_labels: CoarseLabels = Field(
+        "centre",
+        description="class of a voxel of a coarse level: the most frequent about the `centre` of its block, where "
+        "mixed labels are taken as well, or that of its `first` voxel, as the official code",
     )
 
 
@@ -97,6 +105,14 @@ def resize_nearest(maps: Tensor, sides: Sequence[int]) -> Tensor:
     full = maps.shape[maps.ndim - len(sides) :]
     every: list[Any] = [slice(None, None, max(long // side, 1)) for long, side in zip(full, sides, strict=True)]
     return maps[(..., *every)]
+
+
+def coarse_labels(labels: Tensor, sides: Sequence[int], classes: int, at: CoarseLabels) -> Tensor:
+    """Class indices `[B, *S]` at a coarser size, `[B, *sides]`; see `LevelOptions.coarse_labels`."""
+    if at == "first" or labels.shape[1:] == tuple(sides):
+        return resize_nearest(labels, sides)
+    # On the CPU argmax over an inner axis takes ten times as long as max, which finds the same.
+    return resize_linear(one_hot(labels, classes), sides).max(1).indices
 
 
 def resize_linear(maps: Tensor, sides: Sequence[int]) -> Tensor:

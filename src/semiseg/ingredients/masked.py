@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,6 +20,9 @@ SoftCE = Literal["kl", "ce"]
 
 BATCH_DICE = DiceForm(smooth=1e-8, squared=False, background=False, offset=1.0, scale=0.5)
 """Dice of ShanghaiTech-IMPACT/DuCiSC."""
+
+SOFT_DICE = replace(BATCH_DICE, squared=True)
+"""The same with squares, which is least where a prediction equals its soft label; without, at a hard mask."""
 
 
 class Parts(NamedTuple):
@@ -71,20 +75,26 @@ def _masked_table(logits: Tensor, target: Tensor, keep: Tensor, divergence: bool
 
 
 def over_levels(parts: Sequence[Parts], reduction: Reduction = "mean") -> Tensor:
-    """Mean over levels of half of cross-entropy plus Dice, or the `sum` of all; zero if a level has no voxel.
+    """Mean over levels of half of cross-entropy plus Dice, or of their `sum`; zero if a level has no voxel.
 
     That is how DuCiSC leaves it out.
     """
     losses = torch.stack([(part.ce + part.dice) / 2 for part in parts])
     defined = torch.stack([part.kept > 0 for part in parts]).all()
-    scale = 2.0 * len(parts) if reduction == "sum" else 1.0
+    scale = 2.0 if reduction == "sum" else 1.0
     return scale * torch.where(defined, losses.mean(), 0.0)
 
 
-def masked_levels(view: View, keep: Sequence[Tensor], form: SoftCE = "ce", reduction: Reduction = "mean") -> Tensor:
+def masked_levels(
+    view: View,
+    keep: Sequence[Tensor],
+    form: SoftCE = "ce",
+    reduction: Reduction = "mean",
+    dice: DiceForm = BATCH_DICE,
+) -> Tensor:
     """`masked_parts` of a view against its own masks, `over_levels`."""
     levels = zip(view.logits, view.masks, keep, strict=True)
-    return over_levels([masked_parts(z, y, m, form) for z, y, m in levels], reduction)
+    return over_levels([masked_parts(z, y, m, form, dice) for z, y, m in levels], reduction)
 
 
 def masked_probability_mse(logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:

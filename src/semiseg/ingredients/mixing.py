@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Pairs = Literal["all", "half"]
+PAIRS_DOC = (
+    "pairs of images that are mixed: `all`, every image is once what surrounds the box and once what is pasted; "
+    "`half`, each image is one of the two, which makes half as many mixtures, as in the official code"
+)
 
 
 def box_sides(shape: Sequence[int], ratio: float) -> tuple[int, ...]:
@@ -40,11 +47,16 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
     return values[:half], values[len(values) - half :]
 
 
+def partners(values: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """The samples of a batch that surround, and those that are pasted; of two or more none meets itself."""
+    return halves(values) if pairs == "half" else (values, values.roll(-(len(values) // 2), 0))
+
+
 def mix(outside: Tensor, inside: Tensor, mask: Tensor) -> Tensor:
     """`outside` where `mask` `[*S]`, else `inside`; images `[B, channels, *S]` or labels `[B, *S]`."""
     return torch.where(mask, outside, inside)
 
 
-def mix_halves(values: Tensor, mask: Tensor) -> Tensor:
-    """The second half of a batch pasted into the first one."""
-    return mix(*halves(values), mask)
+def mix_partners(values: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
+    """Every sample's partner pasted into it, where `mask` is false."""
+    return mix(*partners(values, pairs), mask)

@@ -25,7 +25,7 @@ class PrototypeOptions(LevelOptions):
         "batch", description="`batch`: mean prototypes of the patches; `image`: patch against patch, as printed"
     )
     absent: Absent = Field(
-        "level", description="what a class that a patch lacks takes out of the prototypes: the level, or the class"
+        "class", description="what a class that a patch lacks takes out of the prototypes: the level, or the class"
     )
 
 

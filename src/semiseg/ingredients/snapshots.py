@@ -21,7 +21,7 @@ class SnapshotOptions(BaseModel):
     """How past students are kept; a method's options may include these."""
 
     snapshots: int = Field(4, ge=1, description="past students that temporal ensembling keeps, each a whole network")
-    snapshot_epochs: int = Field(10, ge=1, description="epochs between them")
+    snapshot_every: float = Field(0.02, gt=0, le=1, description="share of the run between them")
     snapshot_momentum: float = Field(0.6, ge=0, lt=1, description="weight of the older predictions at each of them")
 
 
@@ -34,7 +34,7 @@ class EnsembleOptions(StudentTeacherOptions, SnapshotOptions):
 
 
 class Snapshots(nn.Module):
-    """A moving average of *predictions* of the student, taken every few epochs (after arXiv:1610.02242).
+    """A moving average of *predictions* of the student, taken now and then (after arXiv:1610.02242).
 
     P <- a P + (1 - a) p with the student's p of that time. Instead of storing P for every voxel of every scan, the
     last few students are kept and asked again, so that crops and augmentation need no bookkeeping. The oldest one
@@ -79,19 +79,15 @@ class Snapshots(nn.Module):
         mean = {name: self._mean([each[name] for each in found]) for name in (_MAIN, *heads)}
         return mean[_MAIN], {name: mean.get(name, features[name]) for name in taps}
 
-    def update(self, student: Network, epoch: int) -> None:
-        """Keep `student` in place of the oldest once another `snapshot_epochs` epochs are over."""
-        period = epoch // self.options.snapshot_epochs
+    def follow(self, student: Network, clock: Counts) -> None:
+        """Keep `student` in place of the oldest once another `snapshot_every` of the run is over."""
+        period = int((clock.step + 1) / max(self.options.snapshot_every * clock.steps, 1))
         if period == self.period:
             return
         for age in range(len(self.nets) - 1, 0, -1):
             _copy(self.nets[age], self.nets[age - 1])
         _copy(self.nets[0], student)
         self.taken, self.period = min(self.taken + 1, len(self.nets)), period
-
-    def follow(self, student: Network, clock: Counts) -> None:
-        """`update` by the clock."""
-        self.update(student, clock.epoch)
 
     def extra_state(self) -> dict[str, int]:
         """Counters that are neither parameters nor buffers."""
@@ -111,9 +107,9 @@ class Snapshots(nn.Module):
         return mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
 
 
-def make_ensemble(options: EnsembleOptions, student: Network, start: Network) -> Teacher | Snapshots:
+def make_ensemble(options: EnsembleOptions, student: Network, start: Network, steps: int) -> Teacher | Snapshots:
     """The teacher of `student`: a moving average that begins at `start`, or its past selves."""
-    return make_teacher(start, options) if options.ensemble == "mean_teacher" else Snapshots(student, options)
+    return make_teacher(start, options, steps) if options.ensemble == "mean_teacher" else Snapshots(student, options)
 
 
 _MAIN = ""

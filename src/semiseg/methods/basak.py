@@ -58,8 +58,8 @@ class Basak(Method):
         self.config = c = config
         self.cases = task.unlabelled
         self.student = build(init=c.init)
-        self.teacher = make_teacher(build(init=c.init), c)
-        self.performance = ClassPerformance(task.classes, c.momentum, c.kept, pairs=c.pairs)
+        self.teacher = make_teacher(build(init=c.init), c, task.steps)
+        self.performance = ClassPerformance(task.classes, c.kept, pairs=c.pairs)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c, n = self.config, batch.n
@@ -67,7 +67,9 @@ class Basak(Method):
         supervised = dice_ce(logits[:n], batch.labels, c.loss)
         unsupervised = torch.zeros_like(supervised)
         if len(batch.unlabelled):
-            self.performance.update(logits[:n].detach(), batch.labels, clock.step, self._window(batch))
+            window = self._window(batch)
+            momentum = c.within(c.momentum, clock.steps / window)
+            self.performance.update(logits[:n].detach(), batch.labels, clock.step, window, momentum)
             target = hard_labels(self.teacher(batch.unlabelled))
             unsupervised = kept_cross_entropy(logits[n:], target, self.sample(logits[n:]))
         weight = c.weight * c.ramp_up(clock)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 StageStart = Literal["last", "best", "anew"]
 RefreshAt = Literal["never", "epoch", "stage"]
+MethodPrecision = Literal["any", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Batch:
 class Clock:
     """Where the training stands: `step` of `steps` (from 0), `epoch` of `epochs`, and the name of the stage.
 
-    An epoch is one pass over the unlabelled cases (over the labelled ones when there are no others).
+    An epoch is one pass over the unlabelled cases (over the labelled ones when there are no others), unless the run
+    says how many steps it has.
     """
 
     step: int
@@ -86,6 +88,9 @@ class Task:
         spatial_dims: 2 or 3.
         class_voxels: voxels per class over all full labelled scans, background first.
         unlabelled: number of unlabelled cases.
+        steps: training steps of the run, from which windows of averages follow; 0: unknown.
+        one_piece: per class, background first, whether it is a single component in the labelled scans; empty where the
+            method does not ask (`MethodConfig.asks_for_pieces`).
     """
 
     classes: int
@@ -93,15 +98,17 @@ class Task:
     spatial_dims: int
     class_voxels: tuple[int, ...]
     unlabelled: int = 0
+    steps: int = 0
+    one_piece: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
 class Loss:
     """Named scalar terms, their weights, and the parameter group that they train.
 
-    A term without an entry in `weights` has weight 1; a term with weight 0 is still logged. Without `update` the
-    gradients are kept and those of the next loss of the step are added, so that a sum of losses needs the memory of the
-    largest of them; the optimiser steps at the first loss with `update`, which is of the same group.
+    A term without an entry in `weights` has weight 1; a term whose weight is the number 0 is logged alone. Without
+    `update` the gradients are kept and those of the next loss of the step are added, so that a sum of losses needs the
+    memory of the largest of them; the optimiser steps at the first loss with `update`, which is of the same group.
     """
 
     terms: Mapping[str, Tensor]
@@ -110,10 +117,20 @@ class Loss:
     update: bool = True
 
     @property
+    def weightless(self) -> tuple[str, ...]:
+        """Names of the terms whose weight is the number 0; to look at one that is a tensor would make the host wait."""
+        weights = {name: self.weights.get(name, 1.0) for name in self.terms}
+        return tuple(name for name, weight in weights.items() if not isinstance(weight, Tensor) and weight == 0)
+
+    @property
     def total(self) -> Tensor:
-        """Weighted sum of the terms, a scalar with gradient."""
-        parts = [self.weights.get(name, 1.0) * term for name, term in self.terms.items()]
-        return torch.stack(parts).sum()
+        """Weighted sum of the terms, a scalar with gradient; 0 where all weights are.
+
+        Weightless terms are not in it: 0 times what is not finite is not finite, nor is its gradient.
+        """
+        kept = [name for name in self.terms if name not in self.weightless]
+        parts = [self.weights.get(name, 1.0) * self.terms[name] for name in kept]
+        return torch.stack(parts).sum() if parts else torch.zeros((), requires_grad=True)
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,7 @@ class Stage:
     Attributes:
         name: what `Clock.stage` says during it.
         share: its share of all training steps; a stage without steps is left out.
+        at_least: steps that it takes of a short run, though never more than half of it.
         schedule: what the learning-rate schedule counts: the steps of the whole `run`, or those of the `stage`;
             `constant` keeps the base rate.
         start: weights, state and optimisers that it starts with: those at the end of the stage before it (`last`), or
@@ -134,6 +152,7 @@ class Stage:
     share: float
     schedule: Literal["run", "stage", "constant"] = "run"
     start: StageStart = "last"
+    at_least: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,6 +192,14 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def smallest_batch(self) -> tuple[int, int]:
+        """Labelled and unlabelled patches that one process needs for a step; methods that mix images need partners."""
+        return 1, 0
+
+    def asks_for_pieces(self) -> bool:
+        """Whether the method wants `Task.one_piece`, for which the labelled scans are walked through once."""
+        return False
+
 
 class Method(nn.Module, ABC):
     """A way to train on labelled and unlabelled patches. Abstract; each paper is one final class.
@@ -182,6 +209,8 @@ class Method(nn.Module, ABC):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     uses_unlabelled: ClassVar[bool] = True
+    precision: ClassVar[MethodPrecision] = "any"
+    """What its arithmetic needs: `fp32`, where small terms added to large ones would be rounded away in bf16."""
 
     def __init__(self, config: MethodConfig, task: Task, build: NetworkBuilder) -> None:
         super().__init__()

@@ -13,11 +13,12 @@ from semiseg.ingredients.class_sampling import ClassConfidence, sampled, samplin
 from semiseg.ingredients.class_weights import FixedWeights, inverse_roots
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, supervised_pair
 from semiseg.ingredients.losses import kept_cross_entropy
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
-KNEE = {"update_iter": 2, "ramp": "epochs"}
+KNEE = {"update_iter": 2, "ramp": "epochs", "memory": None}
 """What the authors' own code for the knee does where it differs."""
 
 
@@ -42,7 +43,7 @@ class CLD(Method):
     without labelled voxels counts as one voxel, where the official weight is infinite.
     """
 
-    class Config(CoTrainingOptions, MethodConfig):
+    class Config(MemoryOptions, CoTrainingOptions, MethodConfig):
         """Options of CLD."""
 
         update_iter: int = Field(8, ge=1, description="steps over which confidences are measured")
@@ -56,7 +57,7 @@ class CLD(Method):
         self.nets = make_pair(c, build)
         voxels = torch.tensor(task.class_voxels, dtype=torch.float32)
         self.class_weights = FixedWeights(inverse_roots(voxels, c.weight_exponent))
-        confidence = ClassConfidence(task.classes, c.update_iter, c.momentum)
+        confidence = ClassConfidence(task.classes, c.update_iter, c.within(c.momentum, task.steps / c.update_iter))
         self.confidence = ModuleListOf([confidence, deepcopy(confidence)])
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:

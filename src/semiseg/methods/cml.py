@@ -9,12 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semiseg.ingredients.components import keep_largest
+from semiseg.errors import InputError
+from semiseg.ingredients.components import FILTERED_DOC, Filtered, filtered_classes, keep_largest
 from semiseg.ingredients.discrepancy import mutual_discrepancy
 from semiseg.ingredients.ensemble import Average, PairOptions, ensemble_probabilities, of_pair
-from semiseg.ingredients.mixing import draw_outside_box, halves, mix, mix_halves
+from semiseg.ingredients.mixing import PAIRS_DOC, Pairs, draw_outside_box, mix, mix_partners, partners
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import threshold_labels
+from semiseg.ingredients.ramps import RampOptions
 from semiseg.ingredients.sample_losses import SAMPLE_DICE_CE_DOC, SampleDiceCE, sample_dice_ce
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Stage, Task, register
 from semiseg.networks.base import Init, Network
@@ -22,8 +24,11 @@ from semiseg.networks.blocks import TwoDecoderOptions
 
 PAPER = "doi:10.1145/3664647.3680699"
 PRETRAINING = "pretraining"
+OFFICIAL = {"pretraining": 2 / 17, "pairs": "half", "ramp": "none", "largest_component": True}
+"""The published code, on the left atrium."""
+CFL = {"cutmix": False, "largest_component": False}
 
-Targets = tuple[Tensor, ...]
+Targets = tuple[Tensor, Tensor]
 """Labels `[B, *S]` for the first and for the second subnet."""
 
 
@@ -35,7 +40,8 @@ class View(NamedTuple):
 
 
 @register("cml", paper=PAPER, title="Cross-view mutual learning for semi-supervised medical image segmentation")
-@register("cml-cfl", paper=PAPER, title="CML without mixed images", options={"cutmix": False})
+@register("cml-official", paper=PAPER, title="CML as its published code has it", options=OFFICIAL)
+@register("cml-cfl", paper=PAPER, title="CML without mixed images", options=CFL)
 class CML(Method):
     """Two subnets that are made to look at an image differently teach each other on pairs of mixed images.
 
@@ -44,18 +50,26 @@ class CML(Method):
     are trained on mixed labelled images alone. `cml-cfl` leaves the images unmixed, so that each subnet learns the
     other's labels; with `discrepancy_weight: 0` too, that is cross pseudo supervision (the paper's Figure 6).
 
-    Official settings on the left atrium: the defaults, with `pretraining: 0.118`; on ACDC: `pretraining: 0.25`,
-    `mix_ratio: 0.5`, `unlabelled_weight: 0.5`, `discrepancy_weight: 0.1`, and in the released code
-    `shared_subnets: true`.
+    `cml-official` is the published code with the settings of the left atrium: of two images that are mixed one way it
+    drops the complement, so that half of the patches count; pseudo-labels have full weight after 2,000 of 17,000 steps,
+    and only their largest component per class. The defaults keep both mixtures, let the weights rise, pre-train for
+    2,000 steps or half of a shorter run, and leave classes alone that come in several pieces.
 
-        L = w_l [Sup(A, y) + Sup(B, y)] + w_u [Sup(A, y_A) + Sup(B, y_B)] + w_d sum [Dis(f_A, f_B) + Dis(f_B, f_A)]
+        L = w_l [Sup(A, y) + Sup(B, y)] + r(t) w_u [Sup(A, y_A) + Sup(B, y_B)]
+            + r(t) w_d sum [Dis(f_A, f_B) + Dis(f_B, f_A)]
         Dis(f, g) = 1 + mean cos(f, g), no gradient to g          y_A = B's label outside of the box, A's own inside
     """
 
-    class Config(TwoDecoderOptions, PairOptions, MethodConfig):
-        """Options; the defaults are those of the official left-atrium run."""
+    class Config(TwoDecoderOptions, PairOptions, RampOptions, MethodConfig):
+        """Options; weights and sizes are those of the official left-atrium run."""
 
-        pretraining: float = Field(0.12, ge=0, le=1, description="share of the steps with labelled images alone")
+        pretraining: Literal["auto"] | float = Field(
+            "auto",
+            ge=0,
+            le=1,
+            description="share of the steps with labelled images alone; `auto`: 0.12, but at least 2,000 steps, or "
+            "half of the run if that is less",
+        )
         hand_over: Literal["best", "last"] = Field(
             "best",
             description="where self-training starts: the best weights of the pre-training, if the run selects by "
@@ -66,30 +80,44 @@ class CML(Method):
         unlabelled_weight: float = Field(1.0, ge=0, description="weight of the loss on pseudo-labels; 0: none are made")
         discrepancy_weight: float = Field(0.2, ge=0, description="weight of the similarity of the subnets' features")
         cutmix: bool = Field(True, description="mix pairs of images; without, each subnet learns the other's labels")
+        pairs: Pairs = Field("all", description=PAIRS_DOC)
         mix_ratio: float = Field(2 / 3, gt=0, lt=1, description="side of the pasted box, as a share of the image's")
         targets: Literal["heterogeneous", "other"] = Field(
             "heterogeneous",
             description="labels of a mixed image: the other subnet's outside and one's own inside of the box, or the "
             "other's everywhere",
         )
-        largest_component: bool = Field(True, description="pseudo-labels: largest component of each class alone")
+        largest_component: Filtered = Field("auto", description=FILTERED_DOC)
         shared_subnets: bool = Field(
             False, description="one network, of `upsampling_b`, that differs by dropout alone, as released for ACDC"
         )
         init: Init = Field("default", description="initialisation of the convolutions")
         average: Average = Field("logits", description="what is averaged; the paper says probabilities")
 
+        def smallest_batch(self) -> tuple[int, int]:
+            return (2, 2) if self.cutmix else (1, 0)
+
+        def asks_for_pieces(self) -> bool:
+            return self.largest_component == "auto"
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
         self.config = c = config
         kinds = (c.upsampling_b,) if c.shared_subnets else (c.upsampling_a, c.upsampling_b)
         self.subnets = ModuleListOf([build(upsampling=kind, init=c.init) for kind in kinds])
+        if c.shared_subnets and not self.subnets[0].dropout_rate:
+            raise InputError(
+                "options.shared_subnets: one network is two views by its dropout alone, and this one has none: set "
+                "network.options.dropout, take network.name=unet2d, or shared_subnets=false"
+            )
+        self.filtered = filtered_classes(c.largest_component, task.one_piece, task.classes)
 
     def stages(self) -> tuple[Stage, ...]:
         c = self.config
+        share, least = (0.12, 2000) if c.pretraining == "auto" else (c.pretraining, 0)
         return (
-            Stage(PRETRAINING, c.pretraining, schedule="constant"),
-            Stage("selftraining", 1 - c.pretraining, schedule="stage", start=c.hand_over),
+            Stage(PRETRAINING, share, schedule="constant", at_least=least),
+            Stage("selftraining", 1 - share, schedule="stage", start=c.hand_over),
         )
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
@@ -106,7 +134,8 @@ class CML(Method):
             elif c.discrepancy_weight:
                 views.append(self._view(*self._paste(batch.unlabelled)))
         terms["discrepancy"] = torch.stack([mutual_discrepancy(*view.features) for view in views]).sum()
-        weights = c.labelled_weight, c.unlabelled_weight, c.discrepancy_weight
+        ramp = c.ramp_up(clock)
+        weights = c.labelled_weight, ramp * c.unlabelled_weight, ramp * c.discrepancy_weight
         yield Loss(terms, dict(zip(("supervised", "unlabelled", "discrepancy"), weights, strict=True)))
 
     def predictors(self) -> list[Network]:
@@ -116,11 +145,11 @@ class CML(Method):
         return ensemble_probabilities(self.predictors(), images, self.config.average)
 
     def _paste(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """The second half of each batch pasted into the first, by one box for all; unchanged without CutMix."""
+        """Each image's partner pasted into it, by one box for all; unchanged without CutMix."""
         if not self.config.cutmix:
             return values
         mask = draw_outside_box(values[0], self.config.mix_ratio)
-        return tuple(mix_halves(value, mask) for value in values)
+        return tuple(mix_partners(value, mask, self.config.pairs) for value in values)
 
     def _view(self, images: Tensor) -> View:
         passes = [net(images, taps=("bottleneck",)) for net in (self.subnets[0], self.subnets[-1])]
@@ -132,8 +161,8 @@ class CML(Method):
         with torch.no_grad():
             labels = self._pseudo_labels([net(images) for net in (self.subnets[0], self.subnets[-1])])
         mask = draw_outside_box(images, c.mix_ratio)
-        view = self._view(mix_halves(images, mask))  # on a GPU, while the components are found on the host
-        (outside_a, inside_a), (outside_b, inside_b) = (halves(found) for found in labels())
+        view = self._view(mix_partners(images, mask, c.pairs))  # on a GPU, while the components are found on the host
+        (outside_a, inside_a), (outside_b, inside_b) = (partners(found, c.pairs) for found in labels())
         if c.targets == "other":
             inside_a, inside_b = inside_b, inside_a
         return view, (mix(outside_b, inside_a, mask), mix(outside_a, inside_b, mask))
@@ -147,8 +176,8 @@ class CML(Method):
     def _pseudo_labels(self, logits: Sequence[Tensor]) -> Callable[[], Targets]:
         """A function that waits for the labels by the first and by the second subnet."""
         labels = torch.cat([threshold_labels(z) for z in logits])
-        found = keep_largest(labels) if self.config.largest_component else lambda: labels
-        return lambda: found().tensor_split(2)
+        found = keep_largest(labels, self.filtered)
+        return lambda: (found()[: len(logits[0])], found()[len(logits[0]) :])
 
     def _loss(self, view: View, targets: Targets) -> Tensor:
         a, b = (sample_dice_ce(z, y, self.config.loss) for z, y in zip(view.logits, targets, strict=True))

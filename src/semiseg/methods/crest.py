@@ -12,6 +12,7 @@ from semiseg.ingredients.class_weights import ClassWeights, EqualWeights, crest_
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, observed_weights, weighted_terms
 from semiseg.ingredients.generations import GenerationOptions, PseudoLabeller
 from semiseg.ingredients.losses import kept_cross_entropy
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.methods.base import (
     Batch,
@@ -55,7 +56,7 @@ class CReST(Method):
     with y the labels of the last generation. Distribution alignment (CReST+) is not part of it.
     """
 
-    class Config(CoTrainingOptions, GenerationOptions, MethodConfig):
+    class Config(MemoryOptions, CoTrainingOptions, GenerationOptions, MethodConfig):
         """Options; the defaults are those of xmed-lab/DHC, with the weight of its documented run."""
 
         alpha: float = Field(1 / 3, ge=0, description="exponent of the frequencies; 0: all classes count alike")
@@ -67,7 +68,9 @@ class CReST(Method):
         self.build = build
         self.nets = make_pair(c, build)
         self.class_weights: ModuleListOf[ClassWeights] = ModuleListOf(
-            crest_weights(task.class_voxels, c.momentum, c.alpha) if c.generations == 1 else EqualWeights(task.classes)
+            crest_weights(task.class_voxels, c.within(c.momentum, task.steps), c.alpha)
+            if c.generations == 1
+            else EqualWeights(task.classes)
             for _ in self.nets
         )
         rates = reversed_shares(torch.tensor(task.class_voxels, dtype=torch.float32), c.alpha)

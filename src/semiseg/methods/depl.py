@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_entropy
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.prior import PRIOR_DOC, PredictionPrior, Prior
 from semiseg.ingredients.pseudo_labels import confident_labels
@@ -36,7 +37,7 @@ class DePL(Method):
         L_cross = mean(keep_B CE(z_A, y_B) + keep_A CE(z_B, y_A))        y = argmax softmax(z - tau ln q)
     """
 
-    class Config(RampOptions, MethodConfig):
+    class Config(MemoryOptions, RampOptions, MethodConfig):
         """Options; the defaults are those of xmed-lab/DHC, with the weight of its documented run."""
 
         loss: DiceCE = Field("dhc", description=DICE_CE_DOC)
@@ -55,7 +56,8 @@ class DePL(Method):
         self.config = c = config
         self.nets = ModuleListOf([build(init=c.init_a), build(init=c.init_b)])
         self.priors = ModuleListOf(
-            PredictionPrior(task.classes, task.spatial_dims, c.prior, c.momentum) for _ in self.nets
+            PredictionPrior(task.classes, task.spatial_dims, c.prior, c.within(c.momentum, task.steps))
+            for _ in self.nets
         )
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:

@@ -34,7 +34,7 @@ class DHC(Method):
         super().__init__(config, task, build)
         self.config = c = config
         self.nets = make_pair(c, build)
-        self.class_weights = make_both_weights(c, task.class_voxels)
+        self.class_weights = make_both_weights(c, task.class_voxels, task.steps)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from semiseg.ingredients.adversarial import worst_case_loss
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_entropy
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import confident_labels, hard_labels
 from semiseg.ingredients.ramps import RampOptions, reversal_ramp
@@ -20,7 +21,9 @@ from semiseg.networks.branches import BranchedNet
 
 
 @register("dst", paper="arXiv:2202.07136", title="Debiased self-training, as xmed-lab/DHC extends it")
-@register("dst-paper", paper="arXiv:2202.07136", title="Debiased self-training", options={"variant": "dst"})
+@register(
+    "dst-paper", paper="arXiv:2202.07136", title="Debiased self-training", options={"variant": "dst", "memory": None}
+)
 class DST(Method):
     """Two networks teach each other; a third decoder of each shows where it could be wrong, and the encoder avoids it.
 
@@ -40,7 +43,7 @@ class DST(Method):
         L = L_sup(A) + L_sup(B) + w(t) (L_cross + L_worst(A) + L_worst(B))
     """
 
-    class Config(RampOptions, MethodConfig):
+    class Config(MemoryOptions, RampOptions, MethodConfig):
         """Options; the defaults are those of xmed-lab/DHC, with the weight of its documented run."""
 
         variant: Literal["dhc", "dst"] = Field(
@@ -67,7 +70,7 @@ class DST(Method):
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c, n = self.config, batch.n
-        reversal = reversal_ramp(clock.step, c.reversal_steps, c.reversal)
+        reversal = reversal_ramp(clock.step, c.reach(c.reversal_steps, clock.steps), c.reversal)
         gradients = (1.0, None if c.variant == "dhc" else 1.0, -reversal)
         main, pseudo, worst = zip(*(net.decode(batch.images, gradients) for net in self.nets), strict=True)
         labelling, learning = (pseudo, main) if c.variant == "dhc" else (main, pseudo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, cast
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.consistency import probability_mse
+from semiseg.ingredients.ensemble import Chosen, PairOptions, of_pair
 from semiseg.ingredients.feedback import ENCODING_DOC, Encoding, discrepancy
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.ingredients.ramps import RAMP_DOC, RampOptions, RampUnit
@@ -19,8 +21,8 @@ from semiseg.networks.base import Init
 from semiseg.networks.lefed import Decoded, GatedDecoderOptions, LeFeDNet
 
 Weight = Annotated[float, Field(ge=0)]
-OFFICIAL = {"loss_b": "dice", "encoding": "b_minus_a"}
-"""What the published code does where it differs from the paper."""
+OFFICIAL = {"loss_b": "dice", "encoding": "b_minus_a", "encoder_dropout": 0.3, "decoder_dropout": 0.5}
+"""What the published code does where it differs from the paper, or from the run's architecture."""
 
 
 @register("lefed", paper="arXiv:2309.14819", title="Consistency-guided differential decoding (LeFeD)")
@@ -33,18 +35,25 @@ class LeFeD(Method):
     each; from the second time on, the discrepancy of the decoders' features of the time before is added to the
     encoder's features at every scale. Decoder A predicts, in one plain pass.
 
-    Losses and sign of the feedback follow the paper, the network follows the code (maxwell0027/LeFeD). With more than
-    two classes, which the code does not know, Dice is the mean over the foreground classes. Networks with other than
-    five scales use the first side weights, the last one again where there are too few.
+    Losses and sign of the feedback follow the paper, the network follows the code (maxwell0027/LeFeD), except for its
+    dropout, which is that of the architecture. The feedback is a thousandth of the features, which bf16 would round
+    away, so `precision: auto` is float32 here. With more than two classes, which the code does not know, Dice is the
+    mean over the foreground classes. Networks with other than five scales use the first side weights, the last one
+    again where there are too few.
 
         L   = Dice(p_A, y) + CE(p_B, y) + sum_k s_k Dice(side_k of A, y) + w mean (p_A - p_B)^2
         x_k <- x_k + f (a_k - b_k)          encoder features, from the second presentation of a batch on
     """
 
-    class Config(GatedDecoderOptions, RampOptions, MethodConfig):
+    precision = "fp32"
+
+    class Config(GatedDecoderOptions, PairOptions, RampOptions, MethodConfig):
         """Options; each row of the paper's ablations is one or two of them."""
 
         passes: int = Field(3, ge=1, description="times that a batch is presented; 1: no feedback")
+        updates: Literal["each", "last"] = Field(
+            "each", description="an optimiser step for each presentation, or one with the gradients of all"
+        )
         feedback: float = Field(1e-3, ge=0, description="factor of the fed-back discrepancy; 0: none")
         encoding: Encoding = Field("a_minus_b", description=ENCODING_DOC)
         scales: int | None = Field(
@@ -63,7 +72,7 @@ class LeFeD(Method):
         weight: float = Field(1.0, ge=0, description="weight of the consistency after the ramp-up")
         ramp: RampUnit = Field("none", description=RAMP_DOC)
         init: Init = Field("default", description="initialisation of the convolutions")
-        predict_with: Literal["a", "both"] = Field("a", description="decoder A, or the mean of both probabilities")
+        predict_with: Chosen = Field("a", description="decoders used for prediction; both: the mean of probabilities")
 
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
@@ -84,20 +93,22 @@ class LeFeD(Method):
         c = self.config
         weight = c.weight * c.ramp_up(clock)
         feedback: list[Tensor] = []
-        for _ in range(c.passes):
-            loss, feedback = self._pass(batch, feedback, weight)
-            yield loss
+        for presentation in range(1, c.passes + 1):
+            loss, feedback = self._presented(batch, feedback, weight)
+            yield loss if c.updates == "each" else replace(loss, update=presentation == c.passes)
 
     def predictors(self) -> Sequence[Predicting]:
         return (self.net,)
 
     def predict(self, images: Tensor) -> Tensor:
-        if self.config.predict_with == "a":
+        chosen = self.config.predict_with
+        if chosen == "a":
             return probabilities(self.net(images))
         out = self.net.decode_both(images, sides_of=0)
-        return (probabilities(out.logits_a) + probabilities(out.logits_b)) / 2
+        found = [probabilities(z) for z in of_pair((out.logits_a, out.logits_b), chosen)]
+        return torch.stack(found).mean(0)
 
-    def _pass(self, batch: Batch, feedback: Sequence[Tensor], weight: float) -> tuple[Loss, list[Tensor]]:
+    def _presented(self, batch: Batch, feedback: Sequence[Tensor], weight: float) -> tuple[Loss, list[Tensor]]:
         """Losses of one presentation of the batch, and the feedback for the next one (from before the update)."""
         c, n = self.config, batch.n
         out = self.net.decode_both(batch.images, feedback, sides_of=n)

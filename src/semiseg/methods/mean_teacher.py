@@ -44,7 +44,7 @@ class MeanTeacher(Method):
         self.config = config
         self.student = build(init=config.init)
         start = deepcopy(self.student) if config.copy_start else build(init=config.init)
-        self.teacher = make_teacher(start, config)
+        self.teacher = make_teacher(start, config, task.steps)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config

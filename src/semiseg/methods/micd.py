@@ -31,6 +31,7 @@ PAPER = {
     "weights_a": "diff",
     "weights_b": "dist",
     "freeze_masked": False,
+    "memory": None,
 }
 """The paper's choices, and DHC's where it is silent, as far as they are not the defaults."""
 
@@ -91,8 +92,10 @@ class MICD(Method):
             raise InputError("views_apart: the clean view learns labels of the masked one: set mcpc to clean_to_masked")
         self.masking = Masking(c, task.spatial_dims)
         self.students = ModuleListOf([build(init=c.init), build(init=c.init)])
-        self.teachers = ModuleListOf(make_teacher(deepcopy(net), c) for net in (self.students if c.cmd else ()))
-        self.class_weights = make_both_weights(c, task.class_voxels)
+        self.teachers = ModuleListOf(
+            make_teacher(deepcopy(net), c, task.steps) for net in (self.students if c.cmd else ())
+        )
+        self.class_weights = make_both_weights(c, task.class_voxels, task.steps)
         self._trains_masked = c.cmd or c.mcpc == "clean_to_masked" or (c.cfc and c.kl_masked)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:

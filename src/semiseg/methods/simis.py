@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semiseg.ingredients.class_weights import simis_weights
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, observed_weights, weighted_terms
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
@@ -29,7 +30,7 @@ class SimiS(Method):
     the cross-entropy at the start, as in that code.
     """
 
-    class Config(CoTrainingOptions, MethodConfig):
+    class Config(MemoryOptions, CoTrainingOptions, MethodConfig):
         """Options; the defaults are those of xmed-lab/DHC, with the weight of its documented run."""
 
         momentum: float = Field(0.99, ge=0, lt=1, description="share of the old class weights")
@@ -38,7 +39,9 @@ class SimiS(Method):
         super().__init__(config, task, build)
         self.config = c = config
         self.nets = make_pair(c, build)
-        self.class_weights = ModuleListOf(simis_weights(task.class_voxels, c.momentum) for _ in self.nets)
+        self.class_weights = ModuleListOf(
+            simis_weights(task.class_voxels, c.within(c.momentum, task.steps)) for _ in self.nets
+        )
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from semiseg.ingredients.adversarial import virtual_adversarial_loss
-from semiseg.ingredients.class_contrast import Selected, Selectors, contrast_loss, mlp, remember, rows_of
+from semiseg.ingredients.class_contrast import Selected, Selectors, contrast_loss, mlp, remember, rows_of, usable_rows
 from semiseg.ingredients.class_memory import ClassMemory
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.consistency import probability_dice
@@ -43,7 +43,7 @@ class SSNet(Method):
     are left out here. Searching for the sensitive direction gives the parameters no gradient; the step of xmed-lab/DHC
     leaves it in the update (without the factor by which its losses are scaled for half precision). The official memory
     is lost when a run is stopped, here it is part of checkpoints. With several processes each one contrasts the voxels
-    of its own patches.
+    of its own patches with a memory of its own; checkpoints hold that of the first one.
 
         L = Dice + w(t) (L_vat + 0.1 (L_contrast on labelled + L_contrast on unlabelled))
     """
@@ -99,21 +99,23 @@ class SSNet(Method):
     @torch.no_grad()
     def _remember(self, features: Tensor, predicted: Tensor, labels: Tensor) -> None:
         """Keep projected features of correctly predicted foreground voxels."""
-        correct = ((predicted == labels) & (predicted > 0)).flatten()
+        correct = ((predicted == labels) & (predicted > 0)).flatten().nonzero().squeeze(1)
         # In full precision, or autocast would keep weights without gradient for the passes that follow.
         with torch.autocast(features.device.type, enabled=False):
             self.projection.eval()
-            vectors = self.projection(full_precision(rows_of(features)[correct]))
+            vectors = self.projection(full_precision(rows_of(features).index_select(0, correct)))
             self.projection.train()
-        remember(self.memory, self.selectors, vectors, labels.flatten()[correct], self.config.selected)
+        remember(self.memory, self.selectors, vectors, labels.flatten().index_select(0, correct), self.config.selected)
 
     def _contrast(self, features: Tensor, labels: Tensor) -> Tensor:
         """The contrast loss of all voxels; their many hidden vectors are computed again for the gradient."""
         if len(features) == 0:
             return full_precision(features).sum()
+        found_by_class = usable_rows(self.memory, labels.flatten())
 
         def loss(rows: Tensor) -> Tensor:
-            return contrast_loss(self.memory, self.selectors, self.prediction(self.projection(rows)), labels.flatten())
+            vectors = self.prediction(self.projection(rows))
+            return contrast_loss(self.memory, self.selectors, vectors, labels.flatten(), found_by_class)
 
         found: Tensor = checkpoint(loss, rows_of(features), use_reentrant=False, context_fn=recomputed(self))
         return found

@@ -16,6 +16,7 @@ from semiseg.ingredients.consistency import add_noise
 from semiseg.ingredients.ema import Teacher
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.masked import masked_parts, masked_probability_mse
+from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.ramps import RampOptions, sigmoid_ramp
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
@@ -38,7 +39,7 @@ class UAMT(Method):
         L_cons = sum M (p_student - p_teacher)^2 / (2 sum M)      M: entropy of the teacher's mean < (3/4 + r/4) ln 2
     """
 
-    class Config(RampOptions, MethodConfig):
+    class Config(MemoryOptions, RampOptions, MethodConfig):
         """Options; the defaults are those of the official runs, with the ramp stretched to the length of the run."""
 
         loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
@@ -60,7 +61,9 @@ class UAMT(Method):
         super().__init__(config, task, build)
         self.config = config
         self.student = build(init=config.init)
-        self.teacher = Teacher(build(init=config.init), config.decay, dropout=True)  # the first update copies
+        self.teacher = Teacher(
+            build(init=config.init), config.within(config.decay, task.steps), dropout=True
+        )  # the first update copies
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c, images = self.config, batch.unlabelled

@@ -54,6 +54,12 @@ class Network(nn.Module, ABC):
         """Names of the decoder stages, from the bottleneck to full resolution."""
         return tuple(name for name in self.taps if name.startswith("dec"))
 
+    @property
+    def dropout_rate(self) -> float:
+        """Largest rate of dropout anywhere in the network; 0: two passes in train mode give the same."""
+        rates = (getattr(module, "p", 0.0) for module in self.modules())
+        return max(float(rate) for rate in rates if isinstance(rate, int | float))
+
     @overload
     def __call__(self, x: Tensor, *, dropout: bool | None = None) -> Tensor: ...
     @overload

@@ -210,21 +210,22 @@ def drop_channels(x: Tensor, p: float, active: bool) -> Tensor:
     return torch.feature_dropout(x, p, True)
 
 
-def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """`x` itself, whose gradient is multiplied by `factor`; a negative one reverses it (arXiv:1409.7495)."""
+def scale_gradient(x: Tensor, factor: Tensor) -> Tensor:
+    """`x` itself, whose gradient is multiplied by the number `factor`; a negative one reverses it (arXiv:1409.7495)."""
     scaled: Tensor = _ScaledGradient.apply(x, factor)  # type: ignore[no-untyped-call]
     return scaled
 
 
 class _ScaledGradient(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.factor * gradient, None
+        (factor,) = ctx.saved_tensors
+        return factor * gradient, None
 
 
 def same_padding(kernel: Sequence[int]) -> tuple[int, ...]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.networks.base import Network, NetworkOptions, Recorder
 from semiseg.networks.blocks import drop_channels, scale_gradient
 from semiseg.networks.import_weights import import_official
 from semiseg.networks.parts import Decoder, Encoder, part_name
+
+Factor = float | Tensor | None
+"""Of a decoder's gradient to the encoder: 1, any number as a tensor, or None for a decoder without gradient."""
 
 
 class BranchedOptions(NetworkOptions):
@@ -47,10 +51,17 @@ class BranchedNet(Network):
         self.decoders = ModuleListOf([Decoder(net) for net in (first, *others)])
 
     def forward(
-        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        self,
+        x: Tensor,
+        taps: tuple[str, ...] = (),
+        *,
+        dropout: bool | None = None,
+        gradients: tuple[Factor, ...] | None = None,
+    ) -> Any:
         self.check_call(x, taps)
         active = self.training if dropout is None else dropout
+        if gradients is not None:
+            return self._decode_all(x, gradients, active)
         keep = Recorder(taps)
         return keep.result(_decode(self.decoders[0], self._encode(x, keep, active), keep, active))
 
@@ -65,13 +76,18 @@ class BranchedNet(Network):
         Raises:
             ValueError: as a plain call does.
         """
-        self.check_call(x, ())
-        active, nothing = self.training if dropout is None else dropout, Recorder(())
+        # By way of the call, for that is what is compiled, anew for each number; tensors are no such numbers.
+        factors = tuple(g if g in (None, 1.0) else x.new_full((), g) for g in gradients)
+        found: list[Tensor] = nn.Module.__call__(self, x, dropout=dropout, gradients=factors)
+        return found
+
+    def _decode_all(self, x: Tensor, gradients: Sequence[Factor], active: bool) -> list[Tensor]:
+        nothing = Recorder(())
         features = self._encode(x, nothing, active)
         logits = []
         for number, decoder in enumerate(self.decoders):
             factor = gradients[number] if number < len(gradients) else 1.0
-            taken = features if factor in (None, 1.0) else [scale_gradient(f, factor) for f in features]
+            taken = [scale_gradient(f, factor) for f in features] if isinstance(factor, Tensor) else features
             with torch.set_grad_enabled(factor is not None and torch.is_grad_enabled()):
                 logits.append(_decode(decoder, taken, nothing, active))
         return logits

@@ -44,8 +44,12 @@ class GatedDecoderOptions(TwoDecoderOptions):
     """Two decoders of which the second is gated by the first; a method's options may include these."""
 
     cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
-    encoder_dropout: float = Field(0.3, ge=0, lt=1, description="dropout of whole channels after the bottleneck")
-    decoder_dropout: float = Field(0.5, ge=0, lt=1, description="the same before the heads of both decoders")
+    encoder_dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout of whole channels after the bottleneck; null: the architecture's"
+    )
+    decoder_dropout: float | None = Field(
+        None, ge=0, lt=1, description="the same before the heads of both decoders; null: the architecture's"
+    )
 
 
 class LeFeDOptions(GatedDecoderOptions, NetworkOptions):
@@ -76,8 +80,13 @@ class LeFeDNet(Network):
     def __init__(self, options: LeFeDOptions, build: Callable[..., Network]) -> None:
         super().__init__()
         self.options = options
-        # Dropout is the form's own; that of the architecture would come on top.
-        first, second = (build(dropout=0.0, upsampling=kind) for kind in (options.upsampling_a, options.upsampling_b))
+        with torch.device("meta"):
+            plain = Encoder(build())  # tells the architecture's dropout, and draws no random number
+        # Dropout of the form's own replaces that of the architecture, also inside of its encoder.
+        own: dict[str, Any] = {} if options.encoder_dropout is None else {"dropout": 0.0}
+        first, second = (build(**own, upsampling=kind) for kind in (options.upsampling_a, options.upsampling_b))
+        self.encoder_p = plain.p if options.encoder_dropout is None else options.encoder_dropout
+        self.decoder_p = plain.p if options.decoder_dropout is None else options.decoder_dropout
         self.taps = {name: tap for name, tap in first.taps.items() if name.startswith(("enc", "dec"))}
         self.divisor = first.divisor
         self.encoder = Encoder(first)
@@ -96,8 +105,8 @@ class LeFeDNet(Network):
         if both is not None:
             return self._decode_both(x, both, active)
         keep = Recorder(taps)
-        *skips, x = self._encode(x, (), keep)
-        x = drop_channels(x, self.options.encoder_dropout, active)
+        *skips, x = self._encode(x, (), keep, active)
+        x = drop_channels(x, self.encoder_p, active)
         for number in range(len(skips)):
             x = keep(f"dec{number + 1}", self.a.merge(number, self.a.rise(number, x), skips.pop()))
         return keep.result(self._head(self.a, x, active))
@@ -122,8 +131,8 @@ class LeFeDNet(Network):
         return found
 
     def _decode_both(self, x: Tensor, both: Both, active: bool) -> Decoded:
-        features = self._encode(x, both.feedback, Recorder(()))
-        bottom = drop_channels(features[-1], self.options.encoder_dropout, active)
+        features = self._encode(x, both.feedback, Recorder(()), active)
+        bottom = drop_channels(features[-1], self.encoder_p, active)
         skips = features[:-1]
         of_a = [bottom]
         a = bottom
@@ -162,17 +171,17 @@ class LeFeDNet(Network):
             named |= {name: value for name, value in self.state_dict().items() if name.startswith(("b.", "sides."))}
         return named
 
-    def _encode(self, x: Tensor, feedback: Sequence[Tensor], keep: Recorder) -> list[Tensor]:
+    def _encode(self, x: Tensor, feedback: Sequence[Tensor], keep: Recorder, active: bool) -> list[Tensor]:
         features = []
         for number in range(len(self.encoder.stages)):
-            x = self.encoder(number, x)
+            x = self.encoder(number, x, active)
             if number < len(feedback):
-                x = x + feedback[number]
+                x = x + feedback[number]  # in float32, as the feedback is
             features.append(keep(f"enc{number + 1}", x))
         return features
 
     def _head(self, decoder: Decoder, x: Tensor, active: bool) -> Tensor:
-        logits: Tensor = decoder.head(drop_channels(x, self.options.decoder_dropout, active))
+        logits: Tensor = decoder.head(drop_channels(x, self.decoder_p, active))
         return logits
 
     def _sides(self, features: Sequence[Tensor]) -> list[Tensor]:

@@ -235,7 +235,7 @@ def _on_paper(found: Preset, budget: Budget | None, config: RunConfig) -> RunCon
 
 _FREE = (
     *("data", "prepared", "split", "labelled", "validation", "test", "split_seed", "patient_pattern", "based_on"),
-    *("method", "seed", "precision", "accelerator", "devices", "deterministic"),
+    *("method", "seed", "accelerator", "devices", "deterministic"),
     *("checkpoint_every", "log_every", "max_skipped"),
 )
 """Settings that say where and on what a run works, not what it does."""
@@ -263,6 +263,10 @@ def _split_deviations(found: Preset, budget: Budget | None, config: RunConfig) -
 
 def _implied(name: str, paper: RunConfig, config: RunConfig) -> bool:
     """Whether a difference follows from another one that is told."""
+    if name == "precision":  # what `auto` means for a method that needs float32
+        from semiseg.methods.base import entry
+
+        return config.precision == "auto" and entry(config.method).cls.precision == paper.precision
     length = name == "steps" and paper.epochs is not None and paper.epochs == config.epochs
     chosen = config.select == "last" and (name in _SELECTION or name == "window.validation_stride")
     return length or chosen

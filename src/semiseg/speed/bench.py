@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from semiseg.config import RunConfig
-from semiseg.engine.launch import device_name
+from semiseg.engine.device import choose_device, device_name
 from semiseg.engine.levers import LONG
 from semiseg.engine.precision import autocast, channels_last
 from semiseg.engine.session import Session
@@ -158,7 +158,7 @@ def _config(
         wishes = {"steps": LONG - 1, **wishes}
     if data is not None:
         return settings(data, method, assignments, **wishes)
-    on_gpu = wishes.get("accelerator", "auto") != "cpu" and torch.cuda.is_available()
+    on_gpu = choose_device(wishes.get("accelerator", "auto")).type == "cuda"
     patch = (112, 112, 80) if on_gpu else (32, 32, 32) if quick else (64, 64, 48)
     batch = {"labelled": 2, "unlabelled": 2, "patch": patch}
     made = phantom(folder / "data", [side + 16 for side in patch], 2, 2)

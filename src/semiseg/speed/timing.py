@@ -21,6 +21,8 @@ def synchronise(device: torch.device) -> None:
     """Wait until everything that was given to the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def seconds(call: Call, device: torch.device, clock: Clock = time.perf_counter) -> float:

@@ -23,6 +23,8 @@ from semiseg.errors import InputError
 from semiseg.evaluation.report import cases as module
 from semiseg.evaluation.report.records import key_of, read_records
 from semiseg.evaluation.report.training import pseudo_labels
+from semiseg.evaluation.score_files import load_scores
+from semiseg.evaluation.statistics import mean_interval
 from tiny import write_nifti
 
 ALLOWED = {
@@ -161,6 +163,26 @@ def test_a_run_that_is_not_scored_yet(runs: list[Path], tmp_path: Path) -> None:
     assert "It has not been scored yet" in html
     assert "loss: total" in html
     assert 'id="cases"' not in html
+
+
+def test_intervals_are_of_means_over_patients(runs: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    facts = json.loads((run / "scores.json").read_text())
+    cases = sorted(facts["provenance"]["patients"])
+    facts["provenance"]["patients"] = {case: cases[i - i % 2] for i, case in enumerate(cases)}
+    (run / "scores.json").write_text(json.dumps(facts))
+    html = semiseg.report(run).read_text(encoding="utf-8")
+    dice = load_scores(run).case_means("dice")
+    found = mean_interval(np.array([(dice[a] + dice[b]) / 2 for a, b in (cases[:2], cases[2:])]))
+    assert "On 4 other scans of 2 patients its mean Dice" in re.sub(r"<[^>]*>", "", html)
+    assert f"(95 % interval {100 * found.low:.1f} to {100 * found.high:.1f})" in html
+    assert "does not say whose scans" not in html
+    del facts["provenance"]["patients"]
+    (run / "scores.json").write_text(json.dumps(facts))
+    html = semiseg.report(run).read_text(encoding="utf-8")
+    assert "Run A does not say whose scans it was scored on: each counts as a patient of its own." in html
+    assert "On 4 other scans its mean Dice" in re.sub(r"<[^>]*>", "", html)
 
 
 def test_changed_files_are_not_shown(runs: list[Path], tmp_path: Path) -> None:

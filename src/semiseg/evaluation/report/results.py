@@ -14,7 +14,7 @@ from semiseg.evaluation.report.markup import Markup, join, tag
 from semiseg.evaluation.report.records import Record
 from semiseg.evaluation.report.tables import index_of, run_label, source, table
 from semiseg.evaluation.scores import METRICS, Scores
-from semiseg.evaluation.statistics import Interval, mean_interval
+from semiseg.evaluation.statistics import mean_interval
 
 
 def lead(records: Sequence[Record]) -> Markup:
@@ -31,11 +31,11 @@ def _sentence(record: Record) -> Markup:
     name = join([tag("b", record.key), " ", tag("b", record.config.method)])
     if scores is None:
         return join([name, f"{trained}. It has not been scored yet: run semiseg predict, then semiseg evaluate."])
-    overall = _case_interval(scores)
+    overall = mean_interval(scores.by_patient("dice"))
     spread = (
         f" (95 % interval {100 * overall.low:.1f} to {100 * overall.high:.1f})" if not math.isnan(overall.low) else ""
     )
-    count = f"{len(scores.cases)} other scan{'s' * (len(scores.cases) != 1)}"
+    count = f"{len(scores.cases)} other scan{'s' * (len(scores.cases) != 1)}{_whose(scores)}"
     result = join([" On ", count, " its mean Dice is ", tag("b", percent(overall.mean)), " %", spread, "."])
     return join([name, trained, ".", result])
 
@@ -44,8 +44,10 @@ def _scans(count: int, kind: str) -> str:
     return f"{count} {kind} scan{'s' * (count != 1)}"
 
 
-def _case_interval(scores: Scores) -> Interval:
-    return mean_interval(np.array(list(scores.case_means("dice").values())))
+def _whose(scores: Scores) -> str:
+    """How many patients the scans are of, where that is known."""
+    patients = len(set(scores.patients.values()))
+    return f" of {patients} patient{'s' * (patients != 1)}" if patients else ""
 
 
 def warnings(records: Sequence[Record]) -> Markup:
@@ -107,7 +109,7 @@ def _reached(record: Record) -> list[object]:
 def classes(cohort: Cohort) -> Markup:
     """Table and box plots per class."""
     names, scores = cohort.class_names, cohort.scores
-    heads = ("class", "run", "Dice %", "95 % interval", "95HD mm", "ASD mm", "scans")
+    heads = ("class", "run", "Dice %", "95 % interval", "95HD mm", "ASD mm", "scans", "patients")
     rows = []
     for label in range(1, len(names)):
         for record, found in zip(cohort.records, scores, strict=True):
@@ -116,7 +118,8 @@ def classes(cohort: Cohort) -> Markup:
     caption = (
         "Mean ± standard deviation over scans. Dice: overlap of prediction and reference, 100 is perfect. 95HD: 95 % "
         "of the two surfaces are closer than this. ASD: mean distance of the predicted surface to the reference. Empty "
-        f"masks, rule {rule!r}: {EMPTY_RULES[rule]}. The interval is a bootstrap over scans."
+        f"masks, rule {rule!r}: {EMPTY_RULES[rule]}. The interval is that of the mean over patients, whose scans are "
+        f"averaged first (Student's t, corrected for skewness).{_unknown(cohort)}"
     )
     plots = [_boxes(cohort, "dice", "Dice", 100.0, "%"), _boxes(cohort, "hd95_mm", "95HD", 1.0, "mm")]
     legend = tag("p", "A dot is a scan, the box holds the middle half of them, its bar is the median.", class_="note")
@@ -131,14 +134,24 @@ def classes(cohort: Cohort) -> Markup:
     )
 
 
+def _unknown(cohort: Cohort) -> str:
+    """That scans stand for patients, where the run does not say whose they are."""
+    keys = [record.key for record in cohort.records if record.scores and not record.scores.patients]
+    if not keys:
+        return ""
+    return f" Run {', '.join(keys)} does not say whose scans it was scored on: each counts as a patient of its own."
+
+
 def _class_cells(scores: Scores, label: int) -> list[object]:
-    dice = mean_interval(scores.values("dice", label))
+    patients = scores.by_patient("dice", label)
+    dice = mean_interval(patients)
     bounds = f"{100 * dice.low:.1f} to {100 * dice.high:.1f}" if not math.isnan(dice.low) else "-"
     spread = [
         _spread(scores, metric, label, factor)
         for metric, factor in (("dice", 100.0), ("hd95_mm", 1.0), ("asd_mm", 1.0))
     ]
-    return [spread[0], bounds, *spread[1:], scores.summary("dice", label).count]
+    counts = scores.summary("dice", label).count, int((~np.isnan(patients)).sum())
+    return [spread[0], bounds, *spread[1:], *counts]
 
 
 def _spread(scores: Scores, metric: str, label: int, factor: float) -> str:

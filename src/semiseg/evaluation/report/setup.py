@@ -9,6 +9,7 @@ from typing import Any
 from semiseg.evaluation.report.markup import Markup, join, tag
 from semiseg.evaluation.report.records import Record
 from semiseg.evaluation.report.tables import facts
+from semiseg.evaluation.scores import patients_in
 
 
 def setup(records: Sequence[Record]) -> Markup:
@@ -38,11 +39,17 @@ def _rules(record: Record) -> list[tuple[str, object]]:
         ("unlabelled cases", len(split.unlabelled)),
         ("validation cases", ", ".join(split.validation)),
         ("test cases", len(split.test)),
+        ("test patients", _patients(record.facts)),
         ("test labels opened", f"{opened} time(s) by semiseg evaluate" if opened else None),
         ("weights taken", selected),
         ("based on preset", record.config.based_on),
         ("note of the split", split.note),
     ]
+
+
+def _patients(facts: Mapping[str, Any]) -> str:
+    count = len(set(patients_in(facts).values()))
+    return str(count) if count else "not in the run: each case counts as a patient of its own"
 
 
 def _provenance(found: Mapping[str, Any]) -> list[tuple[str, object]]:
