@@ -47,7 +47,7 @@ RUN = (
 WIDTHS = {"vnet": "network.options.filters=4", "unet2d": "network.options.filters=[4, 8, 16, 32, 64]"}
 TOY = {
     "cml": {"pretraining": 0, "ramp": "none"},
-    "ducisc": {"warmup": 0, "ramp": "none", "memory": None, "probability": 0.55},
+    "ducisc": {"warmup": 0, "ramp": "none", "horizon": None, "probability": 0.55},
     "lefed": {"encoder_dropout": 0, "decoder_dropout": 0},
     "micd": {"ramp": "none"},
 }
