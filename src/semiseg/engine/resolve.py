@@ -85,21 +85,26 @@ def network_builder(config: RunConfig, plan: Plan, *, pretrained: bool = True) -
 
     With `pretrained`, networks start from the configured weights, if there are any.
     """
-    options = dict(config.network.options)
-    if config.network.name == "unet":
-        filters = options.setdefault("filters", plan.filters)
-        if isinstance(filters, Sequence):
-            options.setdefault("strides", plan.strides[: len(filters)])
     build = partial(
         build_network,
         config.network.name,
         channels=len(plan.channels),
         classes=plan.classes,
         spatial_dims=plan.spatial_dims,
-        **options,
+        **network_options(config, plan),
     )
     weights = config.network.weights if pretrained else None
     return build if weights is None else partial(_build_from, weights, build)
+
+
+def network_options(config: RunConfig, plan: Plan) -> dict[str, Any]:
+    """Options of the configured network, with what the plan proposes for those that are left open."""
+    options = dict(config.network.options)
+    if config.network.name == "unet":
+        filters = options.setdefault("filters", plan.filters)
+        if isinstance(filters, Sequence):
+            options.setdefault("strides", plan.strides[: len(filters)])
+    return options
 
 
 def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Network:
