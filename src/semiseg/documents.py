@@ -37,7 +37,7 @@ def read_json(path: Path, meaning: str) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """The content of a text file.
+    """The content of a text file in UTF-8, without the mark that some editors put at its beginning.
 
     Raises:
         OSError: it cannot be read.
@@ -47,7 +47,10 @@ def read_text(path: Path) -> str:
         raise ValueError("this is no file")
     if path.stat().st_size > _LONGEST:
         raise ValueError(f"{path.stat().st_size} bytes are too many for it")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("its characters are not in UTF-8: save it as UTF-8") from None
 
 
 def parse_json(text: str) -> Any:

@@ -100,7 +100,7 @@ def test_no_folder_and_no_json(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "a": True}}, "one whole number per class"),
         ({"labels": {"background": 0, "a": 1, "ignore": 2}}, "'ignore' label, which is not supported"),
         ({"file_ending": None}, "file_ending: expected one of .nii.gz, .nii, .nrrd"),
-        ({"file_ending": ".gif"}, "came '.gif': convert the files to NIfTI"),
+        ({"file_ending": ".gif"}, """came '.gif': write "file_ending": ".nii.gz", as the files in imagesTr have it"""),
         ({"spacing": [1, 2]}, "spacing: expected three voxel sides in mm, as [0.5, 0.5, 3.0], came [1, 2]"),
         ({"spacing": [1, 2, 0]}, "spacing: expected three voxel sides"),
         ({"spacing": "1,2,3"}, "spacing: expected three voxel sides"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -24,6 +24,7 @@ def evaluate(
     output: PathLike | None = None,
     *,
     empty: EmptyRule | None = None,
+    cases: Collection[str] | None = None,
     workers: int = 0,
     cluster: Cluster | None = None,
 ) -> Scores: ...
@@ -36,6 +37,7 @@ def evaluate(
     output: PathLike | None = None,
     *,
     empty: EmptyRule | None = None,
+    cases: Collection[str] | None = None,
     workers: int = 0,
     shard: str,
 ) -> None: ...
@@ -47,6 +49,7 @@ def evaluate(
     output: PathLike | None = None,
     *,
     empty: EmptyRule | None = None,
+    cases: Collection[str] | None = None,
     workers: int = 0,
     shard: str | None = None,
     cluster: Cluster | None = None,
@@ -61,6 +64,7 @@ def evaluate(
         empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
             `dhc` (128 voxels, as DHC's code for AMOS and Synapse); default: as the run's settings say, `diagonal` for
             folders.
+        cases: score only these cases of a folder; a run is scored on all of its test cases.
         workers: cases at a time; 0 takes one per core.
         shard: `2/8` scores the second eighth of the cases and leaves them in `output` for the call without a shard,
             which computes what is missing, and alone gives scores.
@@ -70,6 +74,7 @@ def evaluate(
         InputError: files are missing or do not fit together; all problems are named.
     """
     from semiseg.cluster import on_cluster
+    from semiseg.errors import InputError
     from semiseg.evaluation.runs import evaluate_folders, evaluate_run
     from semiseg.shards import Shard
 
@@ -77,13 +82,17 @@ def evaluate(
     paths = source, as_path(labels), as_path(output)
     if cluster is not None:
         others = [None if path is None else path.absolute() for path in paths[1:]]
-        call = partial(evaluate, source, *others, empty=empty, workers=workers)
+        call = partial(evaluate, source, *others, empty=empty, cases=cases, workers=workers)
         on_cluster(call, cluster, (others[1] or source) / ".jobs")
     part = None if shard is None else Shard.parse(shard)
     if paths[1] is None:
+        if cases is not None:
+            raise InputError(
+                "cases: a run is scored on all of its test cases: leave them out, or give its label folder"
+            )
         return evaluate_run(Path(predictions), paths[2], empty=empty, workers=workers, shard=part)
     return evaluate_folders(
-        Path(predictions), paths[1], paths[2], empty=empty or "diagonal", workers=workers, shard=part
+        Path(predictions), paths[1], paths[2], empty=empty or "diagonal", workers=workers, shard=part, cases=cases
     )
 
 

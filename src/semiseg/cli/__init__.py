@@ -14,8 +14,10 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line; problems of the input end with status 2 and one line each."""
+    from semiseg.cli.signs import encodable
     from semiseg.errors import InputError
 
+    encodable(sys.stdout, sys.stderr)
     try:
         app()
     except InputError as error:

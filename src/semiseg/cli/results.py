@@ -11,7 +11,7 @@ import typer
 from semiseg.cli.shared import Jobs, Launcher, Output, Prepared, Several, ShardOption, Slurm, app, parts
 
 
-@app.command()
+@app.command(cls=Several)
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder of predicted labels, or a run folder")],
     labels: Annotated[Path | None, typer.Argument(help="Folder of reference labels; not for a run folder")] = None,
@@ -22,6 +22,9 @@ def evaluate(
             help="Distances of empty masks: diagonal, nan, official (0, as the papers' code) or dhc (128); default: as "
             "the run says, diagonal for folders"
         ),
+    ] = None,
+    cases: Annotated[
+        list[str] | None, typer.Option("--cases", help="Score only these cases of a folder of labels")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
     matching: Annotated[
@@ -46,7 +49,7 @@ def evaluate(
             raise InputError("--matching takes a run folder alone: leave the folder of reference labels out")
         typer.echo(semiseg.matching(predictions, output).table())
         return
-    how: Any = {"empty": empty, "workers": workers, **parts(shard, launcher, jobs, slurm)}
+    how: Any = {"empty": empty, "cases": cases or None, "workers": workers, **parts(shard, launcher, jobs, slurm)}
     scores = semiseg.evaluate(predictions, labels, output, **how)
     from semiseg.evaluation.runs import heading
 

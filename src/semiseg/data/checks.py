@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,10 @@ import numpy as np
 from semiseg.data.cases import count_values, is_stored, source_files, stamp
 from semiseg.data.dataset import IMAGES, LABELS, Case, Dataset, Survey, holds_several, survey_dataset
 from semiseg.data.decoded import Decoded, Spool
+from semiseg.data.description import init_command
 from semiseg.data.fingerprint import MeasuredScan, measure
 from semiseg.data.foreground import Box
+from semiseg.data.found import stem_of
 from semiseg.data.geometry import crop, orient, orientation
 from semiseg.data.grids import Grid, grid_problems, spacing_of
 from semiseg.data.parallel import Map, worker_count
@@ -105,7 +108,10 @@ def _judged(survey: Survey, examined: Iterable[_Findings]) -> Report:
     dataset = survey.dataset
     by_case = {findings.case: findings for findings in examined}
     found = {case: by_case[case] for case in dataset.cases}
-    errors = [*survey.problems, *(problem for case in found.values() for problem in case.errors)]
+    remedy = _named(dataset, found)
+    errors = [*survey.problems]
+    for case in found.values():
+        errors += [*case.errors, *(f"{problem}: relabel these voxels, or {remedy}" for problem in case.unknown)]
     warnings = [problem for case in found.values() for problem in case.warnings]
     class_errors, class_warnings = _class_problems(dataset, found)
     warnings += [*class_warnings, *_copies(found), *map(_stray, survey.stray_labels), *_assumed(dataset, found)]
@@ -114,7 +120,11 @@ def _judged(survey: Survey, examined: Iterable[_Findings]) -> Report:
 
 @dataclass
 class _Findings:
-    """What was found in one case, and what was measured where that was asked for and the scan is sound."""
+    """What was found in one case, and what was measured where that was asked for and the scan is sound.
+
+    `values` are those of the label, `unknown` the beginnings of errors on those that are no class, and `unread` says
+    that the label could not be read.
+    """
 
     case: str
     errors: list[str] = field(default_factory=list)
@@ -122,6 +132,9 @@ class _Findings:
     grid: Grid | None = None
     content: str | None = None
     voxels: tuple[int, ...] | None = None
+    values: frozenset[int] = frozenset()
+    unknown: list[str] = field(default_factory=list)
+    unread: bool = False
     measured: MeasuredScan | None = None
 
 
@@ -139,7 +152,7 @@ def _examine(dataset: Dataset, case: Case, *, spool: Spool | None = None) -> _Fi
         found.warnings.extend(_outside(case.label, label, decoded.foreground.box))
     if spool is not None:
         found.measured = measure(decoded.scan, decoded.foreground)
-        if not found.errors and not is_stored(spool.folder, case.id, stamps):
+        if not (found.errors or found.unknown) and not is_stored(spool.folder, case.id, stamps):
             spool.keep(case.id, decoded, stamps)
     return found
 
@@ -188,13 +201,15 @@ def _examine_label(dataset: Dataset, case: Case, reference: Path | None, found: 
         label = read_label(path, spacing=case.spacing)
     except InputError as error:
         found.errors.extend(error.problems)
+        found.unread = True
         return None
     other_grid: list[str] = []
     if reference is not None and found.grid is not None:
         other_grid = grid_problems(path, label.grid, reference, found.grid)
         found.errors.extend(other_grid)
     counts = count_values(label.array)
-    found.errors.extend(_unknown_values(dataset, path, label, counts))
+    found.values = frozenset(np.flatnonzero(counts).tolist())
+    found.unknown.extend(_unknown_values(dataset, path, label, counts))
     found.voxels = tuple(counts[: len(dataset.class_names)].tolist())
     if counts[0] == label.array.size:
         found.warnings.append(
@@ -224,8 +239,20 @@ def _unknown_values(dataset: Dataset, path: Path, label: Volume, counts: Array) 
         place = [int(index[0]) for index in np.nonzero(label.array == value)]
         yield (
             f"{path}: expected the label values 0 to {known - 1} of dataset.json, came {value} in {counts[value]} "
-            f"voxel(s), the first at {place}: name the class in dataset.json or relabel these voxels"
+            f"voxel(s), the first at {place}"
         )
+
+
+def _named(dataset: Dataset, found: Mapping[str, _Findings]) -> str:
+    """How values without a class become classes; those of classes have no gaps, and each has voxels."""
+    names = dict(enumerate(dataset.class_names))
+    present = frozenset[int]().union(*(findings.values for findings in found.values()))
+    unknown, unused = sorted(present - names.keys()), sorted(names.keys() - present - {0})
+    if unknown == [len(names)] and not unused:
+        return f'name the class in dataset.json, as "NAME": {len(names)}'
+    taken = [names[value] for value in unused] if len(unused) == len(unknown) else [f"NAME{value}" for value in unknown]
+    told = {value: name for value, name in names.items() if value and value in present}
+    return f"name the classes with {init_command(dataset.root, told | dict(zip(unknown, taken, strict=True)))}"
 
 
 def _class_problems(dataset: Dataset, found: Mapping[str, _Findings]) -> tuple[list[str], list[str]]:
@@ -237,6 +264,8 @@ def _class_problems(dataset: Dataset, found: Mapping[str, _Findings]) -> tuple[l
         return [
             f"{folder}: expected labels of some cases, as CASE{dataset.file_ending}, came none: label a few scans"
         ], warnings
+    if any(findings.unread or findings.unknown for findings in found.values()):  # these voxels may be of any class
+        return errors, warnings
     for index, name in list(enumerate(dataset.class_names))[1:]:
         holders = [case for case, findings in found.items() if findings.voxels and findings.voxels[index]]
         if not holders:
@@ -266,6 +295,13 @@ def _copies(found: Mapping[str, _Findings]) -> Iterator[str]:
 
 
 def _stray(path: Path) -> str:
+    stem = stem_of(path)
+    case = re.sub(r"_\d{4}$", "", stem)
+    if case != stem and (path.parent.parent / IMAGES / path.name).exists():
+        return (
+            f"{path}: expected the name of a case, came one with a channel's number, so the label is not used: rename "
+            f"it to {case}{path.name[len(stem) :]}"
+        )
     return f"{path}: expected its image in {IMAGES}, found none, so the label is not used: add the image, or rename"
 
 

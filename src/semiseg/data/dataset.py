@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semiseg.data.description import Description, is_file_name, read_description
-from semiseg.data.formats import relatives
+from semiseg.data.formats import ending_of, relatives
+from semiseg.data.found import stem_of
 from semiseg.data.readers import read_header
 from semiseg.documents import read_json
 from semiseg.errors import InputError, did_you_mean, raise_all, shown
@@ -132,11 +133,16 @@ def _found_cases(root: Path, description: Description, problems: list[str]) -> t
     ending = description.file_ending
     training = _images(root / IMAGES, description, problems)
     unlabelled = _images(root / UNLABELLED, description, problems)
-    labels = {file.name.removesuffix(ending): file for file in _files(root / LABELS, ending, problems)}
+    labels: dict[str, Path] = {}
+    for file in _files(root / LABELS, ending, problems):
+        other = labels.setdefault(file.name[: -len(ending)], file)
+        if other != file:
+            problems.append(_twice(file, other))
     problems.extend(
         f"{root / UNLABELLED}: case {case!r} is in {IMAGES} as well: rename or remove one of them"
         for case in sorted(training.keys() & unlabelled.keys())
     )
+    problems.extend(_other_formats(root, ending, training.keys() | unlabelled.keys(), labels))
     cases = [Case(case, images, labels.get(case), case) for case, images in training.items()]
     cases += [Case(case, images, None, case) for case, images in unlabelled.items() if case not in training]
     return cases, [file for case, file in sorted(labels.items()) if case not in training]
@@ -144,12 +150,14 @@ def _found_cases(root: Path, description: Description, problems: list[str]) -> t
 
 def _images(folder: Path, description: Description, problems: list[str]) -> dict[str, tuple[Path, ...]]:
     """Image files by case, in the order of the channels."""
-    pattern = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})" + re.escape(description.file_ending))
+    pattern = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})" + f"(?i:{re.escape(description.file_ending)})")
     found: dict[str, dict[int, Path]] = {}
     for file in _files(folder, description.file_ending, problems):
         match = pattern.fullmatch(file.name)
         if match:
-            found.setdefault(match["case"], {})[int(match["channel"])] = file
+            other = found.setdefault(match["case"], {}).setdefault(int(match["channel"]), file)
+            if other != file:
+                problems.append(_twice(file, other))
         else:
             problems.append(
                 f"{file}: expected a name like CASE_0000{description.file_ending}, with the channel's number of four "
@@ -184,16 +192,36 @@ def holds_several(path: Path) -> bool:
 
 
 def _files(folder: Path, ending: str, problems: list[str]) -> list[Path]:
-    """Files with the dataset's ending; those with another one of the format would be missed silently: problems."""
+    """Files with the dataset's ending in any case; others that can be read would be missed silently: problems."""
     if not folder.is_dir():
         return []
     files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
+    taken = [file for file in files if ending_of(file) == ending]
     problems.extend(
-        f"{file}: expected the ending {ending} as in dataset.json, came another: convert it, or correct file_ending"
-        for file in files
-        if file.name.endswith(relatives(ending)) and not file.name.endswith(ending)
+        _other(file, ending) for file in files if ending_of(file) in relatives(ending) and file not in taken
     )
-    return [file for file in files if file.name.endswith(ending)]
+    return taken
+
+
+def _other_formats(root: Path, ending: str, cases: Collection[str], labels: Collection[str]) -> Iterable[str]:
+    """Images and labels in other formats than the dataset's; those beside a file of the dataset are pictures of it."""
+    for folder in (IMAGES, UNLABELLED, LABELS):
+        for file in sorted((root / folder).iterdir()) if (root / folder).is_dir() else ():
+            if file.name.startswith(".") or ending_of(file) in (None, *relatives(ending)):
+                continue
+            stem = stem_of(file)
+            channel = re.fullmatch(r"(?P<case>.+)_\d{4}", stem)
+            lost = channel is not None and channel["case"] not in cases
+            if (stem in cases and stem not in labels) if folder == LABELS else lost:
+                yield _other(file, ending)
+
+
+def _other(file: Path, ending: str) -> str:
+    return f"{file}: expected the ending {ending} as in dataset.json, came another: convert it, or correct file_ending"
+
+
+def _twice(file: Path, other: Path) -> str:
+    return f"{file}: expected one file of this name, came {other.name} as well: remove or rename one of them"
 
 
 def _listed_cases(root: Path, description: Description, problems: list[str]) -> list[Case]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from semiseg.data.formats import ENDINGS
+from semiseg.data.formats import ENDINGS, ending_of
 from semiseg.documents import parse_json, read_json, read_text
 from semiseg.errors import InputError, shown
 
@@ -38,18 +41,23 @@ def read_description(root: Path) -> Description:
     """The content of `root/dataset.json`.
 
     Raises:
-        InputError: it is missing or no JSON, lacks an entry, its labels are not consecutive from 0, or it names
-            files outside of `root`.
+        InputError: it is missing or no JSON, or of another layout, lacks an entry, its labels are not consecutive
+            from 0, or it names files outside of `root`.
     """
     path = root / "dataset.json"
     content = read_json(path, "dataset.json with channel_names, labels and file_ending")
+    if "channel_names" not in content and isinstance(content.get("modality"), dict):
+        raise InputError(
+            f"{path}: expected channel_names, labels by name and file_ending, as nnU-Net v2 writes them, came "
+            f"dataset.json of nnU-Net v1 or the Decathlon: make a dataset of it with {_converted(root, content)}"
+        )
     found: dict[str, Any] = {}
     problems: list[str] = []
     for key, parse in (
         ("name", lambda value: _name(value, root)),
         ("channel_names", _channels),
-        ("labels", _classes),
-        ("file_ending", _ending),
+        ("labels", lambda value: _classes(value, root)),
+        ("file_ending", lambda value: _ending(value, root)),
         ("spacing", _spacing),
         ("dataset", _listing),
     ):
@@ -115,7 +123,38 @@ def _channels(value: Any) -> tuple[str, ...]:
     return tuple(_text(value[index]) for index in wanted)
 
 
-def _classes(value: Any) -> tuple[str, ...]:
+def init_command(root: Path, classes: Mapping[int, str], channels: Sequence[str] = ()) -> str:
+    """The command that makes a new dataset of the images and labels in `root`, with classes by value in the files."""
+    told = [f"--channels={','.join(channels)}"] if len(channels) > 1 else []
+    told += [f"--classes={','.join(f'{value}={name}' for value, name in sorted(classes.items()))}"] if classes else []
+    return shlex.join(
+        ["semiseg", "init", str(root / "imagesTr"), "--labels", str(root / "labelsTr"), *told, "-o", "NEW"]
+    )
+
+
+def _converted(root: Path, content: Mapping[str, Any]) -> str:
+    """How a dataset of nnU-Net v1 or the Decathlon is brought in."""
+    labels, modality = content.get("labels"), content["modality"]
+    if not isinstance(labels, dict) or not all(key.isdigit() and _plain(name) for key, name in labels.items()):
+        return init_command(root, {})
+    files = sorted((root / "imagesTr").iterdir()) if (root / "imagesTr").is_dir() else []
+    numbered = any(re.search(r"_0000\.nii(\.gz)?$", file.name, re.IGNORECASE) for file in files)
+    if len(modality) > 1 and not numbered:  # one file with all channels, whose names init would look for in file names
+        return shlex.join(["semiseg", "import", "msd", str(root), "-o", "NEW"])
+    return init_command(root, {int(key): name for key, name in labels.items() if int(key)})
+
+
+def _plain(name: Any) -> bool:
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and name.strip() == name
+        and not {",", "="} & {*name}
+        and name != ""
+    )
+
+
+def _classes(value: Any, root: Path) -> tuple[str, ...]:
     if not isinstance(value, dict) or not value:
         raise ValueError(
             f'expected label values by class name, as {{"background": 0, "tumour": 1}}, came {shown(value)}: correct it'
@@ -124,11 +163,20 @@ def _classes(value: Any) -> tuple[str, ...]:
     if odd:
         raise ValueError(
             f'expected one whole number per class, as {{"background": 0}}, came {shown(odd[0])}: '
-            f"{shown(value[odd[0]])}: put the name first and give every class one number (regions are not supported)"
+            f"{shown(value[odd[0]])}: put the name first and give every class one number, without quotation marks "
+            "(regions are not supported)"
         )
     if "ignore" in value:
         raise ValueError("expected classes only, came an 'ignore' label, which is not supported: relabel these voxels")
     numbers = sorted(value.values())
+    named = {number: name for name, number in value.items() if number}
+    fit = len(named) == len({*numbers} - {0}) and all(map(_plain, named.values())) and 0 < numbers[-1] < _MOST_CLASSES
+    if fit and numbers != list(range(len(numbers))):
+        remedy = f"number them so, here and in the label files, with {init_command(root, named)}"
+        raise ValueError(
+            f"expected the consecutive values 0 (background), 1, ..., came {shown(numbers)}: "
+            + (remedy if numbers[0] == 0 else 'add "background": 0')
+        )
     if numbers != list(range(len(numbers))) or not 2 <= len(numbers) <= _MOST_CLASSES:
         raise ValueError(
             f"expected the consecutive values 0 (background), 1, ..., at least two and at most {_MOST_CLASSES}, "
@@ -151,10 +199,24 @@ def _text(value: Any) -> str:
     return value
 
 
-def _ending(value: Any) -> str:
-    if value not in ENDINGS:
-        raise ValueError(f"expected one of {', '.join(ENDINGS)}, came {shown(value)}: convert the files to NIfTI")
-    return str(value)
+def _ending(value: Any, root: Path) -> str:
+    ending = value.lower() if isinstance(value, str) else value
+    if ending in ENDINGS:
+        return str(ending)
+    seen = _endings_in(root / "imagesTr")
+    if isinstance(ending, str) and f".{ending}" in ENDINGS:
+        remedy = f"put a dot before it, {shown(f'.{ending}')}"
+    elif seen:
+        remedy = f'write "file_ending": "{seen[0]}", as the files in imagesTr have it'
+    else:
+        remedy = "convert the files to NIfTI and name their ending here"
+    raise ValueError(f"expected one of {', '.join(ENDINGS)}, came {shown(value)}: {remedy}")
+
+
+def _endings_in(folder: Path) -> list[str]:
+    """Endings of the scans in a folder, the most frequent first."""
+    files = [file for file in folder.iterdir() if not file.name.startswith(".")] if folder.is_dir() else []
+    return [ending for ending, _ in Counter(filter(None, map(ending_of, files))).most_common()]
 
 
 def _spacing(value: Any) -> tuple[float, float, float] | None:

@@ -188,15 +188,28 @@ def _pairs(
     problems = [
         f"case {case}: no label file: remove it from the cases or add it" for case in wanted if case not in labels
     ]
+    missing = [case for case in wanted if case in labels and case not in predictions]
     problems += [
-        f"case {case}: no prediction for {labels[case]}: predict it, or name the cases to score"
-        for case in wanted
-        if case in labels and case not in predictions
+        f"case {case}: no prediction for {labels[case]}: {_remedy(case, predictions, labels)}" for case in missing
     ]
     raise_all(problems)
     if not wanted:
         raise InputError("expected at least one case to score, came none")
     return [_Pair(case, predictions[case], labels[case]) for case in wanted], len(predictions.keys() - labels.keys())
+
+
+def _remedy(case: str, predictions: Mapping[str, Path], labels: Mapping[str, Path]) -> str:
+    """What to do where a case has no prediction: it may have been named in another way."""
+    alike = [other for other in predictions if other not in labels and _suffixed(other, case)]
+    if len(alike) == 1:
+        path = predictions[alike[0]]
+        return f"rename {path.name} to {case}{path.name[len(alike[0]) :]}"
+    return "predict it, or name the cases to score with --cases (cases= in Python)"
+
+
+def _suffixed(name: str, case: str) -> bool:
+    """Whether `name` is that of the case and something more, such as `_0000` or `_pred`."""
+    return (name.startswith(case) and not name[len(case)].isalnum()) or name.endswith(f"_{case}")
 
 
 def _check_grids(pairs: Sequence[_Pair]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ def evaluate_folders(
     empty: EmptyRule = "diagonal",
     workers: int = 0,
     shard: Shard | None = None,
+    cases: Collection[str] | None = None,
 ) -> Scores | None:
-    """Score every label file of `labels`; class names come from the `dataset.json` beside that folder, if there is one.
+    """Score every label file of `labels`, or those of `cases`; class names come from the `dataset.json` beside it.
 
     The cases of a `shard` wait for the call without one, which gives the scores.
 
@@ -40,10 +42,19 @@ def evaluate_folders(
     """
     target = output or predictions
     if shard is not None:
-        evaluate_shard(predictions, labels, target, shard, empty=empty, workers=workers)
+        evaluate_shard(predictions, labels, target, shard, empty=empty, workers=workers, cases=cases)
         return None
     names = _class_names(labels.parent / "dataset.json")
-    return evaluate(predictions, labels, class_names=names, output=target, empty=empty, workers=workers, parts=target)
+    return evaluate(
+        predictions,
+        labels,
+        class_names=names,
+        output=target,
+        empty=empty,
+        workers=workers,
+        parts=target,
+        cases=cases,
+    )
 
 
 def evaluate_run(

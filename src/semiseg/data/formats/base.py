@@ -24,6 +24,7 @@ DEFLATE_RATIO = 1032
 """The most that deflate can shrink anything."""
 
 _SLACK = 1 << 16
+_POINTER, _LONGEST_POINTER = b"version https://git-lfs", 1 << 10
 _FARTHEST = 1e7  # mm
 _FLIP_XY = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -134,6 +135,10 @@ def opened(path: Path, kind: str, broken: tuple[type[BaseException], ...]) -> It
             raise InputError(f"{path}: expected {kind} file, found none: add the file or remove the case")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: expected {kind} file, came an empty one (0 bytes): copy it again")
+        if path.stat().st_size < _LONGEST_POINTER and path.read_bytes().startswith(_POINTER):
+            raise InputError(
+                f"{path}: expected {kind} file, came the pointer of Git LFS to it: fetch it with git lfs pull"
+            )
         with kept_locale():
             yield
     except PermissionError as error:

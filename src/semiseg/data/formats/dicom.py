@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,27 @@ from semiseg.data.formats.base import (
     check_channels,
     check_size,
     check_type,
-    from_lps,
     opened,
 )
-from semiseg.data.formats.elements import Elements, walk
+from semiseg.data.formats.elements import KIND, REFERENCE, STUDY, DeflatedError, Elements, begins_as_dicom, walk
 from semiseg.data.formats.sitk import affine_of, quiet, type_of, values_of
+from semiseg.data.formats.stacks import Place, frame_places, in_order, place, stack_affine
 from semiseg.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_POSITION, _ORIENTATION, _SPACING = "0020|0032", "0020|0037", "0028|0030"
 _MODALITY, _BITS = "0008|0060", "0028|0100"
-_TOLERANCE = 0.05  # of the distance between slices
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """One file: where it lies along its series (LPS mm), and the reader that has its header."""
-
-    path: Path
-    position: Array
-    orientation: Array
-    reader: Any
+_SHOWN = 4
+_DOCUMENTS = ("1.2.840.10008.5.1.4.1.1.481.", "1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.")
+"""Beginnings of the SOP classes of radiotherapy, of reports and key objects, and of presentation states."""
+_OTHERS = ("1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.104.2")
+"""Raw data and registrations, and documents in an envelope."""
+_NAMES = {
+    **{f"i{size}": f"sitkInt{8 * size}" for size in (1, 2, 4, 8)},
+    **{f"u{size}": f"sitkUInt{8 * size}" for size in (1, 2, 4, 8)},
+    **{f"f{size}": f"sitkFloat{8 * size}" for size in (4, 8)},
+}
+"""Of pixel types in SimpleITK."""
 
 
 def read_header(path: Path, request: Request) -> Header:
@@ -48,15 +46,21 @@ def read_header(path: Path, request: Request) -> Header:
 
 
 def read_volume(path: Path, request: Request) -> Volume:
-    """Values `[C, X, Y, Z]` with the files' scaling applied; slices in the order of their positions."""
-    header, files = _open(path)
+    """Values `[C, X, Y, Z]` with each file's scaling applied; slices in the order of their positions."""
+    header, files, order = _open(path)
     check_channels(path, header, request)
     sitk = quiet(path)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(file) for file in files])
+    reader = sitk.ImageSeriesReader() if len(files) > 1 else sitk.ImageFileReader()
+    if len(files) > 1:
+        reader.SetFileNames([str(file) for file in files])
+    else:
+        reader.SetFileName(str(files[0]))
+    if header.channels == 1:  # otherwise all slices come in the type of the first one, cut off and wrapped round
+        reader.SetOutputPixelType(getattr(sitk, _NAMES[header.dtype.str[1:]]))
     with opened(files[0], "a DICOM", (RuntimeError,)):
-        image = reader.Execute() if len(files) > 1 else sitk.ReadImage(str(files[0]))
-    return Volume(values_of(image, header), header.affine)
+        image = reader.Execute()
+    values = values_of(image, header)
+    return Volume(values if order is None else values[..., order], header.affine)
 
 
 def modality(path: Path) -> str:
@@ -65,40 +69,77 @@ def modality(path: Path) -> str:
 
 
 def series_files(path: Path) -> tuple[Path, ...]:
-    """The files of the one series in `path`, in no particular order.
+    """The files of the one series in `path`, in no particular order; files of other kinds than images are passed over.
+
+    Slices that have a series each are one when they are of one study, frame of reference, size and orientation, and
+    lie in equal steps.
 
     Raises:
         InputError: there is none, or more than one.
     """
     if path.is_file():
         return (path,)
-    found: dict[str, list[Path]] = {}
+    found: dict[str, dict[Path, Elements]] = {}
     lost = []
     for file in sorted(path.iterdir()):
         if is_dicom(file):
             try:
                 elements = _elements(file)
+            except DeflatedError:
+                raise
             except InputError:
                 elements = None
-            if elements is None or not elements.image:
+            if elements is None or not (elements.image or _is_document(elements)):
                 lost.append(file.name)
-            else:
-                found.setdefault(elements.series, []).append(file)
-    if not found and not lost:
-        raise InputError(f"{path}: expected a folder with a DICOM series, found none in it: check the path")
-    if len(found) > 1:
-        parts = "; ".join(
-            f"{uid} ({len(files)} files, such as {files[0].name})" for uid, files in sorted(found.items())
-        )
-        raise InputError(
-            f"{path}: expected one DICOM series, came {len(found)}: {parts}: move each to a folder of its own"
-        )
+            elif elements.image:
+                found.setdefault(elements.series, {})[file] = elements
+    files = _joined(path, found) if len(found) > 1 else tuple(file for held in found.values() for file in held)
     if lost:
         raise InputError(
             f"{path}: expected slices of one series only, came {len(lost)} DICOM file(s) that are damaged or no image, "
             f"such as {lost[0]}: copy them again, or move them elsewhere"
         )
-    return tuple(next(iter(found.values())))
+    if not files:
+        raise InputError(f"{path}: expected a folder with a DICOM series, found none in it: check the path")
+    return files
+
+
+def _is_document(elements: Elements) -> bool:
+    """Whether a file without voxels is of a kind that has none, such as contours or a report."""
+    kind = elements.tags.get(KIND, "")
+    return kind.startswith(_DOCUMENTS) or kind.startswith(_OTHERS)
+
+
+def _joined(path: Path, series: Mapping[str, Mapping[Path, Elements]]) -> tuple[Path, ...]:
+    """The slices of one scan whose files have a series each, as some scanners write them."""
+    files = {file: elements for held in series.values() for file, elements in held.items()}
+    if len(files) > len(series):
+        listed = [f"{uid} ({len(held)} files, such as {next(iter(held)).name})" for uid, held in sorted(series.items())]
+        raise InputError(
+            f"{path}: expected one DICOM series, came {len(series)}: {_some(listed)}: move each to a folder of its own"
+        )
+    studies = {(elements.tags.get(STUDY, ""), elements.tags.get(REFERENCE, "")) for elements in files.values()}
+    reason = "they are not of one study and frame of reference"
+    if len(studies) == 1 and all(studies.copy().pop()):
+        reason = "they do not say where they lie"
+        places = [place(file.name, 0, elements.tags, (0, 0)) for file, elements in files.items()]
+        told = [each for each in places if each is not None]
+        if len(told) == len(files) > 2:
+            try:
+                in_order(path, told, "a folder")
+                return tuple(files)
+            except InputError as error:
+                reason = error.problems[0].removeprefix(f"{path}: ")
+    raise InputError(
+        f"{path}: expected one DICOM series, came {len(series)} of one file each ({_some(file.name for file in files)})"
+        f", which are no slices of one scan: {reason}"
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    rest = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return "; ".join(listed[:_SHOWN]) + rest
 
 
 def is_dicom(path: Path) -> bool:
@@ -108,22 +149,28 @@ def is_dicom(path: Path) -> bool:
     if path.suffix.lower() == ".dcm":
         return True
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return begins_as_dicom(file.read(132))
 
 
 @np.errstate(all="ignore")
-def _open(path: Path) -> tuple[Header, tuple[Path, ...]]:
-    """Header and ordered files of a series; places that overflow are left to `check_affine`."""
+def _open(path: Path) -> tuple[Header, tuple[Path, ...], list[int] | None]:
+    """Header and ordered files of a series, and the order of frames; overflowing places are left to `check_affine`."""
     files = series_files(path)
     sitk = quiet(path)
     if len(files) == 1:
         reader = _read(sitk, files[0])
-        return _header(path, sitk, [reader], affine_of(reader), reader.GetSize()), files
-    slices = _sorted(path, [_slice(path, sitk, file) for file in files])
-    first = slices[0].reader
-    size = (*first.GetSize()[:2], len(slices))
-    header = _header(path, sitk, [item.reader for item in slices], _affine(slices), size)
-    return header, tuple(item.path for item in slices)
+        size = reader.GetSize()
+        if len(size) < 3 or size[2] < 2:
+            return _header(path, sitk, [reader], affine_of(reader), size), files, None
+        frames = in_order(path, frame_places(path, _elements(files[0]), size), "a file")
+        affine = stack_affine(frames, reader.GetSpacing())
+        return _header(path, sitk, [reader], affine, size), files, [frame.index for frame in frames]
+    readers = [_read(sitk, file) for file in files]
+    slices = in_order(path, [_slice(index, reader) for index, reader in enumerate(readers)], "a folder")
+    ordered = [readers[item.index] for item in slices]
+    size = (*slices[0].size, len(slices))
+    header = _header(path, sitk, ordered, stack_affine(slices, ordered[0].GetSpacing()), size)
+    return header, tuple(files[item.index] for item in slices), None
 
 
 def _elements(file: Path) -> Elements:
@@ -142,62 +189,22 @@ def _read(sitk: Any, file: Path) -> Any:
     return reader
 
 
-def _slice(path: Path, sitk: Any, file: Path) -> _Slice:
-    reader = _read(sitk, file)
-    position, orientation = _numbers(reader, _POSITION, 3), _numbers(reader, _ORIENTATION, 6)
-    if position is None or orientation is None or reader.GetSize()[2:] not in ((), (1,)):
+def _slice(index: int, reader: Any) -> Place:
+    file = Path(reader.GetFileName())
+    elements = _elements(file)
+    tags = {**elements.tags, **elements.frames[0]} if len(elements.frames) == 1 else elements.tags
+    found = place(file.name, index, tags, reader.GetSize())
+    if found is None or reader.GetSize()[2:] not in ((), (1,)):
         raise InputError(
             f"{file}: expected one slice with its position and orientation, came a file without: "
             "export the series again, or convert it to .nii.gz"
         )
-    return _Slice(file, position, orientation.reshape(2, 3), reader)
-
-
-def _sorted(path: Path, slices: Sequence[_Slice]) -> list[_Slice]:
-    """Slices along their normal; a series with gaps, doubled positions or several sizes is refused."""
-    first = slices[0]
-    for other in slices:
-        same = np.allclose(other.orientation, first.orientation, atol=1e-3)
-        if other.reader.GetSize() != first.reader.GetSize() or not same:
-            raise InputError(
-                f"{path}: expected slices of one size and orientation, came another in {other.path.name} than in "
-                f"{first.path.name}: move what does not belong to the scan (localizers) elsewhere"
-            )
-    normal = np.cross(*first.orientation)
-    ordered = sorted(slices, key=lambda item: float(item.position @ normal))
-    steps = np.diff([float(item.position @ normal) for item in ordered])
-    usual = float(np.median(steps))
-    if steps.min() < 1e-3:
-        at = int(steps.argmin())
-        raise InputError(
-            f"{path}: expected every slice at a place of its own, came {ordered[at].path.name} and "
-            f"{ordered[at + 1].path.name} at one: these are time frames or echoes; move each to a folder of its own"
-        )
-    if np.abs(steps - usual).max() > _TOLERANCE * usual:
-        at = int(np.abs(steps - usual).argmax())
-        raise InputError(
-            f"{path}: expected slices {usual:.4g} mm apart as most are, came {steps[at]:.4g} mm between "
-            f"{ordered[at].path.name} and {ordered[at + 1].path.name}: a slice is missing or superfluous; "
-            "export the series again"
-        )
-    return ordered
-
-
-def _affine(slices: Sequence[_Slice]) -> Array:
-    """From the positions of the first and the last slice, so that slices that are shifted stay in place."""
-    first, last = slices[0], slices[-1]
-    column, row = first.reader.GetSpacing()[:2]
-    affine = np.eye(4)
-    affine[:3, 0] = first.orientation[0] * column
-    affine[:3, 1] = first.orientation[1] * row
-    affine[:3, 2] = (last.position - first.position) / (len(slices) - 1)
-    affine[:3, 3] = first.position
-    return from_lps(affine)
+    return found
 
 
 def _header(path: Path, sitk: Any, readers: Sequence[Any], affine: Array, size: Sequence[int]) -> Header:
     kinds = [type_of(path, sitk, reader.GetPixelID()) for reader in readers]
-    kind = max(kinds, key=lambda kind: (kind.kind == "f", kind.itemsize))
+    kind = _common(kinds)
     check_type(path, kind)
     channels = int(readers[0].GetNumberOfComponents())
     for reader in readers:
@@ -216,9 +223,9 @@ def _tag(reader: Any, key: str) -> str:
     return str(reader.GetMetaData(key)).strip(" \0") if reader.HasMetaDataKey(key) else ""
 
 
-def _numbers(reader: Any, key: str, count: int) -> Array | None:
-    try:
-        values = np.array([float(part) for part in _tag(reader, key).split("\\")])
-    except ValueError:
-        return None
-    return values if values.size == count and np.isfinite(values).all() else None
+def _common(kinds: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
+    """The type that holds the values of all slices, which are whole numbers in some and fractions in others."""
+    if len(set(kinds)) == 1:
+        return kinds[0]
+    exact = any(kind.itemsize == 8 or (kind.kind != "f" and kind.itemsize > 2) for kind in kinds)
+    return np.dtype("f8" if exact else "f4")

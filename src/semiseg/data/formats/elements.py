@@ -6,8 +6,11 @@ Part 10 of the standard has the file's beginning, part 5 (section 7) its element
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from semiseg.errors import InputError
 
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 """Value representations with four bytes of length after two that are not used."""
@@ -20,13 +23,32 @@ _SHORT = {
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _SYNTAX, _SERIES, _PIXELS = (0x0002, 0x0010), (0x0020, 0x000E), (0x7FE0, 0x0010)
+KIND, STUDY, REFERENCE = (0x0008, 0x0016), (0x0020, 0x000D), (0x0020, 0x0052)
+"""SOP class, study and frame of reference of a file."""
+POSITION, ORIENTATION, SIDES = (0x0020, 0x0032), (0x0020, 0x0037), (0x0028, 0x0030)
+"""Of a slice or frame: first voxel (LPS mm), directions of row and column, and distances of rows and of columns."""
+COUNT, BETWEEN, OFFSETS = (0x0028, 0x0008), (0x0018, 0x0088), (0x3004, 0x000C)
+"""Number of frames, mm between slices, and, in doses, mm of each frame from the first one."""
+INTERCEPT, SLOPE = (0x0028, 0x1052), (0x0028, 0x1053)
+_TOP = {_SYNTAX, _SERIES, KIND, STUDY, REFERENCE, POSITION, ORIENTATION, SIDES, COUNT, BETWEEN, OFFSETS}
+_SHARED, _FRAMES, _OF_FRAMES = (0x5200, 0x9229), (0x5200, 0x9230), {POSITION, ORIENTATION, SIDES, INTERCEPT, SLOPE}
+_GROUPS = {(0x0020, 0x9113), (0x0020, 0x9116), (0x0028, 0x9110), (0x0028, 0x9145)}
+"""Sequences of a frame that hold its place, orientation, voxel sides and scaling."""
+_LONGEST_VALUE, _MOST_FRAMES = 1 << 20, 1 << 16
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _BEGIN = b"\xfe\xff\x00\xe0"
 """An item, by which sequences are known where elements do not say of what kind they are."""
 _NATIVE = {_IMPLICIT, _BIG_ENDIAN, "1.2.840.10008.1.2.1", ""}
 _DEEPEST = 16
+_FIRST = tuple(bytes((8, 0, element, 0)) for element in (0x00, 0x01, 0x05, 0x08, 0x12, 0x14, 0x16, 0x18))
+"""Tags of the elements that may come first in a file that has none about itself."""
+_LONGEST_NAME = 64
 
 Tag = tuple[int, int]
+
+
+class DeflatedError(InputError):
+    """The whole content of a file is compressed, which may stand for any length."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +59,24 @@ class Elements:
         series: unique id of its series.
         packed: whether its voxels are compressed.
         image: whether it has voxels.
+        tags: values of the file that say where its voxels lie.
+        frames: such values of each frame, of a file that has them frame by frame.
     """
 
     series: str
     packed: bool
     image: bool
+    tags: Mapping[Tag, str] = field(default_factory=dict)
+    frames: tuple[Mapping[Tag, str], ...] = ()
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    """Whether the first 132 bytes of a file are DICOM: a preamble, or the elements that stand first without one."""
+    if start[128:] == b"DICM":
+        return True
+    explicit = start[4:6] in (b"UI", b"CS", b"UL") and start[7:8] == b"\0"
+    implicit = start[5:8] == bytes(3) and 0 < start[4] <= _LONGEST_NAME and start[4] % 2 == 0
+    return start[:4] in _FIRST and (explicit or implicit)
 
 
 def walk(path: Path) -> Elements:
@@ -49,6 +84,7 @@ def walk(path: Path) -> Elements:
 
     Raises:
         OSError: the file cannot be read.
+        DeflatedError: its elements are compressed.
         ValueError: it is no DICOM file, or an element is longer than the file.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -56,7 +92,13 @@ def walk(path: Path) -> Elements:
         walker.file()
         found = walker.found
     syntax = found.get(_SYNTAX, "")
-    return Elements(found.get(_SERIES, ""), syntax not in _NATIVE, _PIXELS in found)
+    if syntax == _DEFLATED:
+        raise DeflatedError(
+            f"{path}: expected elements that can be read one by one, came a DICOM file that is compressed as a whole "
+            "(deflated): decompress it, as dcmconv +te OLD NEW of DCMTK does"
+        )
+    frames = tuple({**walker.shared, **walker.frames[number]} for number in sorted(walker.frames))
+    return Elements(found.get(_SERIES, ""), syntax not in _NATIVE, _PIXELS in found, found, frames)
 
 
 class _Walker:
@@ -66,6 +108,9 @@ class _Walker:
         self.data = data
         self.at = 132 if data[128:132] == b"DICM" else 0
         self.found: dict[Tag, str] = {}
+        self.shared: dict[Tag, str] = {}
+        self.frames: dict[int, dict[Tag, str]] = {}
+        self.place: list[tuple[Tag, int]] = []
         self.explicit, self.order = True, "little"
 
     def file(self) -> None:
@@ -75,7 +120,7 @@ class _Walker:
                 self._element(0)
             syntax = self.found.get(_SYNTAX, "")
             if syntax == _DEFLATED:
-                raise ValueError("the whole content is compressed, which is not read")
+                return
             self.explicit = syntax != _IMPLICIT
             self.order = "big" if syntax == _BIG_ENDIAN else "little"
         else:
@@ -93,15 +138,27 @@ class _Walker:
         if depth == 0 and tag == _PIXELS:
             self.found[tag] = ""
         if length == _UNDEFINED:
-            self._sequence(None, kind, depth)
+            self._sequence(None, kind, depth, tag)
             return
         end = self._end(length, tag)
         if kind == b"SQ" or (kind == b"" and tag != _PIXELS and self.data[self.at : self.at + 4] == _BEGIN):
-            self._sequence(end, kind, depth)
+            self._sequence(end, kind, depth, tag)
         else:
-            if depth == 0 and tag in (_SYNTAX, _SERIES):
-                self.found[tag] = self.data[self.at : end].decode("latin-1").strip("\0 ")
+            kept = self._kept(tag, depth)
+            if kept is not None and length <= _LONGEST_VALUE:
+                kept[tag] = self.data[self.at : end].decode("latin-1").strip("\0 ")
             self.at = end
+
+    def _kept(self, tag: Tag, depth: int) -> dict[Tag, str] | None:
+        """Where the value of an element is to be kept, if it is one of those that say where voxels lie."""
+        if depth == 0:
+            return self.found if tag in _TOP else None
+        if depth != 2 or tag not in _OF_FRAMES or self.place[1][0] not in _GROUPS:
+            return None
+        whole, number = self.place[0]
+        if whole == _SHARED:
+            return self.shared
+        return self.frames[number] if whole == _FRAMES else None
 
     def _end(self, length: int, tag: Tag) -> int:
         left = len(self.data) - self.at
@@ -123,13 +180,14 @@ class _Walker:
         self.at += start + width
         return tag, kind, length
 
-    def _sequence(self, end: int | None, kind: bytes, depth: int) -> None:
+    def _sequence(self, end: int | None, kind: bytes, depth: int, name: Tag) -> None:
         """Items up to `end`, or to where the end is marked; those of bytes are fragments of compressed voxels."""
         if depth > _DEEPEST:
             raise ValueError("sequences are nested too deeply")
         before = self.explicit, self.order
         if kind == b"UN":  # what a program did not know, it passes on as it came
             self.explicit, self.order = False, "little"
+        number = 0
         while self.at != end:
             tag, _, length = self._head()
             if tag == _SEQUENCE_END and end is None:
@@ -139,7 +197,14 @@ class _Walker:
             if kind in (b"OB", b"OW"):
                 self.at = self._end(length, tag)
             else:
+                if depth == 0 and name == _FRAMES:
+                    if number == _MOST_FRAMES:
+                        raise ValueError(f"it claims more than {_MOST_FRAMES} frames")
+                    self.frames[number] = {}
+                self.place.append((name, number))
                 self._elements(None if length == _UNDEFINED else self._end(length, tag), depth + 1)
+                self.place.pop()
+            number += 1
         self.explicit, self.order = before
 
     def _elements(self, end: int | None, depth: int) -> None:

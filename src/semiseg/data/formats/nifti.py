@@ -45,6 +45,7 @@ _UNIT_BITS = 0b111
 _MM = {1: 1e3, 3: 1e-3}  # by unit code; 1 is metres, 3 microns, and what is unknown is taken for mm
 _VECTOR = 1007  # intent code of several values per voxel
 _CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
 _BROKEN = (
     OSError,
     EOFError,
@@ -131,7 +132,13 @@ def _opened(path: Path) -> Iterator[tuple[nib.Nifti1Image, io.BufferedIOBase]]:
 
 
 def _stream(path: Path) -> io.BufferedIOBase:
-    return cast(io.BufferedIOBase, gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb"))
+    return cast(io.BufferedIOBase, gzip.open(path) if _packed(path) else path.open("rb"))
+
+
+def _packed(path: Path) -> bool:
+    """Whether a file is compressed, whatever its ending says: browsers unpack what they save, and keep the name."""
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP
 
 
 def _kind(stream: io.BufferedIOBase, path: Path) -> type[nib.Nifti1Image]:
@@ -147,7 +154,13 @@ def _kind(stream: io.BufferedIOBase, path: Path) -> type[nib.Nifti1Image]:
                     f"{path}: expected voxels after a header, came {offset:g} bytes before them: export it again"
                 )
             return kind
-    raise InputError(f"{path}: expected a NIfTI file, came something else: convert it to .nii.gz")
+    if start.startswith(_GZIP):
+        raise InputError(
+            f"{path}: expected a NIfTI file, came one that is compressed twice: unpack it once, with gunzip"
+        )
+    raise InputError(
+        f"{path}: expected a NIfTI file, came something else: copy it again, or convert it to .nii.gz from what it is"
+    )
 
 
 def _check_header(image: nib.Nifti1Image, path: Path) -> None:
@@ -159,7 +172,7 @@ def _check_header(image: nib.Nifti1Image, path: Path) -> None:
         )
     kind = _stored_type(image)
     check_type(path, kind)
-    packed = path.name.lower().endswith(".gz")
+    packed = _packed(path)
     offset = 0 if packed else int(cast(Any, image.header).get_data_offset())
     check_size(path, shape, kind, path.stat().st_size - offset, DEFLATE_RATIO if packed else 1)
     check_affine(path, image.affine)

@@ -80,10 +80,14 @@ def _open(path: Path, request: Request) -> tuple[Any, Header]:
     reader = sitk.ImageFileReader()
     with opened(path, _kind(path), (RuntimeError,)):
         text = text_header(path)
+        reader.SetImageIO(_KINDS[_kind(path)])  # by content: ITK knows endings in lower case only
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         kind = type_of(path, sitk, reader.GetPixelID())
     return reader, _header(path, reader, kind, text, request)
+
+
+_KINDS = {"an NRRD": "NrrdImageIO", "a MetaImage": "MetaImageIO"}
 
 
 def _kind(path: Path) -> str:

@@ -6,18 +6,20 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from semiseg.data.formats import ending_of
 from semiseg.data.importers.base import Found, Item
 
 
 def files_like(source: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
     """Files below `source` whose path in it, with slashes, ends in `pattern`, in alphabetical order.
 
-    Hidden files (such as the `._` files of macOS) are left out.
+    Hidden files (such as the `._` files of macOS) are left out. The ending may be in any case.
     """
     compiled = re.compile(rf"(?:.*/)?{pattern}")
     found = []
     for path in sorted(source.rglob("*")):
-        match = compiled.fullmatch(path.relative_to(source).as_posix())
+        name, ending = path.relative_to(source).as_posix(), ending_of(path) or ""
+        match = compiled.fullmatch(name[: len(name) - len(ending)] + ending)
         if match and not path.name.startswith(".") and path.is_file():
             found.append((match, path))
     return found

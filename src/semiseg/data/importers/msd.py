@@ -11,6 +11,7 @@ from pydantic import Field
 from semiseg.data.description import inside
 from semiseg.data.formats import format_of
 from semiseg.data.formats.base import Request
+from semiseg.data.found import stem_of
 from semiseg.data.importers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
 from semiseg.data.importers.reading import read_volume
 from semiseg.data.readers import read_header
@@ -66,7 +67,7 @@ def _content_problems(task: Path, content: Mapping[str, Any]) -> Iterator[str]:
     for key in ("training", "test"):
         for entry in content.get(key) or ():
             names = [entry.get("image"), entry.get("label")] if isinstance(entry, dict) else [entry]
-            if not all(isinstance(name, str) and inside(name) and name.endswith(_ENDINGS) for name in names):
+            if not all(isinstance(name, str) and inside(name) and name.lower().endswith(_ENDINGS) for name in names):
                 yield f"{path}: {key}: expected NIfTI files of the task's own folder, came {entry!r}: correct it"
 
 
@@ -93,7 +94,7 @@ def _listed(task: Path, content: Mapping[str, Any], options: MSDOptions) -> Foun
 
 
 def _case(image: Path) -> str:
-    return next(image.name.removesuffix(ending) for ending in _ENDINGS if image.name.endswith(ending))
+    return stem_of(image)
 
 
 def _few(names: Sequence[str]) -> str:
