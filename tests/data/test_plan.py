@@ -257,8 +257,8 @@ def test_scans_that_are_kept_whole_are_planned_whole():
     found = dataset(((64, 64, 64), (1.0, 1.0, 1.0)))
     whole = CaseFingerprint(shape=(64,) * 3, cropped=(20,) * 3, spacing=(1.0,) * 3)
     found = found.model_copy(update={"cases": {"a": whole}})
-    assert make_plan(found).patch == (24, 24, 24)
-    assert make_plan(found, wishes=PlanWishes(crop="none")).patch == (64, 64, 64)
+    assert make_plan(found).patch == plan_of((20,) * 3, (1.0,) * 3).patch
+    assert make_plan(found, wishes=PlanWishes(crop="none")).patch == plan_of((64,) * 3, (1.0,) * 3).patch == (64,) * 3
 
 
 def test_scans_of_unlike_spacing_that_is_kept_are_planned_in_their_voxels():
