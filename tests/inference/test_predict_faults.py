@@ -140,5 +140,5 @@ def test_memory_that_runs_out_anywhere_is_told_in_a_line(
     for each in (name, "sliding_windows") if name == "sliding_labels" else (name,):
         monkeypatch.setattr(module, each, fail)
     with pytest.raises(InputError, match=rf"^{where}.*: memory ran out \(.*\): .*--accelerator cpu") as caught:
-        semiseg.predict(run, accelerator="cpu")
+        semiseg.predict(run, accelerator="cpu", overwrite=True)
     assert "\n" not in str(caught.value)
