@@ -2,9 +2,9 @@
 
     python benchmarks/ablations.py [--output docs/ablations.md] [--steps 12]
 
-Rows are trained as `semiseg train` would train them, with their `--set` arguments, on generated 2D scans and with a
-narrow network of the paper's kind. What would hide a switch in the first two steps is set aside, see `TOY`. The terms
-are those of the first two steps; the speed is that of the fastest step after them.
+Rows are trained with their `--set` arguments, on generated 2D scans and with a narrow network of the paper's kind. What
+would hide a switch in the first two steps is set aside, see `TOY`. The terms are those of the first two steps; the
+speed is that of the fastest step after them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from semiseg.engine.session import Session, open_session
 from semiseg.methods.base import Batch
 from semiseg.papers import Paper, Row, Setup, Table, papers
 from semiseg.papers.tables import as_text
+from semiseg.presets import preset
 
 STEPS = 2
 COHORT = PhantomConfig(shape=(64, 64), organs=1, labelled=4, unlabelled=4, test=0)
@@ -45,8 +46,8 @@ RUN = (
 )
 WIDTHS = {"vnet": "network.options.filters=4", "unet2d": "network.options.filters=[4, 8, 16, 32, 64]"}
 TOY = {
-    "cml": {"pretraining": 0},
-    "ducisc": {"warmup": 0, "probability": 0.55},
+    "cml": {"pretraining": 0, "ramp": "none"},
+    "ducisc": {"warmup": 0, "ramp": "none", "memory": None, "probability": 0.55},
     "lefed": {"encoder_dropout": 0, "decoder_dropout": 0},
     "micd": {"ramp": "none"},
 }
@@ -121,11 +122,11 @@ def rows(paper: Paper) -> Iterator[tuple[Table, Row]]:
 
 
 def assignments(row: Row, setup: Setup, paper: str) -> tuple[str, ...]:
-    """Settings of a row at toy size, as `--set` takes them."""
+    """Options of a row at toy size, as `--set` takes them."""
     toy = TOY[paper] if row.method.startswith(paper) else {}
-    own = row.assignments(setup)
-    width = WIDTHS[str(setup.settings["network.name"])]
-    return (*own, width, *(f"options.{name}={as_text(value)}" for name, value in toy.items()))
+    network = preset(setup.preset).settings(row.method, None, "honest")["network"]["name"]
+    options = (f"options.{name}={as_text(value)}" for name, value in [*row.options.items(), *toy.items()])
+    return (f"network.name={network}", WIDTHS[network], *options)
 
 
 def train(config: RunConfig, run: Run, steps: int = STEPS) -> Outcome:

@@ -32,7 +32,7 @@ import nibabel as nib
 import numpy as np
 import yaml
 
-from semiseg.inference.predict import MOST_AHEAD, MOST_PROBABILITIES
+from semiseg.inference.predict import MOST_AHEAD
 
 Shape = tuple[int, int, int]
 
@@ -64,21 +64,13 @@ class Setting:
         section = max(self.shape[1], SIDE) * max(self.shape[2], SIDE)
         return 4 * self.classes * (SIDE * section + 16 * SIDE**3) / GIB
 
-    @property
-    def probabilities(self) -> float:
-        """GiB of the probabilities of a resampled scan, where they are kept, and of restoring them."""
-        whole = 4 * self.classes * prod(round(side / COARSER) for side in self.shape) / GIB
-        return whole + 3 * self.volume if whole * GIB <= MOST_PROBABILITIES else 0.0
-
 
 BOUNDS: dict[str, Callable[[Setting], float]] = {
     "prepare": lambda s: s.workers * (2 + 3 * s.volume),
     "prepare, resampled": lambda s: s.workers * (2 + 3 * s.volume),
     "train": lambda s: 2 + 2 * s.volume,
     "predict": lambda s: 1.5 + 5 * s.volume * (1 + (prod(s.shape) <= MOST_AHEAD)) + s.slabs,
-    "predict, resampled": lambda s: (
-        1.5 + 5 * s.volume * (1 + (prod(s.shape) <= MOST_AHEAD)) + s.slabs + s.probabilities
-    ),
+    "predict, resampled": lambda s: 1.5 + 5 * s.volume * (1 + (prod(s.shape) <= MOST_AHEAD)) + s.slabs,
 }
 """GiB that a command may take at its peak."""
 

@@ -38,6 +38,7 @@ from plain.methods import METHODS
 from semiseg.engine.execution import Levers, uncompiled
 from semiseg.engine.footprint import LiveBytes
 from semiseg.heap import reuse_freed_memory
+from semiseg.methods.base import entry
 from semiseg.speed.floor import Ledger, Machine, measure_machine
 from semiseg.speed.timing import CLOCKS, alternating, ratio, seconds
 from semiseg.speed.workbench import PAPERS, opened, phantom, settings
@@ -51,8 +52,12 @@ MOST_ROUNDS = 25
 ALONE = 40
 """Batches of which the mean is taken, for what happens to one is drawn."""
 
-OPTIONS = {"mean_teacher": {"ramp": "none"}, "cps": {"ramp": "none"}, "micd": {"ramp": "none"}}
-"""Weights at the end of their ramps, as in the plain steps."""
+OPTIONS = {
+    **{name: {"ramp": "none"} for name in ("mean_teacher", "cps", "micd")},
+    **{name: dict(entry(f"{name}-official").options) for name in ("ducisc", "cml")},
+    "lefed": dict(entry("lefed-official").options),
+}
+"""Weights at the end of their ramps, and published code where a method departs from it, as in the plain steps."""
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,8 @@ def ablations(family: Family) -> list[str]:
     name = family.paper.method
     lines = ["## The paper's ablations as settings", ""]
     lines.append(
-        f"What a row changes in `{name}`, and the Dice (%) that the paper prints for it. The command below a table "
-        "prints those that train its rows, with the paper's network."
+        f"What a row changes in `{name}` as the [preset](../presets.md) of the data sets it up, and the Dice (%) that "
+        "the paper prints for it. The command below a table prints those that train its rows, one per data and row."
     )
     for found in family.paper.tables:
         lines += ["", f"### {found.title}: {found.varies}", "", *ablation(found, name)]
@@ -200,7 +200,8 @@ def ablation(found: Table, method: str) -> list[str]:
 def change(row: Row, method: str) -> str:
     """What a row sets, in short."""
     other = [] if row.method == method else [f"method `{row.method}`"]
-    return ", ".join([*other, *(f"`{name}={as_text(value)}`" for name, value in row.options.items())]) or "as it is"
+    changes = {**row.settings, **row.options}.items()
+    return ", ".join([*other, *(f"`{name}={as_text(value)}`" for name, value in changes)]) or "as it is"
 
 
 def printed(family: Family) -> list[str]:

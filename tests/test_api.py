@@ -26,6 +26,7 @@ PUBLIC = {
     "matching",
     "predict",
     "prepare",
+    "preview",
     "report",
     "train",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fake_cuda import CUDA, fake_cuda
 from semiseg.data.augment import AugmentConfig, apply, draw, margin
 from semiseg.data.feed import ResidentFeed, Window, make_feed
 from semiseg.engine.logging import Meter
-from semiseg.inference import windows
+from semiseg.inference import batching, windows
 from semiseg.inference.windows import sliding_labels, sliding_windows, tile_windows
 from semiseg.ingredients.class_sums import class_counts
 
@@ -88,7 +89,7 @@ def test_augmentation_stays_on_the_device(patch: tuple[int, ...]) -> None:
 def test_windows_stay_on_the_device(patch: tuple[int, ...], stride: tuple[int, ...], weights: Any) -> None:
     with fake_cuda():
         image = torch.randn(1, 20, 18, 16, device=CUDA)
-        for slide in (sliding_windows, sliding_labels):
+        for slide in (sliding_windows, sliding_labels, partial(sliding_labels, shape=(31, 9, 16))):
             assert slide(predict, image, patch, stride, batch=3, weights=weights).is_cuda
         for images, shown in tile_windows(image, patch, batch=4):
             assert images.is_cuda
@@ -119,13 +120,14 @@ def test_windows_that_the_device_has_no_room_for_are_added_up_on_the_host(monkey
         asked.append(device.type)
         return make(torch.device("cpu"))
 
-    monkeypatch.setattr(windows, "with_room", with_room)
+    for module in (batching, windows):
+        monkeypatch.setattr(module, "with_room", with_room)
     with fake_cuda():
         image = torch.randn(1, 20, 18, 16, device=CUDA)
-        for slide in (sliding_windows, sliding_labels):
+        for slide in (sliding_windows, sliding_labels, partial(sliding_labels, shape=(31, 9, 16))):
             found = slide(predict, image, (8, 8, 8), (4, 4, 4), batch=3)
             assert found.device.type == "cpu"
-    assert asked == 2 * ["cuda", "cuda", "cpu"], "the padded scan, the sums, and what becomes of them"
+    assert asked == 3 * ["cuda", "cuda", "cpu"], "the padded scan, the sums, and what becomes of them"
 
 
 @pytest.mark.parametrize(("classes", "most"), [(4, 20), (105, 20)])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         matching,
         predict,
         prepare,
+        preview,
         report,
         train,
     )
@@ -46,6 +47,7 @@ _HOME = {
             "matching",
             "predict",
             "prepare",
+            "preview",
             "report",
             "train",
         ),
@@ -73,6 +75,7 @@ __all__ = [
     "matching",
     "predict",
     "prepare",
+    "preview",
     "report",
     "train",
 ]

@@ -196,6 +196,9 @@ class RunConfig(_Settings):
     validate_with: Literal["windows", "centre"] = Field(
         "windows", description="whole scans, or one patch in the centre of each as xmed-lab/DHC"
     )
+    validate_networks: bool = Field(
+        False, description="also score each network of the method by itself: both of a pair, teacher beside student"
+    )
     patience: int | None = Field(
         None, ge=1, description="validations in a row without a better score that end the run; null: never"
     )
@@ -218,8 +221,9 @@ class RunConfig(_Settings):
             problems = [problem for problem, found in _only_on_paper(self) if found]
             if problems:
                 raise ValueError("; ".join(problems))
-        if self.patience and self.select == "last":
-            raise ValueError("patience needs select: best, which validates")
+        for name in ("patience", "validate_networks"):
+            if getattr(self, name) and self.select == "last":
+                raise ValueError(f"{name} needs select: best, which validates")
         return self
 
     @property

@@ -116,6 +116,8 @@ def test_rows_say_what_was_measured_and_at_what_cost(finished: Results) -> None:
     assert row["protocol"] == "honest"
     assert min(row["seconds"], row["seconds_per_step"], row["patches_per_second"]) > 0
     assert row["steps"] == 4
+    assert row["parameters"] == control["parameters"] > 0  # the teacher is not trained
+    assert row["flops_per_step"] > control["flops_per_step"] > 0
     assert 2**25 < row["peak_memory"] < 2**34  # bytes of a process that has loaded PyTorch
 
 

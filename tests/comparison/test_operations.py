@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from semiseg.comparison.operations import steps_of, training_flops
+from semiseg.comparison.operations import step_flops, steps_of, trained_parameters, training_flops
 from semiseg.config import RunConfig, load_config
+from semiseg.networks import build_network
+from tiny import tiny_dataset
 
 PATCH = 80.2e9
 """A forward pass of the left-atrium papers' V-Net on a patch of 112 x 112 x 80, by torch.utils.flop_counter."""
@@ -76,3 +78,50 @@ def test_counting_leaves_random_numbers_and_threads_alone() -> None:
     training_flops(_run("acdc", method="supervised", labelled=3), "acdc")
     assert torch.equal(torch.rand(2), expected)
     assert torch.get_num_threads() == threads
+
+
+def _plan(tmp_path: Path) -> tuple[Any, Any]:
+    """Plan and split of a small dataset."""
+    from semiseg import prepare
+    from semiseg.data.splits import Split
+
+    store = prepare(tiny_dataset(tmp_path / "data", cases=4, labelled=2), workers=1)
+    return store.plan, Split(labelled=("case_000", "case_001"), unlabelled=("case_002", "case_003"))
+
+
+def test_parameters_are_those_that_are_trained(tmp_path: Path) -> None:
+    """A teacher adds none, a second decoder less than a second network."""
+    plan, split = _plan(tmp_path)
+
+    def count(method: str) -> int:
+        network = {"name": "vnet", "options": {"filters": 4}}
+        return trained_parameters(_config(tmp_path, method=method, network=network), plan, split)
+
+    one = count("supervised")
+    built = build_network("vnet", channels=1, classes=plan.classes, spatial_dims=3, filters=4)
+    assert one == sum(each.numel() for each in built.parameters())
+    assert count("mean_teacher") == count("ducisc-paper") - _heads(plan.classes, 4) == one
+    assert count("cps") == 2 * one
+    assert one < count("lefed") < 2 * one
+
+
+def _heads(classes: int, filters: int) -> int:
+    """Parameters of the heads at strides 2, 4 and 8."""
+    return sum(filters * 2**k * classes + classes for k in (1, 2, 3))
+
+
+def test_operations_of_a_step_follow_plan_and_batch(tmp_path: Path) -> None:
+    plan, split = _plan(tmp_path)
+
+    def count(method: str = "cps", **batch: Any) -> float:
+        sizes = {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2, **batch}
+        return step_flops(_config(tmp_path, method=method, batch=sizes), plan, split)
+
+    assert count() == pytest.approx(2 * count("supervised", labelled=4), rel=0.02)
+    assert count("supervised") == pytest.approx(count("supervised", unlabelled=0))
+    assert count(patch=[16, 16, 32]) == pytest.approx(2 * count(), rel=0.05)
+    assert count(labelled=4, unlabelled=4) == pytest.approx(2 * count(), rel=0.02)
+
+
+def _config(tmp_path: Path, **settings: Any) -> RunConfig:
+    return load_config(None, {"data": tmp_path / "data", "labelled": 2, **settings})

@@ -42,7 +42,7 @@ def outcome(
         for name, values in zip(CLASSES, dice, strict=True)
         for metric, factor in factors.items()
     }
-    record = Record("finished", "", 10, 5.0, 0.5, 8.0, 3 * 2**20)
+    record = Record("finished", "", 10, 5.0, 0.5, 8.0, 3 * 2**20, parameters=9_450_000, flops_per_step=2403e9)
     patients = patients_of_scans(1)
     return Outcome(cell, record, scores, (), (80, 0) if role == "bound" else (4, 0), 80, "honest", patients, 10, 2)
 
@@ -153,6 +153,7 @@ def test_costs_as_csv(outcomes: list[Outcome]) -> None:
     micd = rows[1]
     assert (micd["labels"], micd["steps"], micd["seconds per step"], micd["patches/s"]) == ("4", "10", "0.5000", "8.00")
     assert micd["peak MiB"] == "3"
+    assert (micd["M parameters"], micd["GFLOP per step"]) == ("9.45", "2403.0")
 
 
 def la(label: str, role: Role, mean: float, seed: int, method: str) -> Outcome:

@@ -12,7 +12,7 @@ from official_samples import turn_and_flip
 from semiseg.data.augment import AugmentConfig, Params, apply, draw, margin
 
 STILL = {"flip": 0, "rot90": 0, "spatial": 0, "noise": 0, "blur": 0, "brightness": 0, "contrast": 0, "gamma": 0}
-EVERYTHING = dict.fromkeys(STILL, 0.6)
+EVERYTHING = {**dict.fromkeys(STILL, 0.6), "lowres": 0.6}
 PATCHES = [(13, 16), (8, 12, 8)]
 
 

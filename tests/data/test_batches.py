@@ -101,7 +101,7 @@ def test_small_volumes_are_padded_with_zeros() -> None:
     image = batch.images[0, 0]
     assert int((image > 0).sum()) == 18 * 17 * 12
     first = [int(torch.nonzero(image > 0)[:, axis].min()) for axis in range(3)]
-    assert first == [3, 4, 2]
+    assert first == [3, 3, 2]  # the odd voxel at the end, as in prediction
     assert batch.labels[image.unsqueeze(0) == 0].sum() == 0
 
 

@@ -3,8 +3,10 @@ import itertools
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from semiseg.data.geometry import (
     Geometry,
@@ -12,10 +14,11 @@ from semiseg.data.geometry import (
     label_to_stored,
     orient,
     orientation,
-    restore,
     restore_label,
     stored_shape,
 )
+from semiseg.data.resample import resample
+from semiseg.inference.voting import voted
 
 CODES = [
     "".join(axes) for letters in itertools.permutations(["RL", "AP", "SI"]) for axes in itertools.product(*letters)
@@ -46,6 +49,12 @@ def geometry_of(shape, affine, transpose, box=None, stored=None):
     start, stop = box or ((0, 0, 0), whole)
     inside = tuple(b - a for a, b in zip(start, stop, strict=True))
     return Geometry(shape=shape, axes=axes, flips=flips, start=start, stop=stop, stored=stored or inside)
+
+
+def restore(probabilities, geometry, rows=2):
+    """Most probable class on the scan's grid, of probabilities that come a few rows at a time."""
+    slabs = torch.from_numpy(probabilities.astype(np.float32)).split(rows, dim=1)
+    return restore_label(voted(slabs, geometry.stored, geometry.cropped).numpy(), geometry)
 
 
 def test_there_are_48_orientations():
@@ -108,10 +117,49 @@ def test_resampled_label_comes_back_nearly(stored, least):
     small = label_to_stored(label, geometry)
     assert small.shape == stored
     one_hot = np.stack([small == 0, small == 1]).astype(np.float16)
-    for restored in (restore_label(small, geometry), restore(one_hot, geometry)):
-        assert restored.shape == label.shape
-        overlap = 2 * (restored & label).sum() / (restored.sum() + label.sum())
-        assert overlap > least
+    restored = restore(one_hot, geometry)
+    assert restored.shape == label.shape
+    overlap = 2 * (restored & label).sum() / (restored.sum() + label.sum())
+    assert overlap > least
+
+
+def test_a_label_on_another_grid_is_not_put_back_by_nearest_voxels():
+    geometry = geometry_of((8, 8, 8), affine_of("RAS"), (0, 1, 2), stored=(4, 4, 4))
+    with pytest.raises(ValueError, match=r"expected a label \[8, 8, 8\]"):
+        restore_label(np.zeros((4, 4, 4), np.uint8), geometry)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    codes=st.sampled_from(CODES),
+    transpose=st.permutations([0, 1, 2]),
+    stored=st.tuples(*[st.integers(3, 24)] * 3),
+    rows=st.integers(1, 9),
+    seed=st.integers(0, 1000),
+)
+def test_slabs_give_what_the_whole_scan_gives_whatever_the_orientation_and_the_box(
+    codes, transpose, stored, rows, seed
+):
+    rng = np.random.default_rng(seed)
+    whole = rng.integers(3, 24, 3)
+    start = rng.integers(0, whole - 1)
+    stop = rng.integers(start + 1, whole + 1)
+    axes, _ = orientation(affine_of(codes), tuple(transpose))
+    shape = tuple(int(whole[axes.index(axis)]) for axis in range(3))
+    box = tuple(map(int, start)), tuple(map(int, stop))
+    geometry = geometry_of(shape, affine_of(codes), tuple(transpose), box=box, stored=stored)
+    scores = ndimage.gaussian_filter(rng.normal(size=(4, *stored)), (0, 1, 1, 1)).astype(np.float32)
+    expected = np.stack([resample(each, geometry.cropped, (1, 1, 1)) for each in scores])
+    ordered = np.sort(expected, axis=0)
+    sure = ordered[-1] - ordered[-2] > 1e-6 * np.abs(expected).max()
+    restored = restore(scores, geometry, rows)
+    assert restored.shape == shape
+    kept = orient(restored, geometry.axes, geometry.flips)[tuple(map(slice, *box))]
+    np.testing.assert_array_equal(kept[sure], expected.argmax(0)[sure])
+    assert sure.mean() > 0.99 or kept.size < 100
+    outside = np.ones(shape, bool)
+    orient(outside, geometry.axes, geometry.flips)[tuple(map(slice, *box))] = False
+    assert not restored[outside].any()
 
 
 def test_geometry_survives_json():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from semiseg.data.resample import classes_by_vote, nearest, resample, resample_label
+from semiseg.data.resample import classes_by_vote, resample, resample_label
 
 
 def zoomed(volume, shape, order):
@@ -43,10 +43,9 @@ def test_memory_map_is_not_written(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_nearest_repeats_voxels():
-    label = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
-    np.testing.assert_array_equal(nearest(label, (1, 4, 6)), label.repeat(2, 1).repeat(2, 2))
-    assert nearest(label, label.shape) is label
+def test_order_zero_repeats_voxels():
+    volume = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    np.testing.assert_array_equal(resample(volume, (1, 4, 6), (0, 0, 0)), volume.repeat(2, 1).repeat(2, 2))
 
 
 def test_labels_go_by_the_larger_share():

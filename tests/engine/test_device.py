@@ -159,8 +159,8 @@ def test_a_wish_for_bf16_that_is_not_followed_is_told(
 ) -> None:
     monkeypatch.setattr("semiseg.engine.precision.cpu_convolves_bf16", lambda: False)
     for asked in ("auto", "fp32", "tf32"):
-        tell_of_precision(asked, "cpu")
+        tell_of_precision(asked, "cpu", "micd", "any")
     assert not caplog.records
-    tell_of_precision("bf16", "cpu")
+    tell_of_precision("bf16", "cpu", "micd", "any")
     assert "no bf16 convolutions" in caplog.text
     assert "fp32 is computed" in caplog.text

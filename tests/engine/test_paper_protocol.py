@@ -263,7 +263,7 @@ def test_choosing_on_one_patch_in_the_centre(data: Path, tmp_path: Path, monkeyp
 
     seen: list[tuple[int, ...]] = []
 
-    def background(session: object, image: np.ndarray) -> np.ndarray:
+    def background(session: object, image: np.ndarray, predict: object) -> np.ndarray:
         seen.append(image.shape)
         return np.zeros(image.shape[1:], np.uint8)
 

@@ -25,7 +25,7 @@ def make(g, kind, **options):
     assert shape[1] == int(g["num_classes"])
     names = ("rate_exponent", "confidence_exponent", "momentum", "weight")
     numbers = {name: float(g[name]) for name in names} | {name: int(g[name]) for name in ("update_iter",)}
-    return make_method("basak", shape, **numbers, kept=int(g["top_m"]), ramp="none", memory=None, **options)
+    return make_method("basak", shape, **numbers, kept=int(g["top_m"]), ramp="none", horizon=None, **options)
 
 
 def run(g, kind, step, method):

@@ -23,6 +23,7 @@ from semiseg.data.places import Place
 from semiseg.ingredients import (
     adaptive_thresholds,
     adversarial,
+    alignment,
     class_contrast,
     class_performance,
     class_sampling,
@@ -48,8 +49,11 @@ from semiseg.ingredients import (
     pseudo_labels,
     pyramid,
     reduce,
+    regions,
     sample_losses,
     score_histogram,
+    sharpening,
+    strong_views,
     totals,
     volume_memory,
 )
@@ -279,6 +283,33 @@ WEIGHT = torch.tensor([0.0, 0.0, 5.0])
 """Class weights that leave nothing where the rare class is absent."""
 
 Ingredient = Callable[[Given], Any]
+
+
+def _mixed_with_labelled(g: Given) -> list[Tensor]:
+    if not g.samples:
+        return []
+    mixer = mixtures.Mixer(mixtures.MixingOptions())
+    return [*mixtures.mix_with_labelled(mixer, g.images(), g.labels(), g.images(), g.probabilities())]
+
+
+def _usable(g: Given) -> list[Tensor]:
+    a, b = (prototypes.level_prototypes(g.view()) for _ in range(2))
+    usable = prototypes.UsableLevels(len(a))
+    loss, found = prototypes.aligned_levels(a, b, "batch", "level", "mean")
+    usable.count(found)
+    return [loss, usable.share]
+
+
+def _aligned(g: Given) -> list[Tensor]:
+    out = []
+    for kind in ("prototype", "feature"):
+        found = alignment.make_alignment(alignment.AlignmentOptions(alignment=kind), 2)
+        other = g.view()
+        out += [found(g.view(), other, lambda view=other: [f.detach() for f in view.features])]
+        out += [*found.observations().values()]
+    return out
+
+
 TABLE: dict[str, Ingredient] = {
     "adaptive_thresholds.AdaptiveThresholds": _thresholds,
     "adaptive_thresholds.above": lambda g: adaptive_thresholds.above(g.probabilities(), torch.zeros(CLASSES)),
@@ -411,6 +442,12 @@ TABLE: dict[str, Ingredient] = {
     "mixtures.Mixer": _mixed,
     "mixtures.mix": _mixed,
     "mixtures.rescale": _mixed,
+    "mixtures.mix_with_labelled": _mixed_with_labelled,
+    **dict.fromkeys(
+        ["alignment.FeatureAlignment", "alignment.PrototypeAlignment", "alignment.make_alignment"], _aligned
+    ),
+    "prototypes.UsableLevels": _usable,
+    "prototypes.aligned_levels": _usable,
     "prior.PredictionPrior": _prior,
     "prototypes.level_prototypes": _prototypes,
     "prototypes.prototype_loss": _prototypes,
@@ -419,6 +456,16 @@ TABLE: dict[str, Ingredient] = {
     "pseudo_labels.confident_labels": lambda g: list(pseudo_labels.confident_labels(g.logits())),
     "pyramid.rectified_consistency": lambda g: pyramid.rectified_consistency(pyramid.spread(g.several(4))),
     "pyramid.spread": lambda g: [t for part in pyramid.spread(g.several(4)) for t in _tensors(part)],
+    "regions.region_dice_ce": lambda g: [
+        regions.region_dice_ce(g.logits(), g.labels(), where, form)
+        for form in ("sample", "batch")
+        for where in (torch.ones(g.sides, dtype=torch.bool), torch.zeros(g.sides, dtype=torch.bool))
+    ],
+    "sharpening.sharpen": lambda g: sharpening.sharpen(g.probabilities(), 0.1),
+    "strong_views.blurred": lambda g: strong_views.blurred(g.images(), torch.full((len(g.images()),), 0.5), 2),
+    "strong_views.jittered": lambda g: strong_views.jittered(
+        g.images(), *(torch.full((len(g.images()),), factor) for factor in (0.5, 1.5)), torch.ones(len(g.images())) > 0
+    ),
     "reduce.batch_cat": lambda g: reduce.batch_cat(g.logits()),
     "reduce.batch_sum": lambda g: reduce.batch_sum(g.logits()),
     "sample_losses.sample_dice": lambda g: [
@@ -452,15 +499,20 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(["class_sampling.draw", "masking.draw_block_mask", "mixing.draw_outside_box"], "random numbers"),
     **dict.fromkeys(["masking.block_grid", "masking.block_mask", "mixing.box_sides", "mixing.outside_box"], "places"),
     **dict.fromkeys(["mixtures.box_mask", "mixtures.centre_box", "mixtures.corner_box"], "places"),
-    **dict.fromkeys(["components.keep_largest", "pseudo_labels.hard_labels", "levels.coarse_labels"], "whole numbers"),
+    **dict.fromkeys(["components.keep_largest", "pseudo_labels.hard_labels", "levels.coarse"], "whole numbers"),
     **dict.fromkeys(["pseudo_labels.threshold_labels", "score_histogram.no_scores", "reduce.processes"], "counts"),
     **dict.fromkeys(
-        ["ensemble.of_pair", "mixing.halves", "mixing.partners", "features.stage_weights"], "no arithmetic on tensors"
+        ["ensemble.of_pair", "mixing.halves", "mixing.in_turn", "mixing.partners", "features.stage_weights"],
+        "no arithmetic on tensors",
     ),
     **dict.fromkeys(["fusion.fusable", "fusion.fused", "fusion.is_fused"], "no arithmetic on tensors"),
     **{f"ramps.{name}": "numbers of the clock" for name in ("sigmoid_ramp", "linear_ramp", "cosine_rampdown")},
     **{f"ramps.{name}": "numbers of the clock" for name in ("polynomial_decay", "reversal_ramp", "lagged", "ramp_up")},
     "confidence.relative_entropy_limit": "numbers of the clock",
+    "modes.evaluating": "networks",
+    "class_contrast.usable_rows": "places",
+    "strong_views.box_sides": "places",
+    "strong_views.draw_boxes": "places",
     "modules.ModuleListOf": "a list",
     "components.filtered_classes": "no arithmetic on tensors",
     "class_weights.ClassWeights": "abstract",

@@ -75,6 +75,15 @@ def train(
         found.append({name: term.detach() for name, term in loss.terms.items()} | {"total": total.detach()})
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_networks_have_names_and_answer_by_themselves(name):
+    method, images = make(name, 2, 4).eval(), make_batch(2, 4).images
+    networks = method.networks()
+    assert {id(net) for net in method.predictors()} <= {id(net) for net in networks.values()}
+    for net in networks.values():
+        assert net(images).shape == (4, 4, 16, 16)
+
+
 def every_case(function):
     function = pytest.mark.parametrize("classes", [2, 4])(function)
     function = pytest.mark.parametrize("dims", [2, 3])(function)

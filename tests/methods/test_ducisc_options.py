@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from functools import partial
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from semiseg.errors import InputError
 from semiseg.ingredients.features import feature_mse
-from semiseg.ingredients.levels import coarse_labels, one_hot, resize_linear, resize_nearest, run_levels
+from semiseg.ingredients.levels import coarse, one_hot, resize_linear, resize_nearest
 from semiseg.ingredients.masked import BATCH_DICE, SOFT_DICE, masked_parts
+from semiseg.ingredients.prototypes import aligned_levels, prototypes
+from semiseg.methods import ducisc
 from semiseg.methods.base import Batch, Clock, Task, entry
 from semiseg.networks import build_network
+from semiseg.presets import preset
 
 CLASSES = 3
 NETWORKS = {
@@ -268,9 +274,9 @@ def test_coarse_labels_lie_where_coarse_mixtures_lie():
     labels = torch.zeros(1, 16, 16, dtype=torch.long)
     labels[:, 5:] = 1
     mixed = resize_linear(one_hot(labels, 2), (4, 4)).max(1).indices
-    assert torch.equal(coarse_labels(labels, (4, 4), 2, "centre"), mixed)
+    assert torch.equal(coarse(labels, (4, 4), 2, "centre"), mixed)
     assert mixed[0, :, 0].tolist() == [0, 1, 1, 1]
-    assert coarse_labels(labels, (4, 4), 2, "first")[0, :, 0].tolist() == [0, 0, 1, 1]
+    assert coarse(labels, (4, 4), 2, "first")[0, :, 0].tolist() == [0, 0, 1, 1]
 
 
 def test_mixed_labels_are_learnt_as_they_are():
@@ -293,23 +299,80 @@ def test_mixed_labels_are_learnt_as_they_are():
     assert best[BATCH_DICE] > 0.8
 
 
-def test_an_absent_class_takes_out_itself_alone():
+def test_an_absent_class_takes_out_its_level_or_itself_alone():
     given = batch(classes=CLASSES)
     given.labels[0][given.labels[0] == 2] = 0
-    official = step(make(name="ducisc-official"), given, at=99)
-    usual = make()
-    assert official.terms["proto_ulb"].item() == 0
-    assert step(usual, given, at=99).terms["proto_ulb"].item() > 0
-    assert usual.observations()["prototypes_acting"].tolist() == [1.0, 1.0]
+    usual, alone = make(), make(absent="class")
+    assert step(usual, given, at=99).terms["proto_ulb"].item() == 0
+    assert step(alone, given, at=99).terms["proto_ulb"].item() > 0
+    assert usual.observations()["usable_ulb"].tolist() == [0.0, 0.0]
+    assert alone.observations()["usable_ulb"].tolist() == [1.0, 1.0]
 
 
-def test_as_printed_labels_and_certain_voxels_of_coarse_levels_are_those_of_the_finest():
-    method = make(name="ducisc-paper")
-    guide = run_levels(method.teacher.tapped, batch().unlabelled, method.taps)
-    pseudo, certain = method._pseudo_labels(batch().unlabelled, guide, 1.0)
-    for labels, keep in zip(pseudo[:-1], certain[:-1], strict=True):
-        assert torch.equal(labels, resize_nearest(pseudo[-1], labels.shape[1:]))
+def seen_by(method, monkeypatch):
+    """Labels per level that thresholds follow, and the voxels that count, of one step."""
+    found = {}
+    real = ducisc.masked_levels
+
+    def noted(view, keep, *args, **options):
+        found.setdefault("certain", keep)
+        return real(view, keep, *args, **options)
+
+    monkeypatch.setattr(ducisc, "masked_levels", noted)
+    monkeypatch.setattr(method.selector, "follow", lambda logits, labels: found.update(labels=labels))
+    step(method, at=99)
+    return found["labels"], found["certain"]
+
+
+def test_as_printed_labels_and_certain_voxels_of_coarse_levels_are_those_of_the_finest(monkeypatch):
+    labels, certain = seen_by(make(name="ducisc-paper"), monkeypatch)
+    for coarse_y, keep in zip(labels[:-1], certain[:-1], strict=True):
+        assert torch.equal(coarse_y, resize_nearest(labels[-1], coarse_y.shape[1:]))
         assert torch.equal(keep, resize_nearest(certain[-1], keep.shape[1:]))
+
+
+def usable(labels, absent):
+    """Whether prototypes of the first half of the patches can be compared with those of the second."""
+    masks = one_hot(labels, 4)
+    halves = (prototypes(torch.ones_like(part[:, :1]), part) for part in masks.tensor_split(2))
+    a, b = ([each] for each in halves)
+    return bool(aligned_levels(a, b, "batch", absent, "mean")[1].item())
+
+
+def acdc_absent():
+    return preset("acdc").settings("ducisc", None, "honest")["options"]["absent"]
+
+
+def test_prototypes_of_slices_that_lack_classes_act_under_the_preset():
+    """Four classes, of which one slice in five lacks some, as short-axis slices of a heart do."""
+    generator, acting = np.random.default_rng(0), {"class": 0, "level": 0}
+    for _ in range(20):
+        labels = torch.zeros(24, 32, 32, dtype=torch.long)
+        for row in range(24):
+            for label in range(1, 4):
+                if generator.random() > 0.07:
+                    labels[row, 8 * label - 6 : 8 * label + 1, 8:24] = label
+        for absent in acting:
+            acting[absent] += usable(labels, absent)
+    assert acting["class"] == 20
+    assert acting["level"] < 5
+    assert acdc_absent() == "class"
+
+
+def test_prototypes_act_in_every_batch_of_real_slices(real_data):
+    files = sorted((real_data / "acdc" / "labelsTr").glob("*.nii.gz"))[:30]
+    if not files:
+        pytest.skip("no ACDC")
+    slices = []
+    for file in files:
+        volume = np.asarray(nib.load(file).dataobj).astype(np.int16)
+        for z in range(volume.shape[2]):
+            factors = [128 / side for side in volume.shape[:2]]
+            slices.append(ndimage.zoom(volume[:, :, z], factors, order=0)[:128, :128].astype(np.int64))
+    stack, generator = torch.from_numpy(np.stack(slices)), np.random.default_rng(0)
+    drawn = [stack[generator.integers(len(stack), size=24)] for _ in range(150)]
+    assert sum(usable(labels, acdc_absent()) for labels in drawn) == 150
+    assert sum(usable(labels, "level") for labels in drawn) < 15
 
 
 def test_feature_consistency_as_printed_is_a_sum_over_channels():

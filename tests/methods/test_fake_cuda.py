@@ -23,8 +23,8 @@ CLASSES, PATCHES, LABELLED = 3, 4, 2
 SIDES = {2: (16, 16), 3: (16, 16, 16)}
 
 WAITS = {
-    "cml": (RuntimeError, "numpy"),
-    "cml-cfl": (RuntimeError, "numpy"),
+    "bcp-official": (RuntimeError, "numpy"),
+    "cml-official": (RuntimeError, "numpy"),
     "ssnet": (DynamicOutputShapeException, "nonzero"),
 }
 """How the waits of test_waiting show here, where nothing can be waited for."""

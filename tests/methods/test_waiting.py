@@ -22,8 +22,8 @@ WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "uniqu
 READING = ("tolist", "numpy", "cpu", "item")
 
 KNOWN = {
-    "cml": "largest components are found on the host, beside the next passes",
-    "cml-cfl": "the same",
+    "bcp-official": "largest components are found on the host",
+    "cml-official": "the same, beside the next passes",
     "ssnet": "the features that enter the memories are chosen by their number",
 }
 MOST = {"ssnet": 4}

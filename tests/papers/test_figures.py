@@ -62,6 +62,7 @@ def test_data_files_are_in_the_wheel():
         ("cml", "ACDC", 0.05, "CML, Table 2", None),
         ("supervised", "LA", 1.0, "CML, Table 1", "91.47"),
         ("lefed", "LA", 0.2, "LeFeD, text", "91.44"),
+        ("lefed", "Pancreas-NIH", 12 / 62, "LeFeD, text", "82.69"),
     ],
 )
 def test_quotes_find_the_main_figure(method, dataset, share, source, value):
@@ -70,6 +71,19 @@ def test_quotes_find_the_main_figure(method, dataset, share, source, value):
     assert figure.dataset == dataset
     assert found[source].selection
     assert value is None or str(figure) == value
+
+
+def test_derived_figures_follow_from_what_they_are_derived_from():
+    printed = {(f.method, f.metric): f.value for f in figures("ducisc") if (f.table, f.labelled) == ("II", "20%")}
+    derived = {
+        f.metric: f
+        for f in figures("lefed")
+        if (f.table, f.method, f.dataset, f.labelled) == ("text", "LeFeD", "Pancreas-NIH", "20%")
+    }
+    assert all(figure.note.startswith("derived") for figure in derived.values())
+    assert derived["Dice"].value == pytest.approx(printed["MC-Net+", "Dice"] + 3.32)
+    assert derived["Dice"].value == pytest.approx(printed["BCP", "Dice"] - 0.22)
+    assert derived["95HD"].value == pytest.approx(printed["BCP", "95HD"] - 1.43)
 
 
 def test_quotes_are_of_no_other_budget_or_dataset():

@@ -28,6 +28,7 @@ QUIET: dict[str, dict[str, Any]] = {
     "mean_teacher": {"noise": 0.0, "ramp": "none"},
     "cps": {"ramp": "none"},
     "micd": {"ramp": "none"},
+    **{name: dict(entry(f"{name}-official").options) for name in ("ducisc", "cml")},
     "lefed": {"encoder_dropout": 0.0, "decoder_dropout": 0.0},
 }
 PLAIN: dict[str, dict[str, Any]] = {"mean_teacher": {"noise": 0.0}, "lefed": {"dropout": (0.0, 0.0)}}

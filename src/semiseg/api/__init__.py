@@ -4,7 +4,7 @@ from semiseg.api.data import check, import_dataset, init_dataset, prepare
 from semiseg.api.lists import MethodInfo, list_methods, list_presets
 from semiseg.api.machine import bench
 from semiseg.api.results import compare, evaluate, matching, report
-from semiseg.api.runs import default_output, demo, predict, train
+from semiseg.api.runs import default_output, demo, predict, preview, train
 
 __all__ = [
     "MethodInfo",
@@ -21,6 +21,7 @@ __all__ = [
     "matching",
     "predict",
     "prepare",
+    "preview",
     "report",
     "train",
 ]

@@ -124,7 +124,7 @@ def matching(
 
     Args:
         run: run folder of a finished training, of any method.
-        output: folder for `matching.csv` and `matching.json`; default: the run folder.
+        output: folder for `matching.csv`, `matching.json`, `features.csv` and `features.png`; default: the run folder.
         accelerator: device to use.
         done: called with the case id after each scan.
 

@@ -55,6 +55,36 @@ def train(
     return run(resolved, target, show=show, watch=watch, track=track)
 
 
+def preview(
+    data: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    count: int = 3,
+    config: PathLike | None = None,
+    assignments: Sequence[str] = (),
+    **settings: Any,
+) -> list[Path]:
+    """Draw the first batches of a training as its networks would see them, and stop before it; returns the pictures.
+
+    They show the augmented patches with the outlines of their labels, and what the method gives its networks besides:
+    masked, mixed or noisy images.
+
+    Args:
+        data: dataset folder; prepared first where that is not done yet.
+        output: run folder, in which `preview` is written; default as `train` has it. It may hold a run or none.
+        count: number of batches, at least 1.
+        config, assignments, settings: as in `train`.
+
+    Raises:
+        InputError: settings or data are not usable; all problems are named.
+    """
+    from semiseg.config import load_config
+    from semiseg.engine.preview import preview as run
+
+    resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
+    return run(resolved, (Path(output) if output else default_output(resolved)) / "preview", count)
+
+
 def default_output(config: Any) -> Path:
     """Run folder that names dataset, method, labels and seed."""
     drawn = f"l{config.labelled}" if config.labelled else "all"

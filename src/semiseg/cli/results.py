@@ -32,7 +32,7 @@ def evaluate(
         typer.Option(
             "--matching",
             help="Of a run folder, instead: how well features of classes match between labelled and unlabelled scans "
-            "(matching.csv, matching.json; no test label is read)",
+            "(matching.csv, matching.json, features.png; no test label is read)",
         ),
     ] = False,
     shard: ShardOption = None,

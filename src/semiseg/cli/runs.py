@@ -47,35 +47,37 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any setting, such as optimiser.lr=0.02 or options.mask_ratio=0.3; may be repeated"),
     ] = None,
+    preview: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many of the first batches as the networks see them, and stop")
+    ] = None,
 ) -> None:
     """Train, or continue: the same command again does the rest. Ctrl-C saves and stops."""
     import semiseg
     from semiseg.heap import reuse_freed_memory
 
     reuse_freed_memory()
-    run = semiseg.train(
-        data,
-        output,
-        config=config,
-        show=True,
-        watch=watch,
-        track=track or (),
-        say=on_first_process,
-        preset=preset,
-        protocol=protocol,
-        method=method,
-        labelled=labelled,
-        split=split,
-        test=test,
-        steps=steps,
-        seed=seed,
-        prepared=prepared,
-        network={"name": network} if network else None,
-        precision=precision,
-        accelerator=accelerator,
-        devices=devices,
-        assignments=set_ or (),
-    )
+    settings: dict[str, Any] = {
+        "config": config,
+        "preset": preset,
+        "protocol": protocol,
+        "method": method,
+        "labelled": labelled,
+        "split": split,
+        "test": test,
+        "steps": steps,
+        "seed": seed,
+        "prepared": prepared,
+        "network": {"name": network} if network else None,
+        "precision": precision,
+        "accelerator": accelerator,
+        "devices": devices,
+        "assignments": set_ or (),
+    }
+    if preview is not None:
+        for path in semiseg.preview(data, output, count=preview, **settings):
+            typer.echo(path)
+        return
+    run = semiseg.train(data, output, show=True, watch=watch, track=track or (), say=on_first_process, **settings)
     on_first_process(_after_training(run))
 
 

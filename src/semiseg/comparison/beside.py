@@ -11,8 +11,7 @@ from semiseg.comparison.cells import UNNAMED, Cell
 from semiseg.comparison.lines import MEAN, Line
 from semiseg.data.description import read_description
 from semiseg.errors import InputError
-from semiseg.papers import dataset_of, quotes
-from semiseg.papers.quotes import DATASETS
+from semiseg.papers import DATASETS, dataset_of, quotes
 
 PRINTED = {"dice": ("Dice", 0.01), "jaccard": ("Jaccard", 0.01), "hd95_voxel": ("95HD", 1.0), "asd_voxel": ("ASD", 1.0)}
 """Metrics that papers print: their name there, and the factor that brings the number into our unit."""

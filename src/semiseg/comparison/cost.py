@@ -1,4 +1,4 @@
-"""What the training of a cell took: time, speed and memory."""
+"""What the training of a cell took: time, speed, memory, operations and parameters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from semiseg.comparison.operations import step_flops, trained_parameters
 from semiseg.engine.run import Run
 from semiseg.files import write_json
 
@@ -24,12 +25,15 @@ def cost_of(run: Run, kept: Path, steps: int, seconds: float) -> Mapping[str, An
     """
     if steps > 0:
         write_json(kept, {"seconds_per_step": seconds / steps, "peak_memory": peak_memory()})
+    settings = run.config(), run.plan(), run.split()
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     return {
         "steps": steps_done(run),
         "seconds_per_step": known.get("seconds_per_step"),
         "patches_per_second": _median_rate(run),
         "peak_memory": known.get("peak_memory"),
+        "parameters": trained_parameters(*settings),
+        "flops_per_step": step_flops(*settings),
     }
 
 

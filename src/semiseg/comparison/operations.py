@@ -1,4 +1,4 @@
-"""What training costs where no time has been measured yet: floating-point operations, counted."""
+"""What training costs on any machine: floating-point operations, counted, and trained parameters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from semiseg import presets
 from semiseg.config import RunConfig
 from semiseg.data.batches import BatchPlan, steps_per_epoch
 from semiseg.data.places import Place
+from semiseg.data.plan import Plan
+from semiseg.data.splits import Split
+from semiseg.engine.resolve import batch_plan_of, network_builder, network_options
 from semiseg.methods.base import Batch, Clock, Method, Task, entry
-from semiseg.networks import build_network, network_class
+from semiseg.networks import build_network
 from semiseg.networks.base import Network
+from semiseg.networks.narrow import narrowed
 from semiseg.speed.floor import Ledger
 from semiseg.validation import read_mapping
 
@@ -26,9 +30,6 @@ TFLOPS = 80.0
 
 _LATE = (80_000, 100_000, 800, 1000)
 """Step, steps, epoch and epochs where a step is counted: late, when methods wait for nothing any more."""
-
-_WIDTH = 4
-"""Channels of the first stage of the small network on which a method's step is counted."""
 
 
 def training_flops(config: RunConfig, preset: str) -> float | None:
@@ -48,6 +49,25 @@ def training_flops(config: RunConfig, preset: str) -> float | None:
     settings = (config.method, _frozen(config.options), network.name, _frozen(network.options))
     passes = _passes(*settings, batch.labelled, batch.unlabelled, *shape)
     return steps * passes * _forward(network.name, _frozen(network.options), config.batch.patch, *shape)
+
+
+def step_flops(config: RunConfig, plan: Plan, split: Split) -> float:
+    """Floating-point operations of a training step of a run with this plan and split, counted in the same way."""
+    batch, network = batch_plan_of(config, plan, split), config.network
+    unlabelled = batch.unlabelled if entry(config.method).cls.uses_unlabelled else 0
+    shape = (plan.classes, len(plan.channels), plan.spatial_dims)
+    settings = (config.method, _frozen(config.options), network.name, _frozen(network_options(config, plan)))
+    return _passes(*settings, batch.labelled, unlabelled, *shape) * _forward(*settings[2:], batch.patch, *shape)
+
+
+def trained_parameters(config: RunConfig, plan: Plan, split: Split) -> int:
+    """Numbers that the optimisers of such a run change: those of all its networks but teachers and other copies."""
+    voxels = tuple(range(plan.classes, 0, -1))
+    task = Task(plan.classes, len(plan.channels), plan.spatial_dims, voxels, len(split.unlabelled))
+    with _apart():
+        built = entry(config.method).build(config.options, task, network_builder(config, plan, pretrained=False))
+    trained = {id(each): each.numel() for group in built.groups().values() for each in group}
+    return sum(trained.values())
 
 
 def steps_of(config: RunConfig, preset: str) -> int | None:
@@ -99,7 +119,7 @@ def _passes(
     dims: int,
 ) -> float:
     """Forward passes of one patch that a step of the method costs as much as."""
-    small = _small(name, _thawed(options))
+    small = narrowed(name, _thawed(options))
     build: Callable[..., Network] = partial(
         build_network, name, channels=channels, classes=classes, spatial_dims=dims, **small
     )
@@ -148,14 +168,6 @@ def _batch(counts: tuple[int, int], channels: int, sides: tuple[int, ...], class
     return Batch(torch.randn(total, channels, *sides), labels, names, (Place.whole(sides),) * total)
 
 
-def _small(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with few filters, in the same proportions."""
-    filters = options.get("filters", network_class(network).Options.model_fields["filters"].default)
-    if isinstance(filters, int):
-        return {**options, "filters": min(filters, _WIDTH)}
-    return {**options, "filters": [max(width * _WIDTH // filters[0], 1) for width in filters]}
-
-
 def _frozen(value: Any) -> Any:
     """Settings as something that can be looked up."""
     if isinstance(value, Mapping):
@@ -194,7 +206,7 @@ def kind_of(config: RunConfig) -> Kind:
 
 @lru_cache
 def _kind(method: str, method_options: Any, name: str, options: Any) -> Kind:
-    flat = {option: value for option, value in _small(name, _thawed(options)).items() if option != "strides"}
+    flat = {option: value for option, value in narrowed(name, _thawed(options)).items() if option != "strides"}
     build: Callable[..., Network] = partial(build_network, name, channels=1, classes=2, spatial_dims=2, **flat)
     with _apart():
         built = entry(method).build(_thawed(method_options), Task(2, 1, 2, (2, 1), unlabelled=16), build).train()

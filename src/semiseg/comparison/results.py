@@ -17,7 +17,10 @@ from semiseg.comparison.tables import cost_tables, paper_tables, score_tables
 from semiseg.evaluation.statistics import Comparison, Interval, PairedTest
 from semiseg.files import write_text
 
-_COSTS = ("steps", "seconds", "seconds_per_step", "patches_per_second", "peak_memory")
+_COSTS = (
+    *("steps", "seconds", "seconds_per_step", "patches_per_second", "peak_memory"),
+    *("parameters", "flops_per_step"),
+)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ _COSTS = {
     "seconds_per_step": ("seconds per step", 1.0, 4),
     "patches_per_second": ("patches/s", 1.0, 2),
     "peak_memory": ("peak MiB", 2.0**-20, 0),
+    "parameters": ("M parameters", 1e-6, 2),
+    "flops_per_step": ("GFLOP per step", 1e-9, 1),
 }
 LEVEL = 0.05
 SCORES_NOTE = (
@@ -27,6 +29,10 @@ SCORES_NOTE = (
     "brackets the 95 % interval of the mean over patients (Student's t, corrected for skewness), whose cases are "
     "averaged over the trainings and then over the scans of a patient; updates x patches: optimiser updates, and "
     "labelled patches of each"
+)
+COST_NOTE = (
+    "parameters are those that are trained, without teachers; operations are counted, forwards and backwards over a "
+    "whole batch, two per multiplication and addition"
 )
 _TESTS: dict[PairedTest, str] = {
     "wilcoxon": "two-sided Wilcoxon signed-rank test",
@@ -72,7 +78,7 @@ def score_tables(groups: Sequence[Group], lines: Sequence[Line], test: PairedTes
 
 
 def cost_tables(groups: Sequence[Group]) -> list[Table]:
-    """Per preset and budget: label budget, protocol, steps, time and memory, medians over the trainings."""
+    """Per preset and budget: label budget, protocol, steps, time, memory and size, medians over the trainings."""
     header = ("method", "trainings", "labels", "protocol", *(heading for heading, _, _ in _COSTS.values()))
     return [
         Table(
@@ -87,6 +93,7 @@ def cost_tables(groups: Sequence[Group]) -> list[Table]:
                 )
                 for group in members
             ),
+            (COST_NOTE,),
         )
         for title, members in places(groups)
     ]

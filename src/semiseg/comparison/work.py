@@ -51,6 +51,8 @@ class Record:
         seconds_per_step: of the last stretch of training that was not interrupted.
         patches_per_second: median over the log.
         peak_memory: most bytes that this stretch of training held, see `cost.peak_memory`.
+        scores: checksum of the scores.
+        parameters, flops_per_step: see `operations`.
     """
 
     state: State = "open"
@@ -61,6 +63,8 @@ class Record:
     patches_per_second: float | None = None
     peak_memory: int | None = None
     scores: str = ""
+    parameters: int | None = None
+    flops_per_step: float | None = None
 
 
 def record_of(task: Task) -> Record:

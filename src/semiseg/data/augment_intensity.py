@@ -87,6 +87,46 @@ def contrast(images: Tensor, factors: Sequence[float]) -> Tensor:
     return change_rows(images, rows, stretch)
 
 
+def lower_resolution(images: Tensor, zooms: Sequence[Sequence[float]]) -> Tensor:
+    """Show samples as if they had been acquired with fewer voxels, `zooms` times as many along each spatial axis.
+
+    Down by nearest voxels and up again linearly over the same field of view, as nnU-Net does (which goes up by cubic
+    splines). Both are separable, so that an axis takes two reads whatever the zooms of the samples.
+    """
+    rows = [row for row, zoom in enumerate(zooms) if any(factor != 1 for factor in zoom)]
+
+    def coarsen(part: Tensor) -> Tensor:
+        for axis in range(2, part.ndim):
+            sides = [(part.shape[axis], max(round(part.shape[axis] * zooms[row][axis - 2]), 1)) for row in rows]
+            if any(side != low for side, low in sides):
+                left, right, share = zip(*(_coarse_voxels(*each) for each in sides), strict=True)
+                near = _broad(small(share, part.device), part, axis)
+                part = torch.lerp(_taken(part, left, axis), _taken(part, right, axis), near)
+        return part
+
+    return change_rows(images, rows, coarsen)
+
+
+def _coarse_voxels(side: int, low: int) -> tuple[list[int], list[int], list[float]]:
+    """Of `side` voxels: which two show the coarse voxels beside each, and how near it is to the right one."""
+    places = [min(max((i + 0.5) * low / side - 0.5, 0.0), low - 1.0) for i in range(side)]
+    lefts = [int(place) for place in places]
+    shown = [min(int((voxel + 0.5) * side / low), side - 1) for voxel in range(low)]
+    rights = [min(left + 1, low - 1) for left in lefts]
+    shares = [place - left for place, left in zip(places, lefts, strict=True)]
+    return [shown[voxel] for voxel in lefts], [shown[voxel] for voxel in rights], shares
+
+
+def _taken(images: Tensor, voxels: Sequence[Sequence[int]], axis: int) -> Tensor:
+    index = small(voxels, images.device, torch.int64)
+    return images.gather(axis, _broad(index, images, axis).expand(images.shape))
+
+
+def _broad(values: Tensor, images: Tensor, axis: int) -> Tensor:
+    """`[n, side]` along the samples and one axis of `images`."""
+    return values.view(len(values), *(-1 if each == axis else 1 for each in range(1, images.ndim)))
+
+
 def gamma(images: Tensor, exponents: Sequence[float], inverted: Sequence[bool]) -> Tensor:
     """Raise grey values, scaled to 0..1, to a power; each channel's mean and deviation are kept.
 

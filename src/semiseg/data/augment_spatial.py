@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Matrix = tuple[tuple[float, ...], ...]
+
+
+class Read(NamedTuple):
+    """How a sample reads its source window: images by the nearest voxel, and zero beyond it instead of its mirror."""
+
+    nearest: bool = False
+    zero: bool = False
 
 
 def small(values: Sequence[object], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -60,9 +68,10 @@ def sampling_grid(
     return grid
 
 
-def resample(batch: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """Read `batch` `[n, C, *source]` at `grid`; what lies beyond the source window is its mirror image."""
-    read = partial(F.grid_sample, mode=mode, padding_mode="reflection", align_corners=False)
+def resample(batch: Tensor, grid: Tensor, how: Read) -> Tensor:
+    """Read `batch` `[n, C, *source]` at `grid`."""
+    mode, beyond = "nearest" if how.nearest else "bilinear", "zeros" if how.zero else "reflection"
+    read = partial(F.grid_sample, mode=mode, padding_mode=beyond, align_corners=False)
     if batch.device.type != "cpu" or batch.ndim == 4:
         return read(batch, grid)
     # On CPUs a 3D sample is the work of one thread; its slices are that of all.
@@ -78,16 +87,16 @@ def warp_or_crop(
     labels: Tensor | None,
     matrices: Sequence[Matrix | None],
     patch: tuple[int, ...],
-    nearest: Sequence[bool] = (),
+    reads: Sequence[Read] = (),
 ) -> tuple[Tensor, Tensor | None]:
     """Source windows to patches: samples with a matrix are resampled, the others are cropped at the centre.
 
     Args:
-        images: `[B, C, *source]`, read linearly unless `nearest` says otherwise, returned as float32.
+        images: `[B, C, *source]`, read linearly unless `reads` says otherwise, returned as float32.
         labels: `[n, *source]` of the first n samples, read by nearest neighbour, returned in their own type.
         matrices: one per sample, output offset -> source offset in voxels, or `None`.
         patch: sides of the result.
-        nearest: one per sample, or none at all: whether its image is read by nearest neighbour.
+        reads: one per sample, or none at all.
     """
     rows = [row for row, matrix in enumerate(matrices) if matrix is not None]
     out = torch.empty((*images.shape[:2], *patch), dtype=torch.float32, device=images.device)
@@ -98,17 +107,19 @@ def warp_or_crop(
 
     index = small(rows, images.device, torch.int64)
     grid = sampling_grid([m for m in matrices if m is not None], images.shape[2:], patch, images.device)
-    for mode, wanted in (("bilinear", False), ("nearest", True)):
-        chosen = [place for place, row in enumerate(rows) if (bool(nearest) and nearest[row]) == wanted]
-        if chosen:
-            part, places = _part(index, chosen), _part(grid, chosen)
-            out.index_copy_(0, part, resample(images.index_select(0, part).float(), places, mode))
-    if labels is not None and truth is not None:
-        count = sum(row < len(labels) for row in rows)
-        if count:
-            # Class indices are small integers, which float32 holds exactly.
-            source = labels.index_select(0, index[:count]).unsqueeze(1).float()
-            truth.index_copy_(0, index[:count], resample(source, grid[:count], "nearest").squeeze(1).to(labels.dtype))
+    # Class indices are small integers, which float32 holds exactly; those of unlabelled samples do not exist.
+    count = 0 if labels is None else sum(row < len(labels) for row in rows)
+    for how in (Read(*each) for each in product((False, True), repeat=2)):
+        chosen = [place for place, row in enumerate(rows) if (reads[row] if reads else Read()) == how]
+        if not chosen:
+            continue
+        part, places = _part(index, chosen), _part(grid, chosen)
+        out.index_copy_(0, part, resample(images.index_select(0, part).float(), places, how))
+        known = sum(place < count for place in chosen)
+        if known and labels is not None and truth is not None:
+            source = labels.index_select(0, part[:known]).unsqueeze(1).float()
+            read = resample(source, places[:known], Read(True, how.zero)).squeeze(1)
+            truth.index_copy_(0, part[:known], read.to(labels.dtype))
     return out, truth
 
 

@@ -29,13 +29,17 @@ _ORDER, _PATCH = 0, 1
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a batch is made of: numbers over all processes, patch sides, share of foreground-centred patches."""
+    """What a batch is made of: numbers over all processes, patch sides, share of foreground-centred patches.
+
+    `spacing` is in mm along the sides; None where it is the same along all.
+    """
 
     labelled: int
     unlabelled: int
     patch: tuple[int, ...]
     foreground: float
     augment: AugmentConfig
+    spacing: tuple[float, ...] | None = None
 
 
 def steps_per_epoch(labelled: Sequence[str], unlabelled: Sequence[str], plan: BatchPlan) -> int:
@@ -84,7 +88,7 @@ class Batches:
         labelled, unlabelled = tuple(labelled), tuple(unlabelled)
         self._streams = (labelled, unlabelled)
         self._counts = (plan.labelled, plan.unlabelled if unlabelled else 0)
-        self._source = margin(plan.augment, plan.patch)
+        self._source = margin(plan.augment, plan.patch, plan.spacing)
         self._foreground = {case: _foreground_voxels(store.label(case)) for case in labelled}
         cases = tuple(dict.fromkeys(labelled + unlabelled))
         self._shapes = {case: store.image(case).shape[1:] for case in cases}
@@ -143,7 +147,7 @@ class Batches:
         shape = self._shapes[case]
         corner = self._corner(case, shape, rng, labelled=stream == _LABELLED)
         drawn.windows.append(Window(case, corner, stream == _LABELLED))
-        params = draw(self._plan.augment, rng, self._plan.patch)
+        params = draw(self._plan.augment, rng, self._plan.patch, self._plan.spacing)
         drawn.places.append(Place(corner, self._source, shape, params))
 
     @property
@@ -159,7 +163,7 @@ class Batches:
             voxels = self._foreground[case][rng.integers(len(self._foreground[case]))]
             centre = voxels[rng.integers(len(voxels))]
             corner = [int(np.clip(c - side // 2, 0, room)) for c, side, room in zip(centre, patch, rooms, strict=True)]
-        short = [min(size - side, 0) // 2 for size, side in zip(shape, patch, strict=True)]
+        short = [-(max(side - size, 0) // 2) for size, side in zip(shape, patch, strict=True)]  # as prediction pads
         extra = [(source - side) // 2 for source, side in zip((*self._source, 1), patch, strict=False)]
         return tuple(c + s - e for c, s, e in zip(corner, short, extra, strict=True))
 

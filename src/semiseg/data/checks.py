@@ -259,9 +259,12 @@ def _named(dataset: Dataset, found: Mapping[str, _Findings]) -> str:
     unknown, unused = sorted(present - names.keys()), sorted(names.keys() - present - {0})
     if unknown == [len(names)] and not unused:
         return f'name the class in dataset.json, as "NAME": {len(names)}'
-    taken = [names[value] for value in unused] if len(unused) == len(unknown) else [f"NAME{value}" for value in unknown]
-    told = {value: name for value, name in names.items() if value and value in present}
-    return f"name the classes with {init_command(dataset.root, told | dict(zip(unknown, taken, strict=True)))}"
+    held = sorted(present - {0})
+    if len(unused) == len(unknown):  # a name for each value, in the order of the values
+        told = dict(zip(held, dataset.class_names[1:], strict=True))
+    else:
+        told = {value: names.get(value, f"NAME{value}") for value in held}
+    return f"name the classes, if these are their names, with {init_command(dataset.root, told)}"
 
 
 def _class_problems(dataset: Dataset, found: Mapping[str, _Findings]) -> tuple[list[str], list[str]]:

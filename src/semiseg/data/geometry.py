@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from semiseg.data.foreground import Box
-from semiseg.data.resample import classes_by_vote, nearest, resample, resample_label, zoom_nearest
+from semiseg.data.resample import resample_label, zoom_nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Triple = tuple[int, int, int]
@@ -108,25 +108,15 @@ def label_to_stored(label: Array, geometry: Geometry) -> Array:
 
 
 def restore_label(label: Array, geometry: Geometry) -> Array:
-    """`label` `[X, Y, Z]` of the stored grid on the scan's grid by its nearest voxels; 0 outside of the kept box."""
-    return _uncrop((zoom_nearest if geometry.zoomed else nearest)(label, geometry.cropped), geometry)
-
-
-def restore(probabilities: Array, geometry: Geometry) -> Array:
-    """Most probable class (uint8) on the scan's grid.
-
-    Probabilities are interpolated linearly, one class at a time, so that little more than three volumes of memory are
-    needed whatever the number of classes. Outside of the kept box everything is background.
+    """`label` `[X, Y, Z]` on the scan's grid, 0 outside of the kept box.
 
     Args:
-        probabilities: `[C, X, Y, Z]` on the stored grid; a memory map is fine.
+        label: on the grid of the kept box, before resampling; slices of a fixed size as they are stored.
         geometry: of the scan.
     """
-    scores = (resample(volume, geometry.cropped, (1, 1, 1)) for volume in probabilities)
-    return _uncrop(classes_by_vote(scores, range(len(probabilities))), geometry)
-
-
-def _uncrop(label: Array, geometry: Geometry) -> Array:
+    kept = zoom_nearest(label, geometry.cropped) if geometry.zoomed else label
+    if kept.shape != geometry.cropped:
+        raise ValueError(f"expected a label {list(geometry.cropped)} on the grid before resampling, came {kept.shape}")
     result: Array = np.zeros(geometry.shape, dtype=label.dtype)
-    crop(orient(result, geometry.axes, geometry.flips), (geometry.start, geometry.stop))[...] = label
+    crop(orient(result, geometry.axes, geometry.flips), (geometry.start, geometry.stop))[...] = kept
     return result

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from semiseg.data.augment import Params
 from semiseg.data.augment_spatial import (
+    Read,
     centre_crop,
     flip,
     quarter_turn,
@@ -63,7 +64,8 @@ def to_patches(windows: Tensor, places: Sequence[Place], patch: Sequence[int]) -
     """Maps on source windows `[B, C, *window]` moved as the images of `places` were, `[B, C, *patch]`."""
     dims = len(patch)
     params = [place.params for place in places]
-    moved, _ = warp_or_crop(windows, None, [p.matrix for p in params], tuple(patch))
+    reads = [Read(zero=p.zero) for p in params]
+    moved, _ = warp_or_crop(windows, None, [p.matrix for p in params], tuple(patch), reads)
     return flip(quarter_turn(moved, [p.turn for p in params], dims), [p.flips for p in params], dims)
 
 

@@ -32,14 +32,6 @@ def resample(volume: Array, shape: Sequence[int], orders: Sequence[int]) -> Arra
     return result
 
 
-def nearest(volume: Array, shape: Sequence[int]) -> Array:
-    """`volume` `[X, Y, Z]` on a grid of `shape` by its nearest voxels, dtype kept."""
-    for axis, size in enumerate(shape):
-        if size != volume.shape[axis]:
-            volume = np.take(volume, _nearest_voxels(volume.shape[axis], size), axis=axis)
-    return volume
-
-
 def zoom_nearest(volume: Array, shape: Sequence[int]) -> Array:
     """`volume` `[X, Y, Z]` on a grid of `shape` whose corner voxels are those of `volume`; nearest voxels, dtype kept.
 
@@ -101,19 +93,20 @@ def _apply(weights: Any, volume: Array, axis: int) -> Array:
     return result
 
 
-def _positions(n: int, size: int) -> Array:
+def positions(n: int, size: int) -> Array:
+    """Where on an axis of n voxels the centres of `size` voxels over the same field of view lie."""
     return (np.arange(size) + 0.5) * (n / size) - 0.5
 
 
 def _nearest_voxels(n: int, size: int) -> Array:
-    return np.clip(np.rint(_positions(n, size)).astype(np.intp), 0, n - 1)
+    return np.clip(np.rint(positions(n, size)).astype(np.intp), 0, n - 1)
 
 
 def _weights(n: int, size: int, order: int) -> Any:
     """Sparse `[size, n]` matrix of linear weights, or of cubic B-spline weights for spline coefficients."""
-    positions = _positions(n, size)
-    left = np.floor(positions).astype(np.intp)
-    t = positions - left
+    places = positions(n, size)
+    left = np.floor(places).astype(np.intp)
+    t = places - left
     taps: dict[int, Array]
     if order == 1:
         taps = {0: 1 - t, 1: t}

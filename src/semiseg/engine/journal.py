@@ -129,8 +129,9 @@ class Journal:
         )
 
     def validated(self, step: int, found: Validation) -> None:
-        """Write a validation: mean foreground Dice and that of each class."""
-        self._write({"step": step, "validation": {"dice": found.dice, "per_class": found.per_class}})
+        """Write a validation: mean foreground Dice, that of each class, and that of each network where it was asked."""
+        networks = {"networks": dict(found.networks)} if found.networks else {}
+        self._write({"step": step, "validation": {"dice": found.dice, "per_class": found.per_class, **networks}})
 
     def _write(self, record: Mapping[str, Any]) -> None:
         for logger in self._loggers:

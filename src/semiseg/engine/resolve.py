@@ -85,21 +85,26 @@ def network_builder(config: RunConfig, plan: Plan, *, pretrained: bool = True) -
 
     With `pretrained`, networks start from the configured weights, if there are any.
     """
-    options = dict(config.network.options)
-    if config.network.name == "unet":
-        filters = options.setdefault("filters", plan.filters)
-        if isinstance(filters, Sequence):
-            options.setdefault("strides", plan.strides[: len(filters)])
     build = partial(
         build_network,
         config.network.name,
         channels=len(plan.channels),
         classes=plan.classes,
         spatial_dims=plan.spatial_dims,
-        **options,
+        **network_options(config, plan),
     )
     weights = config.network.weights if pretrained else None
     return build if weights is None else partial(_build_from, weights, build)
+
+
+def network_options(config: RunConfig, plan: Plan) -> dict[str, Any]:
+    """Options of the configured network, with what the plan proposes for those that are left open."""
+    options = dict(config.network.options)
+    if config.network.name == "unet":
+        filters = options.setdefault("filters", plan.filters)
+        if isinstance(filters, Sequence):
+            options.setdefault("strides", plan.strides[: len(filters)])
+    return options
 
 
 def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Network:
@@ -184,4 +189,6 @@ def batch_plan_of(config: RunConfig, plan: Plan, split: Split) -> BatchPlan:
         patch=patch_of(config, plan, network),
         foreground=batch.foreground,
         augment=config.augment,
+        # Slices of a fixed size are turned as they are, like those of the code that brings them there.
+        spacing=None if plan.slice_size else plan.spacing[: plan.spatial_dims],
     )

@@ -23,7 +23,9 @@ from semiseg.data.readers import read_image, read_label
 from semiseg.data.splits import Split
 from semiseg.engine.run import Run
 from semiseg.errors import InputError, raise_all
+from semiseg.evaluation.feature_density import FeatureDensity, feature_density
 from semiseg.files import write_json, write_text
+from semiseg.inference.feature_sample import FeatureSample
 from semiseg.inference.predict import Predictor, load_predictor
 from semiseg.inference.scan_prototypes import scan_prototypes
 from semiseg.ingredients.levels import level_taps
@@ -65,6 +67,7 @@ class Matching:
         labelled, unlabelled: case ids.
         networks: number of predicting networks, over which Q is the mean.
         method: name of the method.
+        density: of the finest features of foreground voxels; None where there are too few.
     """
 
     levels: tuple[Level, ...]
@@ -73,6 +76,7 @@ class Matching:
     unlabelled: tuple[str, ...]
     networks: int
     method: str
+    density: FeatureDensity | None = None
 
     @property
     def q(self) -> float:
@@ -95,17 +99,28 @@ class Matching:
                 *lines,
                 "",
                 f"{DEFINITION}; mean over {self.networks} predicting network(s)",
+                *([f"features.png, features.csv: {self._about_density()}"] if self.density else []),
             ]
         )
 
+    def _about_density(self) -> str:
+        assert self.density is not None
+        labelled, unlabelled = self.density.counts
+        return (
+            f"density of the finest features of foreground voxels ({labelled} of labelled and {unlabelled} of "
+            f"unlabelled scans), overlap {self.density.overlap:.3f}"
+        )
+
     def save(self, folder: Path) -> None:
-        """Write `matching.csv` (a row per level and class) and `matching.json`.
+        """Write `matching.csv` (a row per level and class), `matching.json`, `features.csv` and `features.png`.
 
         Raises:
             InputError: the folder cannot be written.
         """
         write_text(folder / "matching.csv", self.to_csv())
         write_json(folder / "matching.json", self.to_json())
+        if self.density is not None:
+            self.density.save(folder)
 
     def to_csv(self) -> str:
         """Tidy table: level (from 1, coarse to fine), tap, class, Q; class `all` is the mean over classes and pairs."""
@@ -134,6 +149,7 @@ class Matching:
             "q": _or_null(self.q),
             "levels": levels,
             "networks": self.networks,
+            "density_overlap": None if self.density is None else self.density.overlap,
             "labelled": list(self.labelled),
             "unlabelled": list(self.unlabelled),
         }
@@ -154,7 +170,7 @@ def match_run(
 
     Args:
         path: run folder.
-        output: folder for `matching.csv` and `matching.json`; default: the run folder.
+        output: folder for `matching.csv`, `matching.json`, `features.csv` and `features.png`; default: the run folder.
         overlap: share that neighbouring windows have in common.
         done: called with the case id after each scan.
 
@@ -176,16 +192,18 @@ def match_run(
     dataset = open_dataset(config.data)
     raise_all(list(_problems(dataset, split)))
     names = level_taps(networks[0].taps, "auto").features
+    samples = FeatureSample(), FeatureSample()
     labelled, unlabelled = (
-        [_of_scan(predictor, dataset, case, names, own_label=own, done=done) for case in cases]
-        for cases, own in ((split.labelled, True), (split.unlabelled, False))
+        [_of_scan(predictor, dataset, case, names, own_label=own, sample=sample, done=done) for case in cases]
+        for cases, own, sample in ((split.labelled, True, samples[0]), (split.unlabelled, False, samples[1]))
     )
     levels = []
     for number, name in enumerate(names):
         pairs = [(_gathered(labelled, net, number), _gathered(unlabelled, net, number)) for net in range(len(networks))]
         levels.append(_level(name, networks[0].taps[name].stride, pairs))
     classes = predictor.plan.class_names
-    found = Matching(tuple(levels), classes, split.labelled, split.unlabelled, len(networks), config.method)
+    density = feature_density(names[-1], *(sample.vectors.numpy() for sample in samples))
+    found = Matching(tuple(levels), classes, split.labelled, split.unlabelled, len(networks), config.method, density)
     found.save(output or path)
     return found
 
@@ -195,14 +213,21 @@ OfScan = list[list[Prototypes]]
 
 
 def _of_scan(
-    predictor: Predictor, dataset: Dataset, case: str, taps: tuple[str, ...], *, own_label: bool, done: Done
+    predictor: Predictor,
+    dataset: Dataset,
+    case: str,
+    taps: tuple[str, ...],
+    *,
+    own_label: bool,
+    sample: FeatureSample,
+    done: Done,
 ) -> OfScan:
     files = dataset.cases[case]
     scan = read_image(files.images, channels=len(predictor.plan.channels), spacing=files.spacing)
     truth = read_label(files.label).array if own_label and files.label is not None else None
     image, geometry = preprocess(scan, predictor.plan, label=truth)
     labels = predictor.label_stored(image) if truth is None else label_to_stored(truth, geometry)
-    found = scan_prototypes(predictor, image, labels, taps)
+    found = scan_prototypes(predictor, image, labels, taps, sample)
     done(case)
     return found
 

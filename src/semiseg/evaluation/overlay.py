@@ -186,9 +186,9 @@ def _draw(axes: Axes, plane: Plane, labels: Array, outline: Array | None, colour
         interpolation="nearest",
     )
     for label, colour in colours.items():
-        _contour(axes, labels == label, colour, 1.4, "solid")
+        contour(axes, labels == label, colour, 1.4, "solid")
         if outline is not None:
-            _contour(axes, outline == label, "white", 1.1, DASHES)
+            contour(axes, outline == label, "white", 1.1, DASHES)
     width, height = plane.image.shape
     axes.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5))
     axes.set_xticks([])
@@ -197,7 +197,8 @@ def _draw(axes: Axes, plane: Plane, labels: Array, outline: Array | None, colour
     _name_ends(axes, plane.ends if 8 * plane.size[1] > plane.size[0] else plane.ends[:2])
 
 
-def _contour(axes: Axes, mask: Array, colour: str, width: float, style: Any) -> None:
+def contour(axes: Axes, mask: Array, colour: str, width: float, style: Any) -> None:
+    """Outline of `mask` `[X, Y]`, whose first axis points right; nothing where it is empty."""
     if mask.any():
         # The frame of background closes outlines at the border of the view.
         framed = np.pad(mask, 1).T.astype(float)

@@ -31,6 +31,11 @@ def with_room(make: Callable[[torch.device], Tensor], device: torch.device) -> T
     return make(torch.device("cpu"))
 
 
+def room_for(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An uninitialised tensor on `device`, or in the host's memory where that one's ran out."""
+    return with_room(lambda where: torch.empty(tuple(shape), dtype=dtype, device=where), device)
+
+
 @dataclass
 class WindowBatch:
     """Windows at once: halved, and kept so, when memory runs out.

@@ -13,7 +13,10 @@ from semiseg.optional import optional
 
 cc3d = optional("cc3d")  # scipy gives the same components
 
-Neighbours = Literal["all", "faces"]
+Neighbours = Literal["all", "edges", "faces"]
+_REACH = {"all": 3, "edges": 2, "faces": 1}
+"""Axes along which neighbours may differ by one voxel."""
+_NUMBER = {"all": 26, "edges": 18, "faces": 6}
 T = TypeVar("T", bound=np.generic)
 
 
@@ -27,8 +30,8 @@ def largest_component(
 
     Args:
         labels: `[*S]`, 2D or 3D, a mask or non-negative integer labels.
-        neighbours: `all` joins voxels that share a corner (26 neighbours in 3D, 8 in 2D), `faces` only those that share
-            a face (6 and 4).
+        neighbours: `all` joins voxels that share a corner (26 neighbours in 3D, 8 in 2D), `edges` those that share an
+            edge (18 and 8), `faces` only those that share a face (6 and 4).
         classes: those that are reduced, the others stay as they are; None: all.
     """
     kept = np.zeros_like(labels, order="C")
@@ -63,9 +66,8 @@ def _largest(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.bool
 
 def _numbered(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[Any]:
     """The number of its component at each voxel of the mask, 0 elsewhere."""
-    everywhere = neighbours == "all"
     if cc3d is not None and mask.ndim == 3 and min(mask.shape) > 1:
         # Version 4.1.1 fails on some rows of single voxels, and joins what it should not on some 2D masks.
-        return np.asarray(cc3d.connected_components(mask, connectivity=26 if everywhere else 6))
-    structure = ndimage.generate_binary_structure(mask.ndim, mask.ndim if everywhere else 1)
+        return np.asarray(cc3d.connected_components(mask, connectivity=_NUMBER[neighbours]))
+    structure = ndimage.generate_binary_structure(mask.ndim, min(_REACH[neighbours], mask.ndim))
     return np.asarray(ndimage.label(mask, structure)[0])

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from semiseg.config import Accelerator, WindowConfig
 from semiseg.data.crop import LabelCrop
-from semiseg.data.geometry import Geometry, restore, restore_label
+from semiseg.data.geometry import Geometry, restore_label
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
 from semiseg.data.ranges import look
@@ -35,7 +36,7 @@ from semiseg.inference.fit import check_finite, checked_task
 from semiseg.inference.pipeline import overlapped
 from semiseg.inference.records import Records
 from semiseg.inference.scans import Scans, Spacing
-from semiseg.inference.windows import sliding_labels, sliding_windows
+from semiseg.inference.windows import sliding_labels
 from semiseg.locks import locked
 from semiseg.methods.base import Method, entry
 from semiseg.networks.folding import fold_batch_norms
@@ -45,8 +46,6 @@ from semiseg.shards import Shard
 Image = np.ndarray[Any, np.dtype[Any]]
 Label = np.ndarray[Any, np.dtype[np.uint8]]
 
-MOST_PROBABILITIES = 3 << 29
-"""Bytes that the probabilities of a whole scan may take."""
 LESS = (
     "end what else uses this memory, predict on the CPU with --accelerator cpu where a GPU's ran out, "
     "or take a machine with more"
@@ -81,7 +80,7 @@ class Predictor:
         Reads, predicts and restores; arguments are those of `read`.
         """
         image, geometry = self.read(paths, spacing, truth)
-        return restored(self.predicted(image, geometry), geometry)
+        return restore_label(self.predicted(image, geometry), geometry)
 
     def read(
         self,
@@ -101,20 +100,17 @@ class Predictor:
         around = read_label(truth).array if truth is not None and isinstance(self.plan.crop, LabelCrop) else None
         return preprocess(scan, self.plan, label=around)
 
-    def predicted(self, image: Image, geometry: Geometry) -> Image:
-        """Class probabilities `[C, X, Y, Z]` of a scan that was resampled, otherwise class indices `[X, Y, Z]`.
+    def predicted(self, image: Image, geometry: Geometry) -> Label:
+        """Class indices of a preprocessed scan on the grid that `restore_label` expects.
 
-        Probabilities are interpolated back, as long as they take less than `MOST_PROBABILITIES`; otherwise, and where
-        slices were brought to a fixed size, labels are.
+        Where the scan was resampled, its probabilities are interpolated back, whatever its size; where slices were
+        brought to a fixed size, labels are.
         """
-        resampled = geometry.stored != geometry.cropped and not geometry.zoomed
-        if resampled and 4 * self.plan.classes * math.prod(geometry.stored) <= MOST_PROBABILITIES:
-            return self._over_windows(sliding_windows, image)
-        return self._over_windows(sliding_labels, image)
+        return self._labels(image, None if geometry.zoomed else geometry.cropped)
 
     def label_stored(self, image: Image) -> Label:
         """Class indices `[X, Y, Z]` of a preprocessed image `[C, X, Y, Z]`, on its own grid."""
-        return self._over_windows(sliding_labels, image)
+        return self._labels(image, None)
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -123,21 +119,17 @@ class Predictor:
             return self.window.stride
         return tuple(max(round(side * (1 - self.window.overlap)), 1) for side in self.patch)
 
-    def _over_windows(self, slide: Callable[..., Tensor], image: Image) -> Image:
+    def _labels(self, image: Image, shape: Sequence[int] | None) -> Label:
         scan = with_room(torch.from_numpy(image).to, self.device)
+        slide = partial(sliding_labels, batch=self.batch, weights=self.window.weights, shape=shape)
         with torch.inference_mode():
-            found = slide(self._forward, scan, self.patch, self.stride, batch=self.batch, weights=self.window.weights)
-        array: Image = found.cpu().numpy()
+            found = slide(self._forward, scan, self.patch, self.stride)
+        array: Label = found.cpu().numpy()
         return array
 
     def _forward(self, windows: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
             return self.method.predict(windows.to(self.device)).float()
-
-
-def restored(found: Image, geometry: Geometry) -> Label:
-    """Class indices on the scan's own grid of what `Predictor.predicted` gave."""
-    return restore(found, geometry) if found.ndim == 4 else restore_label(found, geometry)
 
 
 def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: WindowConfig | None = None) -> Predictor:
@@ -271,17 +263,17 @@ def _label_all(
                 failed[case] = error
                 return None
 
-    def compute(scan: tuple[Image, Geometry] | None) -> tuple[Image, Geometry] | None:
+    def compute(scan: tuple[Image, Geometry] | None) -> tuple[Label, Geometry] | None:
         if scan is None:
             return None
         with memory_told(f"a scan of {' x '.join(map(str, scan[0].shape[1:]))} voxels", LESS):
             return predictor.predicted(*scan), scan[1]
 
-    def write(case: str, found: tuple[Image, Geometry] | None) -> None:
+    def write(case: str, found: tuple[Label, Geometry] | None) -> None:
         if found is None:
             return
         with memory_told(case, LESS):
-            label = restored(*found)
+            label = restore_label(*found)
             if largest:
                 label = largest_component(label)
             write_label(targets[case], label, reference=scans.images[case][0], spacing=scans.spacing)

@@ -7,13 +7,16 @@ import torch
 from torch import Tensor
 
 from semiseg.engine.precision import autocast
+from semiseg.inference.feature_sample import FeatureSample
 from semiseg.inference.predict import Image, Label, Predictor
 from semiseg.inference.windows import cut_windows
 from semiseg.ingredients.levels import one_hot, resize_nearest
 from semiseg.ingredients.prototypes import Prototypes, PrototypeSums, prototype_sums
 
 
-def scan_prototypes(predictor: Predictor, image: Image, labels: Label, taps: tuple[str, ...]) -> list[list[Prototypes]]:
+def scan_prototypes(
+    predictor: Predictor, image: Image, labels: Label, taps: tuple[str, ...], sample: FeatureSample | None = None
+) -> list[list[Prototypes]]:
     """Class prototypes of one scan, per predicting network and tap, each as a batch of one.
 
     Sums of features and of masks are taken over all windows and divided at the end, so that a voxel counts as often as
@@ -23,6 +26,7 @@ def scan_prototypes(predictor: Predictor, image: Image, labels: Label, taps: tup
         image: preprocessed, `[C, X, Y, Z]`.
         labels: class indices on the same grid, `[X, Y, Z]`.
         taps: names of features that all predicting networks have.
+        sample: takes features of the first network at the last of `taps`.
     """
     scan = torch.from_numpy(image).to(predictor.device)
     # Shifted by one, so that the padding is no class.
@@ -36,7 +40,9 @@ def scan_prototypes(predictor: Predictor, image: Image, labels: Label, taps: tup
         for images, within in zip(windows, inside, strict=True):
             for number, network in enumerate(networks):
                 with autocast(predictor.device, predictor.precision):
-                    _, found = network.tapped(images, taps)
+                    logits, found = network.tapped(images, taps)
+                if sample is not None and number == 0:
+                    sample.add(found[taps[-1]], logits, (within.squeeze(1) - 1).clamp(min=0))
                 for name in taps:
                     new = _window_sums(found[name], within.squeeze(1), predictor.plan.classes)
                     old = sums.get((number, name))

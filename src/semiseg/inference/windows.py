@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from semiseg.errors import InputError
-from semiseg.inference.batching import WindowBatch, with_room
+from semiseg.inference.batching import WindowBatch, room_for, with_room
+from semiseg.inference.voting import voted
 
 Predict = Callable[[Tensor], Tensor]
 Weights = Literal["uniform", "gaussian"]
@@ -65,7 +66,7 @@ def sliding_windows(
     probabilities: Tensor | None = None
     for row, slab in _slabs(predict, image, _Plan.of(image, patch, stride, weights), batch):
         if probabilities is None:
-            probabilities = _empty((slab.shape[0], *image.shape[1:]), slab.dtype, slab.device)
+            probabilities = room_for((slab.shape[0], *image.shape[1:]), slab.dtype, slab.device)
         probabilities[:, row : row + slab.shape[1]] = slab
     assert probabilities is not None, "every image has at least one window"
     return probabilities
@@ -79,19 +80,19 @@ def sliding_labels(
     *,
     batch: int | WindowBatch = 1,
     weights: Weights = "uniform",
+    shape: Sequence[int] | None = None,
 ) -> Tensor:
     """The class with the highest probability of `sliding_windows`, `[*S]` uint8 (int64 beyond 256 classes).
 
-    The probabilities of the whole image never exist: besides the labels, memory holds a slab and a batch.
+    The probabilities of the whole image never exist: besides the labels, memory holds a slab, a batch, and what `voted`
+    needs, which is little.
+
+    Args:
+        predict, image, patch, stride, batch, weights: those of `sliding_windows`.
+        shape: voxels of another grid over the same field of view, for which probabilities are interpolated.
     """
-    labels: Tensor | None = None
-    for row, slab in _slabs(predict, image, _Plan.of(image, patch, stride, weights), batch):
-        if labels is None:
-            dtype = torch.uint8 if slab.shape[0] <= 256 else torch.int64
-            labels = _empty(image.shape[1:], dtype, slab.device)
-        labels[row : row + slab.shape[1]] = slab.argmax(0)
-    assert labels is not None, "every image has at least one window"
-    return labels
+    plan = _Plan.of(image, patch, stride, weights)
+    return voted((slab for _, slab in _slabs(predict, image, plan, batch)), plan.size, shape or plan.size)
 
 
 def cut_windows(image: Tensor, patch: Sequence[int], stride: Sequence[int], *, batch: int = 1) -> Iterator[Tensor]:
@@ -204,7 +205,7 @@ def _slabs(predict: Predict, image: Tensor, plan: _Plan, batch: int | WindowBatc
         for position, probabilities in group:
             if window is None or rows is None:
                 section = [max(size, side) for size, side in zip(plan.size[1:], plan.patch[1:], strict=True)]
-                rows = _empty((probabilities.shape[0], plan.patch[0], *section), torch.float32, probabilities.device)
+                rows = room_for((probabilities.shape[0], plan.patch[0], *section), torch.float32, probabilities.device)
                 rows.zero_()
                 window = _outer([_placed(axis, rows.device) for axis in plan.weights])
                 coverage = [_placed(plan.coverage(axis), rows.device) for axis in range(len(plan.size))]
@@ -237,10 +238,6 @@ def _outer(axes: Sequence[Tensor]) -> Tensor:
 def _placed(axis: Tensor, device: torch.device) -> Tensor:
     """In float32, copied without waiting for the device."""
     return axis.float().to(device, non_blocking=True)
-
-
-def _empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return with_room(lambda where: torch.empty(tuple(shape), dtype=dtype, device=where), device)
 
 
 def _predicted(

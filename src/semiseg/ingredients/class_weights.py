@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import class_counts
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import STRICT_DOC, hard_dice
-from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.reduce import batch_sum
 
@@ -30,7 +30,7 @@ ALPHA = 0.2
 """Exponent of unlearning over learning in the weights by difficulty."""
 
 
-class ClassWeightOptions(MemoryOptions):
+class ClassWeightOptions(HorizonOptions):
     """Class weights of two networks; a method's options may include these."""
 
     weights_a: Weighting = Field("none", description=WEIGHTING_DOC)

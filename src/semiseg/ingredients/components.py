@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semiseg.inference.components import largest_component
+from semiseg.inference.components import Neighbours, largest_component
 
 Filtered = Literal["auto"] | bool
 FILTERED_DOC = (
@@ -25,11 +25,13 @@ def filtered_classes(option: Filtered, one_piece: Sequence[bool], classes: int) 
     return frozenset(label for label, wanted in enumerate(chosen) if label and wanted)
 
 
-def keep_largest(labels: Tensor, classes: Collection[int] | None = None) -> Callable[[], Tensor]:
+def keep_largest(
+    labels: Tensor, classes: Collection[int] | None = None, neighbours: Neighbours = "all"
+) -> Callable[[], Tensor]:
     """Start to keep only the largest component of every foreground class in every sample of `labels` `[B, *S]`.
 
-    With `classes`, of these alone. Voxels that share a corner are connected; of equal components the first in scan
-    order stays; what is removed becomes background. Gives a function that waits for the result, int64 on the device of
+    With `classes`, of these alone; `neighbours` as of `largest_component`. Of equal components the first in scan order
+    stays; what is removed becomes background. Gives a function that waits for the result, int64 on the device of
     `labels`. Threads do the work, so a GPU can be given other work between the two calls; only the one copy of the
     labels is waited for.
     """
@@ -41,7 +43,7 @@ def keep_largest(labels: Tensor, classes: Collection[int] | None = None) -> Call
     def filter_one(index: int) -> None:
         copied()
         sample: NDArray[Any] = samples[index]
-        sample[...] = largest_component(sample, classes=classes)
+        sample[...] = largest_component(sample, neighbours, classes)
 
     pool = ThreadPoolExecutor(min(len(samples), os.cpu_count() or 1))
     waiting = [pool.submit(filter_one, index) for index in range(len(samples))]

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import class_sums
 from semiseg.ingredients.consistency import add_noise
-from semiseg.ingredients.memory import MemoryOptions
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.pseudo_labels import hard_labels
 
 Predict = Callable[[Tensor], list[Tensor]]
 """Probabilities per level, coarse to fine, of images."""
 
 
-class SelectionOptions(MemoryOptions):
+class SelectionOptions(HorizonOptions):
     """How trusted voxels are chosen; a method's options may include these."""
 
     selection: Literal["self_aware", "all", "probability", "entropy", "mc_dropout"] = Field(

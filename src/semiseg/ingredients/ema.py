@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from semiseg.ingredients.memory import MemoryOptions
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.ramps import Counts
 from semiseg.networks.base import Network, Tap
 
@@ -22,7 +22,7 @@ STATISTICS_DOC = (
 )
 
 
-class TeacherOptions(MemoryOptions):
+class TeacherOptions(HorizonOptions):
     """How a teacher follows its student; a method's options may include these."""
 
     decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the teacher, after its warm-up")
@@ -111,6 +111,11 @@ class Teacher(nn.Module):
         ema_update(self.net, student, decay)
         if self.statistics != "batch":
             ema_update_buffers(self.net, student, 0.0 if self.statistics == "copied" else decay)
+
+    def copy(self, student: Network) -> None:
+        """Become the student, running statistics included."""
+        ema_update(self.net, student, 0.0)
+        ema_update_buffers(self.net, student, 0.0)
 
     def follow(self, student: Network, clock: Counts) -> None:
         """`update` by the clock."""

@@ -107,7 +107,7 @@ def resize_nearest(maps: Tensor, sides: Sequence[int]) -> Tensor:
     return maps[(..., *every)]
 
 
-def coarse_labels(labels: Tensor, sides: Sequence[int], classes: int, at: CoarseLabels) -> Tensor:
+def coarse(labels: Tensor, sides: Sequence[int], classes: int, at: CoarseLabels) -> Tensor:
     """Class indices `[B, *S]` at a coarser size, `[B, *sides]`; see `LevelOptions.coarse_labels`."""
     if at == "first" or labels.shape[1:] == tuple(sides):
         return resize_nearest(labels, sides)

@@ -60,3 +60,8 @@ def mix(outside: Tensor, inside: Tensor, mask: Tensor) -> Tensor:
 def mix_partners(values: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
     """Every sample's partner pasted into it, where `mask` is false."""
     return mix(*partners(values, pairs), mask)
+
+
+def in_turn(values: Tensor, count: int) -> Tensor:
+    """`count` samples of `values`, the first ones again where there are fewer."""
+    return values[torch.arange(count, device=values.device) % len(values)]

@@ -6,7 +6,7 @@ Each is told by the share of the first image per voxel, `[B, 1, *S]` or, for the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from semiseg.errors import raise_all
+from semiseg.ingredients.levels import one_hot
 
 
 class MixingOptions(BaseModel):
@@ -91,6 +92,31 @@ class Mixer:
     def target_share(self, share: Tensor) -> Tensor:
         """Share of the first image's labels: the same, but for CutOut, which shows nothing of it."""
         return torch.zeros_like(share) if self.options.mixing == "cutout" else share
+
+
+class Mixed(NamedTuple):
+    """Mixed images `[B, channels, *S]`, their class probabilities `[B, C, *S]`, and the first labels' share."""
+
+    images: Tensor
+    target: Tensor
+    of_label: Tensor
+
+
+def mix_with_labelled(mixer: Mixer, labelled: Tensor, labels: Tensor, images: Tensor, pseudo: Tensor) -> Mixed:
+    """Mixtures of each of `images` with one of the labelled patches, which are taken in turn.
+
+    Args:
+        mixer: draws and makes them.
+        labelled: patches `[n, channels, *S]`, with `labels` `[n, *S]`.
+        images: `[B, channels, *S]`, of no label.
+        pseudo: class probabilities of these, `[B, C, *S]`.
+    """
+    turn = torch.arange(len(images), device=images.device) % len(labels)
+    first, labels = mixer.resized(labelled[turn], labels[turn])
+    share = mixer.draw(labels)
+    of_label = mixer.target_share(share)
+    target = mix(one_hot(labels, pseudo.shape[1]), pseudo, of_label)
+    return Mixed(mixer.images(first, images, share), target, of_label)
 
 
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:

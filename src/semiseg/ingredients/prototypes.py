@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.levels import LevelOptions, Reduction, View
@@ -25,7 +25,7 @@ class PrototypeOptions(LevelOptions):
         "batch", description="`batch`: mean prototypes of the patches; `image`: patch against patch, as printed"
     )
     absent: Absent = Field(
-        "class", description="what a class that a patch lacks takes out of the prototypes: the level, or the class"
+        "level", description="what a class that a patch lacks takes out of the prototypes: the level, or the class"
     )
 
 
@@ -76,7 +76,8 @@ def prototype_loss(
 ) -> Tensor:
     """Squared distance of the prototypes of two groups of images over levels (DuCiSC, Eq. 4 and 7).
 
-    Gradient flows to both groups; without a usable level the loss is zero with zero gradient.
+    Gradient flows to both groups; without a usable level the loss is zero with zero gradient. `aligned_levels` tells
+    which levels were usable.
 
     Args:
         a, b: prototypes per level, of equal classes and channels.
@@ -86,11 +87,44 @@ def prototype_loss(
             class, and with `batch` only that image of it.
         reduction: `mean` over levels, classes and channels, or `sum` over levels and channels and mean over classes.
     """
+    return aligned_levels(a, b, pairing, absent, reduction)[0]
+
+
+def aligned_levels(
+    a: Sequence[Prototypes], b: Sequence[Prototypes], pairing: Pairing, absent: Absent, reduction: Reduction
+) -> tuple[Tensor, Tensor]:
+    """`prototype_loss`, and 1 for each level that was usable, else 0, `[levels]`."""
     parts = [_distance(_paired(x, y, pairing, absent), pairing, absent) for x, y in zip(a, b, strict=True)]
+    usable = torch.stack([usable for _, usable in parts])
     if reduction == "sum":
-        return torch.stack([value * x.means.shape[2] for (value, _), x in zip(parts, a, strict=True)]).sum()
-    usable = torch.stack([usable for _, usable in parts]).sum()
-    return torch.stack([value for value, _ in parts]).sum() / usable.clamp(min=1)
+        return torch.stack([value * x.means.shape[2] for (value, _), x in zip(parts, a, strict=True)]).sum(), usable
+    return torch.stack([value for value, _ in parts]).sum() / usable.sum().clamp(min=1), usable
+
+
+class UsableLevels(nn.Module):
+    """How often prototypes could be compared: per level the share of batches so far, which a run logs.
+
+    A level without prototypes of one class on either side takes no part (`absent: level`), silently but for this.
+    """
+
+    found: Tensor
+    asked: Tensor
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.register_buffer("found", torch.zeros(levels))
+        self.register_buffer("asked", torch.zeros(()))
+
+    @torch.no_grad()
+    def count(self, usable: Tensor) -> None:
+        """Add a batch in which these levels were `usable` `[levels]`."""
+        self.found += usable.to(self.found.dtype)
+        self.asked += 1
+
+    @property
+    def share(self) -> Tensor:
+        """Share of batches per level, coarse to fine; 0 before the first."""
+        return self.found / self.asked.clamp(min=1)
 
 
 def matching_score(a: Prototypes, b: Prototypes) -> Tensor:

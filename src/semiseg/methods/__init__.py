@@ -1,49 +1,8 @@
-"""Methods of semi-supervised segmentation, one file per paper; importing the package registers them."""
+"""Methods of semi-supervised segmentation, one file per paper; importing the package registers every file in it."""
 
-from semiseg.methods import (
-    adsh,
-    basak,
-    cld,
-    cml,
-    cps,
-    crest,
-    depl,
-    dhc,
-    dst,
-    ducisc,
-    lefed,
-    mean_teacher,
-    micd,
-    pi_model,
-    simis,
-    ssnet,
-    supervised,
-    supervised_pair,
-    temporal_ensembling,
-    uamt,
-    urpc,
-)
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [
-    "adsh",
-    "basak",
-    "cld",
-    "cml",
-    "cps",
-    "crest",
-    "depl",
-    "dhc",
-    "dst",
-    "ducisc",
-    "lefed",
-    "mean_teacher",
-    "micd",
-    "pi_model",
-    "simis",
-    "ssnet",
-    "supervised",
-    "supervised_pair",
-    "temporal_ensembling",
-    "uamt",
-    "urpc",
-]
+for _module in iter_modules(__path__):
+    if _module.name not in ("base", "describe", "pretraining"):
+        import_module(f"{__name__}.{_module.name}")

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
@@ -221,6 +222,20 @@ class Method(nn.Module, ABC):
     def predictors(self) -> Sequence[Predicting]:
         """The networks that predict, of which others may ask features; every method names at least one."""
         return ()
+
+    def networks(self) -> dict[str, Predicting]:
+        """Every network that could predict, by name (`net`, `student`, `teacher`, `subnet_a`); validation scores each.
+
+        By default those that the method holds, one letter for each of a list of them.
+        """
+        found: dict[str, Any] = {}
+        for name, module in self.named_children():
+            if isinstance(module, nn.ModuleList):
+                one = name.removesuffix("s")
+                found |= {f"{one}_{letter}": each for letter, each in zip(ascii_lowercase, module, strict=False)}
+            else:
+                found[name] = module
+        return {name: module for name, module in found.items() if hasattr(module, "tapped")}
 
     def predict(self, images: Tensor) -> Tensor:
         """Class probabilities `[B, C, *S]` of `images` `[B, channels, *S]`; called in eval mode, no gradient.

@@ -12,13 +12,13 @@ from torch import Tensor
 from semiseg.ingredients.class_sampling import ClassConfidence, sampled, sampling_rates
 from semiseg.ingredients.class_weights import FixedWeights, inverse_roots
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, supervised_pair
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import kept_cross_entropy
-from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
-KNEE = {"update_iter": 2, "ramp": "epochs", "memory": None}
+KNEE = {"update_iter": 2, "ramp": "epochs", "horizon": None}
 """What the authors' own code for the knee does where it differs."""
 
 
@@ -43,7 +43,7 @@ class CLD(Method):
     without labelled voxels counts as one voxel, where the official weight is infinite.
     """
 
-    class Config(MemoryOptions, CoTrainingOptions, MethodConfig):
+    class Config(HorizonOptions, CoTrainingOptions, MethodConfig):
         """Options of CLD."""
 
         update_iter: int = Field(8, ge=1, description="steps over which confidences are measured")

@@ -18,18 +18,14 @@ from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.ingredients.sample_losses import SAMPLE_DICE_CE_DOC, SampleDiceCE, sample_dice_ce
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Stage, Task, register
+from semiseg.methods.base import Batch, Clock, Loss, Method, NetworkBuilder, Stage, Task, register
+from semiseg.methods.pretraining import PRETRAINING, PretrainingOptions
 from semiseg.networks.base import Init, Network
 from semiseg.networks.blocks import TwoDecoderOptions
 
 PAPER = "doi:10.1145/3664647.3680699"
-PRETRAINING = "pretraining"
 OFFICIAL = {"pretraining": 2 / 17, "pairs": "half", "ramp": "none", "largest_component": True}
-"""The published code, on the left atrium."""
 CFL = {"cutmix": False, "largest_component": False}
-
-Targets = tuple[Tensor, Tensor]
-"""Labels `[B, *S]` for the first and for the second subnet."""
 
 
 class View(NamedTuple):
@@ -50,31 +46,18 @@ class CML(Method):
     are trained on mixed labelled images alone. `cml-cfl` leaves the images unmixed, so that each subnet learns the
     other's labels; with `discrepancy_weight: 0` too, that is cross pseudo supervision (the paper's Figure 6).
 
-    `cml-official` is the published code with the settings of the left atrium: of two images that are mixed one way it
-    drops the complement, so that half of the patches count; pseudo-labels have full weight after 2,000 of 17,000 steps,
-    and only their largest component per class. The defaults keep both mixtures, let the weights rise, pre-train for
-    2,000 steps or half of a shorter run, and leave classes alone that come in several pieces.
+    `cml-official` is the published code: of two images it mixes them one way, so that half of the patches count, and
+    pseudo-labels have full weight at once, with one component per class. The defaults keep both mixtures, let the
+    weights rise, pre-train for 2,000 steps or half of a shorter run, and leave classes alone that come in pieces.
 
         L = w_l [Sup(A, y) + Sup(B, y)] + r(t) w_u [Sup(A, y_A) + Sup(B, y_B)]
             + r(t) w_d sum [Dis(f_A, f_B) + Dis(f_B, f_A)]
         Dis(f, g) = 1 + mean cos(f, g), no gradient to g          y_A = B's label outside of the box, A's own inside
     """
 
-    class Config(TwoDecoderOptions, PairOptions, RampOptions, MethodConfig):
+    class Config(TwoDecoderOptions, PairOptions, RampOptions, PretrainingOptions):
         """Options; weights and sizes are those of the official left-atrium run."""
 
-        pretraining: Literal["auto"] | float = Field(
-            "auto",
-            ge=0,
-            le=1,
-            description="share of the steps with labelled images alone; `auto`: 0.12, but at least 2,000 steps, or "
-            "half of the run if that is less",
-        )
-        hand_over: Literal["best", "last"] = Field(
-            "best",
-            description="where self-training starts: the best weights of the pre-training, if the run selects by "
-            "validation, or the last ones",
-        )
         loss: SampleDiceCE = Field("sample", description=SAMPLE_DICE_CE_DOC)
         labelled_weight: float = Field(1.0, ge=0, description="weight of the loss on labelled images")
         unlabelled_weight: float = Field(1.0, ge=0, description="weight of the loss on pseudo-labels; 0: none are made")
@@ -106,19 +89,12 @@ class CML(Method):
         kinds = (c.upsampling_b,) if c.shared_subnets else (c.upsampling_a, c.upsampling_b)
         self.subnets = ModuleListOf([build(upsampling=kind, init=c.init) for kind in kinds])
         if c.shared_subnets and not self.subnets[0].dropout_rate:
-            raise InputError(
-                "options.shared_subnets: one network is two views by its dropout alone, and this one has none: set "
-                "network.options.dropout, take network.name=unet2d, or shared_subnets=false"
-            )
+            remedy = "set network.options.dropout, take network.name=unet2d, or shared_subnets=false"
+            raise InputError(f"options.shared_subnets: one network is two by its dropout, here it has none: {remedy}")
         self.filtered = filtered_classes(c.largest_component, task.one_piece, task.classes)
 
     def stages(self) -> tuple[Stage, ...]:
-        c = self.config
-        share, least = (0.12, 2000) if c.pretraining == "auto" else (c.pretraining, 0)
-        return (
-            Stage(PRETRAINING, share, schedule="constant", at_least=least),
-            Stage("selftraining", 1 - share, schedule="stage", start=c.hand_over),
-        )
+        return self.config.stages()
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config
@@ -155,7 +131,7 @@ class CML(Method):
         passes = [net(images, taps=("bottleneck",)) for net in (self.subnets[0], self.subnets[-1])]
         return View([logits for logits, _ in passes], [taps["bottleneck"] for _, taps in passes])
 
-    def _mixed(self, images: Tensor) -> tuple[View, Targets]:
+    def _mixed(self, images: Tensor) -> tuple[View, tuple[Tensor, Tensor]]:
         """The view of mixed images, and the targets of the two subnets."""
         c = self.config
         with torch.no_grad():
@@ -167,18 +143,18 @@ class CML(Method):
             inside_a, inside_b = inside_b, inside_a
         return view, (mix(outside_b, inside_a, mask), mix(outside_a, inside_b, mask))
 
-    def _plain(self, images: Tensor) -> tuple[View, Targets]:
+    def _plain(self, images: Tensor) -> tuple[View, tuple[Tensor, Tensor]]:
         """The view of images as they are; each subnet learns the other's labels."""
         view = self._view(images)
         a, b = self._pseudo_labels(view.logits)()
         return view, (b, a)
 
-    def _pseudo_labels(self, logits: Sequence[Tensor]) -> Callable[[], Targets]:
+    def _pseudo_labels(self, logits: Sequence[Tensor]) -> Callable[[], tuple[Tensor, Tensor]]:
         """A function that waits for the labels by the first and by the second subnet."""
         labels = torch.cat([threshold_labels(z) for z in logits])
         found = keep_largest(labels, self.filtered)
         return lambda: (found()[: len(logits[0])], found()[len(logits[0]) :])
 
-    def _loss(self, view: View, targets: Targets) -> Tensor:
+    def _loss(self, view: View, targets: tuple[Tensor, Tensor]) -> Tensor:
         a, b = (sample_dice_ce(z, y, self.config.loss) for z, y in zip(view.logits, targets, strict=True))
         return a + b

@@ -11,8 +11,8 @@ from torch import Tensor
 from semiseg.ingredients.class_weights import ClassWeights, EqualWeights, crest_weights, reversed_shares
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, observed_weights, weighted_terms
 from semiseg.ingredients.generations import GenerationOptions, PseudoLabeller
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import kept_cross_entropy
-from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.methods.base import (
     Batch,
@@ -56,7 +56,7 @@ class CReST(Method):
     with y the labels of the last generation. Distribution alignment (CReST+) is not part of it.
     """
 
-    class Config(MemoryOptions, CoTrainingOptions, GenerationOptions, MethodConfig):
+    class Config(HorizonOptions, CoTrainingOptions, GenerationOptions, MethodConfig):
         """Options; the defaults are those of xmed-lab/DHC, with the weight of its documented run."""
 
         alpha: float = Field(1 / 3, ge=0, description="exponent of the frequencies; 0: all classes count alike")

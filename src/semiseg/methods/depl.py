@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_entropy
-from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.prior import PRIOR_DOC, PredictionPrior, Prior
 from semiseg.ingredients.pseudo_labels import confident_labels
@@ -37,7 +37,7 @@ class DePL(Method):
         L_cross = mean(keep_B CE(z_A, y_B) + keep_A CE(z_B, y_A))        y = argmax softmax(z - tau ln q)
     """
 
-    class Config(MemoryOptions, RampOptions, MethodConfig):
+    class Config(HorizonOptions, RampOptions, MethodConfig):
         """Options; the defaults are those of xmed-lab/DHC, with the weight of its documented run."""
 
         loss: DiceCE = Field("dhc", description=DICE_CE_DOC)

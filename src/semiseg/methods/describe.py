@@ -41,11 +41,11 @@ def page(info: MethodInfo) -> str:
     for name, (kind, default, text) in info.options.items():
         lines += [f"  {name} = {default!r}   [{kind}]", f"      {text}"]
     if info.tables:
-        lines += ["", "Tables of the paper (with Dice in %), each row with the settings that replay it:"]
+        lines += ["", "Tables of the paper (with Dice in %), each row with what it changes in the preset's settings:"]
         lines += [line for table in info.tables for line in _table(table, info.name)]
         number = info.tables[0].number
         command = f"semiseg methods {info.name} --table {shlex.quote(number)}"
-        lines += ["", f"The commands of a table, with the paper's network: {command}"]
+        lines += ["", f"The commands of a table, on the presets of its data: {command}"]
     return "\n".join(lines)
 
 
@@ -60,7 +60,7 @@ def _table(table: Table, method: str) -> list[str]:
 
 
 def arguments(row: Row, method: str) -> str:
-    """What `row` adds to `semiseg train DATA --method METHOD`."""
+    """What `row` adds to `semiseg train DATA --preset PRESET --method METHOD`."""
     other = [] if row.method == method else ["--method", row.method]
-    words = [*other, *(word for assignment in row.assignments() for word in ("--set", assignment))]
-    return shlex.join(words) if words else "the defaults"
+    words = [*other, *(word for assignment in row.assignments for word in ("--set", assignment))]
+    return shlex.join(words) if words else "as the preset of the data has it"

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from semiseg.ingredients.adversarial import worst_case_loss
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_entropy
-from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import confident_labels, hard_labels
 from semiseg.ingredients.ramps import RampOptions, reversal_ramp
@@ -22,7 +22,7 @@ from semiseg.networks.branches import BranchedNet
 
 @register("dst", paper="arXiv:2202.07136", title="Debiased self-training, as xmed-lab/DHC extends it")
 @register(
-    "dst-paper", paper="arXiv:2202.07136", title="Debiased self-training", options={"variant": "dst", "memory": None}
+    "dst-paper", paper="arXiv:2202.07136", title="Debiased self-training", options={"variant": "dst", "horizon": None}
 )
 class DST(Method):
     """Two networks teach each other; a third decoder of each shows where it could be wrong, and the encoder avoids it.
@@ -43,7 +43,7 @@ class DST(Method):
         L = L_sup(A) + L_sup(B) + w(t) (L_cross + L_worst(A) + L_worst(B))
     """
 
-    class Config(MemoryOptions, RampOptions, MethodConfig):
+    class Config(HorizonOptions, RampOptions, MethodConfig):
         """Options; the defaults are those of xmed-lab/DHC, with the weight of its documented run."""
 
         variant: Literal["dhc", "dst"] = Field(

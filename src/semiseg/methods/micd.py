@@ -23,16 +23,8 @@ from semiseg.ingredients.ramps import RampOptions
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
-PAPER = {
-    "weight": 0.1,
-    "mcpc": "masked_to_clean",
-    "cfc_weight": 1.0,
-    "loss": "dhc",
-    "weights_a": "diff",
-    "weights_b": "dist",
-    "freeze_masked": False,
-    "memory": None,
-}
+PAPER = {"weight": 0.1, "mcpc": "masked_to_clean", "cfc_weight": 1.0, "freeze_masked": False, "horizon": None}
+PAPER |= {"loss": "dhc", "weights_a": "diff", "weights_b": "dist"}
 """The paper's choices, and DHC's where it is silent, as far as they are not the defaults."""
 
 

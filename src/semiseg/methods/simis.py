@@ -9,7 +9,7 @@ from torch import Tensor
 
 from semiseg.ingredients.class_weights import simis_weights
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, observed_weights, weighted_terms
-from semiseg.ingredients.memory import MemoryOptions
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
@@ -30,7 +30,7 @@ class SimiS(Method):
     the cross-entropy at the start, as in that code.
     """
 
-    class Config(MemoryOptions, CoTrainingOptions, MethodConfig):
+    class Config(HorizonOptions, CoTrainingOptions, MethodConfig):
         """Options; the defaults are those of xmed-lab/DHC, with the weight of its documented run."""
 
         momentum: float = Field(0.99, ge=0, lt=1, description="share of the old class weights")

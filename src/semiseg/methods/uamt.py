@@ -14,9 +14,9 @@ from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.confidence import low_entropy, monte_carlo_mean, relative_entropy_limit
 from semiseg.ingredients.consistency import add_noise
 from semiseg.ingredients.ema import Teacher
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.masked import masked_parts, masked_probability_mse
-from semiseg.ingredients.memory import MemoryOptions
 from semiseg.ingredients.ramps import RampOptions, sigmoid_ramp
 from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
@@ -39,7 +39,7 @@ class UAMT(Method):
         L_cons = sum M (p_student - p_teacher)^2 / (2 sum M)      M: entropy of the teacher's mean < (3/4 + r/4) ln 2
     """
 
-    class Config(MemoryOptions, RampOptions, MethodConfig):
+    class Config(HorizonOptions, RampOptions, MethodConfig):
         """Options; the defaults are those of the official runs, with the ramp stretched to the length of the run."""
 
         loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)

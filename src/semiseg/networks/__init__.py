@@ -48,7 +48,7 @@ def build_network(
         classes: output channels, background included.
         spatial_dims: 2 or 3.
         network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders;
-            `branches`, one encoder with any number of equal decoders.
+            `branches`, one encoder with any number of decoders.
         options: fields of the network's `Options`; with `network` also those of the form.
 
     Raises:

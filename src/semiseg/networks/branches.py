@@ -1,4 +1,4 @@
-"""One encoder with several equal decoders, made of the run's architecture."""
+"""One encoder with several decoders, made of the run's architecture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from semiseg.ingredients.modules import ModuleListOf
 from semiseg.networks.base import Network, NetworkOptions, Recorder
-from semiseg.networks.blocks import drop_channels, scale_gradient
+from semiseg.networks.blocks import Upsampling, drop_channels, scale_gradient
 from semiseg.networks.import_weights import import_official
 from semiseg.networks.parts import Decoder, Encoder, part_name
 
@@ -22,7 +22,12 @@ Factor = float | Tensor | None
 class BranchedOptions(NetworkOptions):
     """Options of the form, beside those of the architecture that it is made of."""
 
-    decoders: int = Field(2, ge=1, description="decoders on the encoder, with weights of their own")
+    decoders: int = Field(
+        2, ge=1, description="decoders with weights of their own; without meaning beside `upsamplings`"
+    )
+    upsamplings: tuple[Upsampling, ...] | None = Field(
+        None, description="how each decoder enlarges, instead of `decoders`; null: all as the architecture does"
+    )
 
 
 class BranchedNet(Network):
@@ -44,7 +49,8 @@ class BranchedNet(Network):
 
     def __init__(self, options: BranchedOptions, build: Callable[..., Network]) -> None:
         super().__init__()
-        first, *others = (build() for _ in range(options.decoders))
+        kinds = [{"upsampling": kind} for kind in options.upsamplings or ()] or [{}] * options.decoders
+        first, *others = (build(**kind) for kind in kinds)
         self.taps = {name: tap for name, tap in first.taps.items() if name.startswith(("enc", "dec"))}
         self.divisor = first.divisor
         self.encoder = Encoder(first)
@@ -57,9 +63,12 @@ class BranchedNet(Network):
         *,
         dropout: bool | None = None,
         gradients: tuple[Factor, ...] | None = None,
+        drop: float | None = None,
     ) -> Any:
         self.check_call(x, taps)
         active = self.training if dropout is None else dropout
+        if drop is not None:
+            return self._decode_dropped(x, drop, active)
         if gradients is not None:
             return self._decode_all(x, gradients, active)
         keep = Recorder(taps)
@@ -80,6 +89,24 @@ class BranchedNet(Network):
         factors = tuple(g if g in (None, 1.0) else x.new_full((), g) for g in gradients)
         found: list[Tensor] = nn.Module.__call__(self, x, dropout=dropout, gradients=factors)
         return found
+
+    def with_dropped_features(self, x: Tensor, drop: float) -> tuple[Tensor, Tensor]:
+        """Logits of the first decoder, and those that it gives without a share `drop` of the encoder's channels.
+
+        Channels of every stage and sample are dropped at random, in evaluation mode too. Both are decoded together, so
+        that batch statistics are theirs in common.
+
+        Raises:
+            ValueError: as a plain call does.
+        """
+        found: tuple[Tensor, Tensor] = nn.Module.__call__(self, x, drop=drop)
+        return found
+
+    def _decode_dropped(self, x: Tensor, drop: float, active: bool) -> tuple[Tensor, Tensor]:
+        nothing = Recorder(())
+        features = [torch.cat([f, drop_channels(f, drop, True)]) for f in self._encode(x, nothing, active)]
+        logits = _decode(self.decoders[0], features, nothing, active)
+        return logits[: len(x)], logits[len(x) :]
 
     def _decode_all(self, x: Tensor, gradients: Sequence[Factor], active: bool) -> list[Tensor]:
         nothing = Recorder(())

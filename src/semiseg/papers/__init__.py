@@ -4,11 +4,13 @@ One CSV file per paper holds the figures, one YAML file what each row of its abl
 """
 
 from semiseg.papers.commands import replay
+from semiseg.papers.datasets import DATASETS, dataset_of
 from semiseg.papers.figures import Figure, figures
-from semiseg.papers.quotes import ELSEWHERE, Quote, dataset_of, quotes
+from semiseg.papers.quotes import ELSEWHERE, Quote, quotes
 from semiseg.papers.tables import Paper, Result, Row, Setup, Table, paper_of, papers
 
 __all__ = [
+    "DATASETS",
     "ELSEWHERE",
     "Figure",
     "Paper",

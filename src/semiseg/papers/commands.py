@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
 
 from semiseg.errors import InputError, did_you_mean
 from semiseg.methods.base import entry
@@ -12,21 +11,22 @@ from semiseg.papers.tables import Row, Setup, Table, paper_of
 
 
 def replay(method: str, number: str) -> str:
-    """One `semiseg train` command per row of table `number` of the paper of `method`, with comments for a shell.
+    """One `semiseg train` command per row and data of table `number` of the paper of `method`, with comments.
 
-    DATA, N and the names of the run folders are to be filled in or changed by the user.
+    A command takes the preset of the data with the table's number of labels, and sets what the row changes. DATA and
+    the names of the run folders are to be filled in or changed by the user.
 
     Raises:
         InputError: there is no such method, or its paper has no such table.
     """
     table = _find(method, number)
     lines = [f"# {table.title}: {table.varies}."]
-    blocks = _blocks(table.setups)
-    for setups in blocks:
-        where = ", ".join(map(str, setups))
-        lines.append(f"# DATA: the dataset folder; N: its number of labelled scans (paper: {where}).")
-        place = f"_{_slug(setups[0].dataset)}" if len(blocks) > 1 else ""
-        lines += [_command(row, setups[0], f"{table.paper}_{_slug(table.number)}{place}") for row in table.rows]
+    if not any("protocol" in row.settings for row in table.rows):
+        lines.append("# Add --protocol paper to choose weights as the paper did, be it on the test scans.")
+    for setup in table.setups:
+        place = f"_{setup.preset}_{setup.budget or 'all'}" if len(table.setups) > 1 else ""
+        lines.append(f"# {setup}. DATA: the dataset folder that semiseg import {setup.preset} wrote.")
+        lines += [_command(row, setup, f"{table.paper}_{_slug(table.number)}{place}") for row in table.rows]
     return "\n".join(lines)
 
 
@@ -45,21 +45,12 @@ def _letters(number: str) -> str:
     return re.sub(r"[^a-z0-9]", "", number.lower())
 
 
-def _blocks(setups: Sequence[Setup]) -> list[list[Setup]]:
-    """Set-ups that lead to the same commands, together."""
-    blocks: list[list[Setup]] = []
-    for setup in setups:
-        same = next((b for b in blocks if (b[0].settings, b[0].options) == (setup.settings, setup.options)), None)
-        if same is None:
-            blocks.append([setup])
-        else:
-            same.append(setup)
-    return blocks
-
-
 def _command(row: Row, setup: Setup, prefix: str) -> str:
-    words = ["semiseg", "train", "DATA", "--labelled", "N", "--method", row.method]
-    for assignment in row.assignments(setup):
+    words = ["semiseg", "train", "DATA", "--preset", setup.preset]
+    if setup.budget is not None:
+        words += ["--labelled", str(setup.budget)]
+    words += ["--method", row.method]
+    for assignment in row.assignments:
         words += ["--set", assignment]
     return shlex.join([*words, "--output", f"runs/{prefix}_{_slug(row.name)}"])
 

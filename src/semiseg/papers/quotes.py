@@ -35,18 +35,6 @@ _OWN: Mapping[str, tuple[str, ...]] = {
 }
 """Names of the papers' own methods in their main figures."""
 
-DATASETS: Mapping[str, str] = {
-    "la": "LA",
-    "pancreas": "Pancreas-NIH",
-    "ian": "IAN",
-    "acdc": "ACDC",
-    "brats2019": "BraTS2019",
-    "amos": "AMOS",
-    "synapse": "Synapse",
-    "lung_tumor": "Lung tumour",
-}
-"""Names in the tables by our names."""
-
 _NEAR = 0.25
 """4 of 80 scans are 5 %, and papers say 5 % of 10 among 216 as well: so much may a share differ, relative to it."""
 
@@ -70,12 +58,6 @@ class Quote:
         """`DuCiSC, Table I`."""
         table = next(iter(self.figures.values())).table
         return f"{_own(self.paper.method)[0]}, {'text' if table == 'text' else f'Table {table}'}"
-
-
-def dataset_of(*names: str) -> str | None:
-    """The first of `names` (of presets, datasets or folders) that the tables know, as they call it."""
-    known = {_letters(name): printed for ours, printed in DATASETS.items() for name in (ours, printed)}
-    return next((known[_letters(name)] for name in names if _letters(name) in known), None)
 
 
 def quotes(method: str, dataset: str, share: float) -> list[Quote]:
@@ -108,7 +90,3 @@ def _names(method: str) -> tuple[str, ...]:
 def _own(method: str) -> tuple[str, ...]:
     """A paper's names of its own method, whichever variant `method` is."""
     return next((names for name, names in _OWN.items() if entry(name).cls is entry(method).cls), ())
-
-
-def _letters(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -16,57 +14,67 @@ from pydantic import ConfigDict, TypeAdapter
 
 from semiseg.config import load_config
 from semiseg.methods.base import Entry, entry
+from semiseg.papers.datasets import nearest_budget, preset_of
 from semiseg.papers.figures import Figure, figures
 
 Settings = Mapping[str, Any]
-_NONE: Settings = MappingProxyType({})
 _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Data on which a table was measured, and what the paper sets for them in every row.
+    """Data on which a table was measured; everything else that the paper sets there is in the preset of the dataset.
 
     Attributes:
         dataset: name as in the figures.
         labelled: share of labelled scans, `10%`.
-        settings: settings of the run by dotted name, `network.name`.
-        options: options of the paper's method.
     """
 
     __pydantic_config__ = _STRICT
     dataset: str
     labelled: str
-    settings: Settings = field(default_factory=dict)
-    options: Settings = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.labelled.replace('%', ' %')}"
 
+    @property
+    def preset(self) -> str:
+        """Name of the dataset's preset."""
+        return preset_of(self.dataset)
+
+    @property
+    def budget(self) -> int | None:
+        """The number by which the preset knows the share of labels; None for all labels."""
+        return nearest_budget(self.preset, int(self.labelled.rstrip("%")) / 100)
+
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: the registered `method` with `options` set."""
+    """One row of a table: the registered `method` with `options` set, and other `settings` of the run by dotted name.
+
+    Both say only what the row changes in its method as the preset of the data sets it up.
+    """
 
     __pydantic_config__ = _STRICT
     name: str
     method: str = ""
     options: Settings = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
 
-    def settings(self, setup: Setup | None = None) -> dict[str, Any]:
-        """Everything that the row sets beside the method, by dotted name; with `setup`, what holds there as well."""
-        options = self.options if setup is None else {**_own(setup, self.method), **self.options}
-        common = {} if setup is None else setup.settings
-        return {**common, **{f"options.{name}": value for name, value in options.items()}}
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Everything that the row sets beside the method, by dotted name."""
+        return {**self.settings, **{f"options.{name}": value for name, value in self.options.items()}}
 
-    def assignments(self, setup: Setup | None = None) -> tuple[str, ...]:
+    @property
+    def assignments(self) -> tuple[str, ...]:
         """The same as `--set` takes it: `options.mcpc=off`."""
-        return tuple(f"{name}={as_text(value)}" for name, value in self.settings(setup).items())
+        return tuple(f"{name}={as_text(value)}" for name, value in self.changes.items())
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper, or a plot: its `number` (or the name of a plot), what it varies, on which data, its rows."""
+    """A table or a plot of a paper: its `number` (`VI`, `Fig. 5a`), what it varies, on which data, its rows."""
 
     __pydantic_config__ = _STRICT
     number: str
@@ -78,9 +86,8 @@ class Table:
 
     @property
     def title(self) -> str:
-        """`Table VI`, `Fig. 7`, `Plot of beta`."""
-        kind = "Table" if re.fullmatch(r"[IVX]+|\d+", self.number) else "Plot of"
-        return self.number if self.number.startswith("Fig.") else f"{kind} {self.number}"
+        """`Table VI`, `Fig. 7a`."""
+        return self.number if self.number.startswith("Fig.") else f"Table {self.number}"
 
     def figure(self, row: Row, setup: Setup, metric: str = "Dice") -> Figure | None:
         """What the paper prints for `row` on `setup`; None where it prints nothing."""
@@ -138,7 +145,7 @@ class Paper:
 
 @cache
 def papers() -> tuple[Paper, ...]:
-    """All papers, by name; every row was checked by the configuration of its method."""
+    """All papers, by name; every row was checked with the preset of each of its datasets."""
     names = sorted(Path(item.name).stem for item in files("semiseg.papers").iterdir() if item.name.endswith(".yaml"))
     return tuple(_load(name) for name in names)
 
@@ -157,11 +164,6 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _own(setup: Setup, method: str) -> Settings:
-    """The set-up's options where `method` is the one they are about; other methods have other options."""
-    return setup.options if setup.options.keys() <= entry(method).cls.Config.model_fields.keys() else _NONE
-
-
 def _load(name: str) -> Paper:
     values = yaml.safe_load((files("semiseg.papers") / f"{name}.yaml").read_text(encoding="utf-8"))
     read = TypeAdapter(Paper).validate_python(values)
@@ -171,7 +173,8 @@ def _load(name: str) -> Paper:
     )
     paper = replace(read, name=name, tables=tables)
     for row, setup in _cells(paper):
-        load_config(None, {"data": Path("DATA"), "method": row.method}, row.assignments(setup))
+        given = {"data": Path("DATA"), "preset": setup.preset, "labelled": setup.budget, "method": row.method}
+        load_config(None, given, row.assignments)
     return paper
 
 

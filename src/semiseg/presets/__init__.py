@@ -276,7 +276,8 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     from semiseg.methods.base import entry
 
     options = entry(config.method).configure(config.options).model_dump(mode="json")
-    values = config.model_dump(mode="json", exclude={*_FREE, "options", "protocol"}) | {"options": options}
+    left_out = {*_FREE, "options", "protocol", "validate_networks"}
+    values = config.model_dump(mode="json", exclude=left_out) | {"options": options}
     if config.select == "best":
         values["select"] = f"best on the {config.selects_on} cases"
     crop = values["plan"]["crop"]

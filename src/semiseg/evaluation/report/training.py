@@ -52,9 +52,29 @@ def validation(records: Sequence[Record]) -> Markup:
         [_line(record, _percent(record.curve("validation", "dice"))) for record in validated],
         unit="%",
     )
+    charts = [chart, *(_network_chart(record) for record in validated)]
     told = [tag("p", _about_selection(record), class_="note") for record in records]
     logged = source(validated, "log.jsonl", "train")
-    return join([tag("div", chart, class_="charts") if chart else Markup(), *told, logged])
+    return join([tag("div", *charts, class_="charts") if any(charts) else Markup(), *told, logged])
+
+
+def _network_chart(record: Record) -> Markup:
+    """Mean Dice of each network by itself beside what predicts; empty where they were not validated."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for step, found in record.values("validation", "networks"):
+        for name, value in found.items() if isinstance(found, dict) else ():
+            if isinstance(value, int | float):
+                curves.setdefault(name, []).append((step, float(value)))
+    if not curves:
+        return Markup()
+    prediction = record.curve("validation", "dice")
+    if prediction not in curves.values():  # else one of them is what predicts
+        curves = {"prediction": prediction, **curves}
+    lines = [
+        Line(clipped(name, 14), _percent(points), style_of(index))
+        for index, (name, points) in enumerate(curves.items())
+    ]
+    return line_chart(f"{record.key}: mean Dice of each network", lines, unit="%", right=104)
 
 
 def _about_selection(record: Record) -> Markup:

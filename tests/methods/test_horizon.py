@@ -11,7 +11,7 @@ from semiseg.ingredients.class_sampling import ClassConfidence
 from semiseg.ingredients.class_weights import CountedWeights, DiffDW
 from semiseg.ingredients.confidence import SelfAwareThresholds
 from semiseg.ingredients.ema import Teacher
-from semiseg.ingredients.memory import MemoryOptions
+from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.prior import PredictionPrior
 from semiseg.methods.base import Task, entry, registry
 from semiseg.networks import build_network
@@ -19,7 +19,7 @@ from semiseg.networks import build_network
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 DECAYS = {Teacher: "decay", CountedWeights: "momentum", SelfAwareThresholds: "momentum", PredictionPrior: "momentum"}
 DECAYS |= {DiffDW: "keep", ClassConfidence: "momentum"}
-REMEMBER = [name for name in registry() if issubclass(entry(name).cls.Config, MemoryOptions)]
+REMEMBER = [name for name in registry() if issubclass(entry(name).cls.Config, HorizonOptions)]
 
 
 def reaches(name: str, steps: int) -> list[float]:
@@ -33,7 +33,7 @@ def reaches(name: str, steps: int) -> list[float]:
 @pytest.mark.parametrize("name", REMEMBER)
 def test_reach_of_averages(name):
     unknown = reaches(name, 0)
-    share = entry(name).configure({}).memory
+    share = entry(name).configure({}).horizon
     for steps in (100, 1000, 15_000):
         for found, constant in zip(reaches(name, steps), unknown, strict=True):
             if share is None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 
-class MemoryOptions(BaseModel):
+class HorizonOptions(BaseModel):
     """How long averages remember; options of methods that keep moving averages include these.
 
     An average with decay a reaches back over about 1 / (1 - a) updates. The papers' constants suit runs of many
     thousand steps: in one of 200, a decay of 0.99 makes a teacher that is half a run old.
     """
 
-    memory: float | None = Field(
+    horizon: float | None = Field(
         0.05,
         gt=0,
         le=1,
@@ -26,4 +26,4 @@ class MemoryOptions(BaseModel):
 
     def reach(self, window: float, updates: float) -> float:
         """`window` in updates, or less in a short run; at least 1."""
-        return window if self.memory is None or not updates else max(min(window, self.memory * updates), 1.0)
+        return window if self.horizon is None or not updates else max(min(window, self.horizon * updates), 1.0)

@@ -1,0 +1,88 @@
+"""UniMatch: unified dual-stream perturbations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from semiseg.ingredients.levels import one_hot
+from semiseg.ingredients.losses import DICE_CE_DOC, FORMS, DiceCE, dice_ce, kept_cross_entropy
+from semiseg.ingredients.masked import masked_parts
+from semiseg.ingredients.modes import evaluating
+from semiseg.ingredients.pseudo_labels import confident_labels
+from semiseg.ingredients.strong_views import StrongViewOptions
+from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.networks.base import Init
+from semiseg.networks.branches import BranchedNet
+
+
+@register("unimatch", paper="arXiv:2208.09910", title="Revisiting weak-to-strong consistency (UniMatch)")
+class UniMatch(Method):
+    """What a network is sure of on a weak view teaches it two strong views, and features with dropped channels.
+
+    Into each strong view a box of another patch's is pasted, with that patch's labels, which come from a pass in
+    evaluation mode. The weak view is what the batch holds. The unlabelled terms are Dice on sure voxels alone, as in
+    the medical code of LiheYoung/UniMatch; `unlabelled_loss: ce` is the general method's. That code is for slices; on
+    volumes boxes and blur have a third axis. The official second unlabelled batch, from which boxes are taken, is here
+    the same one in another order. Source: Yang et al., CVPR 2023.
+
+        L = (L_sup + L(z_1) / 4 + L(z_2) / 4 + L(z_f) / 2) / 2
+        z_1, z_2: strong views       z_f: decoder on encoder features of which half of the channels are dropped
+        L: Dice against argmax p of the weak view where max p is at least the threshold
+    """
+
+    class Config(StrongViewOptions, MethodConfig):
+        """Options; the defaults are those of the official runs on ACDC."""
+
+        loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
+        unlabelled_loss: Literal["dice", "ce"] = Field("dice", description="loss of the unlabelled terms")
+        threshold: float = Field(0.95, ge=0, le=1, description="least probability of a label that counts")
+        weight: float = Field(0.5, ge=0, description="weight of the unlabelled terms together, and half of the whole")
+        drop: float = Field(0.5, ge=0, lt=1, description="share of the encoder's channels that are dropped")
+        init: Init = Field("default", description="initialisation of the convolutions")
+
+        def smallest_batch(self) -> tuple[int, int]:
+            return (1, 2) if self.box else (1, 0)
+
+    def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
+        super().__init__(config, task, build)
+        self.config = config
+        self.net = cast(BranchedNet, build(network="branches", decoders=1, init=config.init))
+
+    def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
+        c, n, u = self.config, batch.n, batch.unlabelled
+        if not len(u):
+            yield Loss({"supervised": dice_ce(self.net(batch.labelled), batch.labels, c.loss)})
+            return
+        order = torch.arange(len(u), device=u.device).roll(len(u) // 2)
+        with torch.no_grad(), evaluating(self.net):
+            sure_v, by_v = confident_labels(self.net(u[order]))
+        strong, boxes = [c.strong(u) for _ in range(2)], [c.boxes(u) for _ in range(2)]
+        mixed = [torch.where(box, view[order], view) for view, box in zip(strong, boxes, strict=True)]
+
+        logits, dropped = self.net.with_dropped_features(batch.images, c.drop)
+        views = self.net(torch.cat(mixed)).tensor_split(2)
+        sure_u, by_u = confident_labels(logits[n:])
+        terms = {"supervised": dice_ce(logits[:n], batch.labels, c.loss)}
+        for number, (z, box) in enumerate(zip(views, boxes, strict=True), 1):
+            inside = box.squeeze(1)
+            terms[f"strong_{number}"] = self._loss(
+                z, torch.where(inside, by_v, by_u), torch.where(inside, sure_v, sure_u)
+            )
+        terms["features"] = self._loss(dropped[n:], by_u, sure_u)
+        half = c.weight / 2
+        yield Loss(terms, {"supervised": 0.5, "strong_1": half / 2, "strong_2": half / 2, "features": half})
+
+    def predictors(self) -> Sequence[Predicting]:
+        return (self.net,)
+
+    def _loss(self, logits: Tensor, labels: Tensor, sure: Tensor) -> Tensor:
+        """Of `logits` against `labels` where their probability reaches the threshold."""
+        keep = sure >= self.config.threshold
+        if self.config.unlabelled_loss == "ce":
+            return kept_cross_entropy(logits, labels, keep)
+        return masked_parts(logits, one_hot(labels, logits.shape[1]), keep, dice=FORMS["ssl4mis"]).dice
