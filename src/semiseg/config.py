@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from semiseg.data.augment import AugmentConfig
 from semiseg.data.crop import LabelCrop
 from semiseg.data.wishes import PlanWishes
-from semiseg.errors import InputError
+from semiseg.errors import InputError, raise_all
 from semiseg.evaluation.metrics import EmptyRule
 from semiseg.layers import merge
 from semiseg.validation import parse, read_mapping
@@ -298,4 +298,5 @@ def assign(
 def _check_method(config: RunConfig) -> None:
     from semiseg.methods.base import entry
 
-    entry(config.method).configure(config.options)
+    batch = config.batch  # what is null is known with the plan
+    raise_all(entry(config.method).too_few(config.options, batch.labelled or 0, batch.unlabelled or 0, config.devices))

@@ -124,6 +124,17 @@ def test_what_to_change_is_told_with_figures(plan: Plan, convolves: bool, monkey
     assert all(0 < figure < _told(problem) for figure in proposed.values())
 
 
+def test_half_precision_is_not_advised_to_methods_that_it_takes_a_part_of(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semiseg.engine.precision.cpu_convolves_bf16", lambda: True)
+    batch = {"labelled": 1, "unlabelled": 1, "patch": [16, 8, 8]}
+    _, proposed = _advice(_step(plan, method="lefed", batch=batch))
+    assert "batch.patch=[8,4,4]" in proposed
+    assert "precision=bf16" not in proposed
+    assert "precision=bf16" in _advice(_step(plan, method="cps", batch=batch))[1]
+
+
 def test_scans_on_the_device_count_and_can_be_left_out(plan: Plan) -> None:
     step = _step(plan, method="mean_teacher", batch={"patch": [16, 8, 8]})
     problem, proposed = _advice(replace(step, resident=3 << 30))

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 
 import semiseg
+from semiseg.comparison.cells import cells_of
+from semiseg.comparison.grid import Grid, MethodEntry
 from semiseg.config import RunConfig, load_config
 from semiseg.data.augment import AugmentConfig
 from semiseg.data.batches import BatchPlan
 from semiseg.data.plan import Plan
 from semiseg.data.prepare import prepare
+from semiseg.engine import resolve
 from semiseg.engine.memory import Step, explained
 from semiseg.engine.resolve import check_batch, one_piece
 from semiseg.errors import InputError
+from semiseg.inference.components import piece_sizes
 from tiny import tiny_dataset, write_nifti
 
 SMALL = {"options": {"filters": [4, 8]}}
@@ -52,6 +56,21 @@ def test_every_process_needs_a_pair():
         check_batch(config, batch, 2)
 
 
+@pytest.mark.parametrize(("method", "half"), [("cml", "labelled"), ("cml", "unlabelled"), ("bcp", "labelled")])
+def test_a_lonely_patch_is_refused_when_settings_are_read(method, half):
+    message = rf"batch\.{half}: {method} mixes .* set batch\.{half}=2"
+    with pytest.raises(InputError, match=message):
+        load_config(None, {"data": "nowhere", "method": method, "batch": {half: 1}})
+    with pytest.raises(InputError, match=rf"in each process, came 3: set batch\.{half}=4"):
+        load_config(None, {"data": "nowhere", "method": method, "batch": {half: 3}, "devices": 2})
+
+
+def test_a_comparison_refuses_a_lonely_patch_before_any_cell_is_trained():
+    methods = (MethodEntry(method="cps"), MethodEntry(method="cml"))
+    with pytest.raises(InputError, match=r"batch\.labelled: cml mixes"):
+        cells_of(Grid(data="nowhere", methods=methods, labelled=(4,), settings={"batch": {"labelled": 1}}))
+
+
 @pytest.mark.parametrize(("method", "options"), [("cml", {"cutmix": False}), ("cml-cfl", {}), ("supervised", {})])
 def test_methods_that_do_not_mix_take_one_patch(method, options):
     check_batch(RunConfig(data="data", method=method, options=options), batch_of(1, 1), 1)
@@ -76,3 +95,25 @@ def test_a_class_is_one_piece_only_if_it_is_so_in_every_labelled_scan(data):
     store = prepare(data, None)
     assert one_piece(store, ["case_001"]) == (True, True, True)
     assert one_piece(store, ["case_000", "case_001"])[1:] == (True, False)
+
+
+def test_pieces_are_looked_for_once_per_scan_and_not_where_they_are_known(data, monkeypatch):
+    asked, real = [], resolve.piece_sizes
+
+    def recorded(labels, classes):
+        asked.append(list(classes))
+        return real(labels, classes)
+
+    monkeypatch.setattr(resolve, "piece_sizes", recorded)
+    one_piece(prepare(data, None), ["case_000", "case_001"])
+    assert asked == [[1, 2], [1]]
+
+
+def test_sizes_of_pieces():
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[0, 0, :3] = 1
+    labels[1, 1, 3] = 1  # joined by a corner
+    labels[5, 5, 5] = 1
+    labels[3, :2] = 3
+    assert piece_sizes(labels, [1, 2, 3, 4]).tolist() == [[4, 0, 12, 0], [5, 0, 12, 0]]
+    assert piece_sizes(labels, []).shape == (2, 0)

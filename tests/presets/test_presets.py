@@ -265,6 +265,19 @@ def test_precedence(tmp_path: Path) -> None:
     assert any(line.startswith("options.mix_ratio: 0.4") for line in told)
 
 
+def test_another_precision_than_the_papers_float32_is_a_deviation() -> None:
+    """`auto` is what the machine has, or float32 where the method needs it."""
+    for method, precision, told in (
+        ("lefed", "bf16", ["precision: bf16; the paper: fp32"]),
+        ("lefed", "auto", []),
+        ("cml", "auto", ["precision: auto; the paper: fp32"]),
+        ("cml", "fp32", []),
+    ):
+        config = _run("la", method=method, precision=precision)
+        assert [line for line in deviations(config) if line.startswith("precision")] == told
+    assert _run("la", method="cml", protocol="paper", validation=1).precision == "fp32"
+
+
 def test_steps_replace_epochs() -> None:
     config = _run("amos", labelled=4, steps=30)
     assert (config.steps, config.epochs) == (30, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from semiseg.config import OptimiserConfig
 from semiseg.engine.optim import guarded_step, make_optimiser
 from semiseg.methods.base import Batch, Clock, Method, Task, entry
 from semiseg.networks import build_network
-from semiseg.speed.workbench import AT_WORK, PAPERS
+from semiseg.speed.workbench import AT_WORK, PAPERS, settings
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from plain import networks
@@ -72,3 +73,10 @@ def test_equal_losses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.manual_seed(count)
         mine = step(method, optimiser, Batch(images, labels), Clock(count, 2, 0, 1, "selftraining"))
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-4), count
+
+
+@pytest.mark.parametrize("name", ["cml", "cml-official", "cml-cfl", "bcp", "bcp-official", "ducisc-official"])
+def test_variants_are_measured_at_work_too(name: str) -> None:
+    config = settings(Path("nowhere"), name)
+    method = entry(name).configure(config.options)
+    assert getattr(method, "warmup" if name.startswith("ducisc") else "pretraining") == 0

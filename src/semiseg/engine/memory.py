@@ -141,7 +141,8 @@ def _changes(step: Step) -> Iterator[tuple[str, Step]]:
         step.having("network", options={**network.options, "filters": thinner}),
     )
     half_precision = step.having("", precision="bf16")
-    if precision_of(step.config) != "bf16" == precision_of(half_precision.config):
+    spared = entry(step.config.method).cls.precision == "fp32"  # bf16 would leave a part of the method out
+    if not spared and precision_of(step.config) != "bf16" == precision_of(half_precision.config):
         yield "precision=bf16", half_precision
     if step.resident:
         yield "speed.resident=off", replace(step, resident=0)

@@ -125,18 +125,18 @@ def task_of(store: Store, split: Split, config: MethodConfig, steps: int) -> Tas
 def one_piece(store: Store, cases: Sequence[str]) -> tuple[bool, ...]:
     """Per class, whether in each of the labelled `cases` its largest component holds nearly all of its voxels.
 
-    In plans of 2D slices the components are those of slices. A class that no case shows is not one piece.
+    In plans of 2D slices the components are those of slices. A class that no case shows is not one piece; background
+    counts as one. A class that came in pieces is not looked at in further cases.
     """
-    plan, found = store.plan, []
-    for label in range(plan.classes):
-        shares = []
-        for case in cases:
-            mask = np.asarray(store.label(case)) == label
-            parts = mask[None] if plan.spatial_dims == 3 else np.moveaxis(mask, -1, 0)
-            largest, voxels = np.sum([piece_sizes(part) for part in parts], axis=0)
-            shares += [largest / voxels] if voxels else []
-        found.append(bool(shares) and bool(min(shares) >= WHOLE))
-    return tuple(found)
+    whole: dict[int, bool] = {}
+    for case in cases:
+        labels = np.asarray(store.label(case))
+        parts = labels[None] if store.plan.spatial_dims == 3 else np.moveaxis(labels, -1, 0)
+        open_yet = [label for label in range(1, store.plan.classes) if whole.get(label, True)]
+        largest, voxels = np.sum([piece_sizes(part, open_yet) for part in parts], axis=0)
+        shown = zip(open_yet, largest, voxels, strict=True)
+        whole |= {label: bool(most >= WHOLE * count) for label, most, count in shown if count}
+    return True, *(whole.get(label, False) for label in range(1, store.plan.classes))
 
 
 def check_batch(config: RunConfig, batch: BatchPlan, processes: int) -> None:
@@ -145,16 +145,7 @@ def check_batch(config: RunConfig, batch: BatchPlan, processes: int) -> None:
     Raises:
         InputError: a share of the batch is too small; says which setting to raise.
     """
-    needs = entry(config.method).configure(config.options).smallest_batch()
-    problems = []
-    for name, count, least in zip(("labelled", "unlabelled"), (batch.labelled, batch.unlabelled), needs, strict=True):
-        if 0 < count < least * processes:
-            problems.append(
-                f"batch.{name}: {config.method} mixes images with each other and needs {least} {name} patches or more "
-                f"{'in each process' if processes > 1 else 'per step'}, came {count}: set "
-                f"batch.{name}={least * processes}, or take another method"
-            )
-    raise_all(problems)
+    raise_all(entry(config.method).too_few(config.options, batch.labelled, batch.unlabelled, processes))
 
 
 def patch_of(config: RunConfig, plan: Plan, network: Network) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -43,12 +43,18 @@ def largest_component(
     return kept
 
 
-def piece_sizes(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Voxels of the largest component of a mask, and of all; voxels that share a corner are connected."""
-    if not mask.any():
-        return 0, 0
-    sizes = np.bincount(_numbered(np.ascontiguousarray(mask), "all").ravel())[1:]
-    return int(sizes.max()), int(sizes.sum())
+def piece_sizes(labels: NDArray[Any], classes: Sequence[int]) -> NDArray[np.int64]:
+    """Voxels of the largest component of each of `classes` in a label map, and of all, `[2, classes]`.
+
+    Voxels that share a corner are connected.
+    """
+    boxes, found = ndimage.find_objects(labels), np.zeros((2, len(classes)), np.int64)
+    for number, label in enumerate(classes):
+        box = boxes[label - 1] if label <= len(boxes) else None
+        if box is not None:
+            sizes = np.bincount(_numbered(np.ascontiguousarray(labels[box] == label), "all").ravel())[1:]
+            found[:, number] = sizes.max(), sizes.sum()
+    return found
 
 
 def _largest(mask: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.bool_]:

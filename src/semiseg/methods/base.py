@@ -297,6 +297,21 @@ class Entry:
         """The method with `options` set; raises as `configure` does."""
         return self.cls(self.configure(options), task, build)
 
+    def too_few(self, options: Mapping[str, Any], labelled: int, unlabelled: int, processes: int) -> list[str]:
+        """What is wrong with a step of so many patches, and what to set: a process would have too few of a kind.
+
+        Patches of a kind that there are none of (or that are not known yet), 0, are not asked for.
+        """
+        kinds = ("labelled", "unlabelled")
+        each = zip(kinds, (labelled, unlabelled), self.configure(options).smallest_batch(), strict=True)
+        return [
+            f"batch.{kind}: {self.name} mixes images with each other and needs {least} {kind} patches or more "
+            f"{'in each process' if processes > 1 else 'per step'}, came {count}: set "
+            f"batch.{kind}={least * processes}, or take another method"
+            for kind, count, least in each
+            if 0 < count < least * processes
+        ]
+
 
 _REGISTRY: dict[str, Entry] = {}
 M = TypeVar("M", bound=Method)

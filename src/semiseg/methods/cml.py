@@ -153,7 +153,12 @@ class CML(Method):
         """A function that waits for the labels by the first and by the second subnet."""
         labels = torch.cat([threshold_labels(z) for z in logits])
         found = keep_largest(labels, self.filtered)
-        return lambda: (found()[: len(logits[0])], found()[len(logits[0]) :])
+
+        def of_both() -> tuple[Tensor, Tensor]:
+            a, b = found().tensor_split(2)
+            return a, b
+
+        return of_both
 
     def _loss(self, view: View, targets: tuple[Tensor, Tensor]) -> Tensor:
         a, b = (sample_dice_ce(z, y, self.config.loss) for z, y in zip(view.logits, targets, strict=True))

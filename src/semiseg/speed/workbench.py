@@ -19,7 +19,11 @@ from semiseg.methods.base import Batch
 LENGTH = 100_000
 """Steps of a measured run: more than are ever taken, so that schedules stand where they begin."""
 
-AT_WORK: dict[str, dict[str, Any]] = {"ducisc": {"warmup": 0.0}, "cml": {"pretraining": 0.0}}
+AT_WORK: dict[str, dict[str, Any]] = {
+    "ducisc": {"warmup": 0.0},
+    "cml": {"pretraining": 0.0},
+    "bcp": {"pretraining": 0.0},
+}
 """Options with which a method does from the first step on what it does for most of a run."""
 
 PAPERS: dict[str, Any] = {
@@ -38,7 +42,7 @@ def phantom(folder: Path, sides: Sequence[int], labelled: int = 4, unlabelled: i
 
 def settings(data: Path, method: str, assignments: Sequence[str] = (), **wishes: Any) -> RunConfig:
     """The configuration of a measured run: the method at work, no checkpoint, no validation; assignments win."""
-    options = {**AT_WORK.get(method, {}), **wishes.pop("options", {})}
+    options = {**AT_WORK.get(method.partition("-")[0], {}), **wishes.pop("options", {})}
     values: Mapping[str, Any] = {
         "data": data,
         "method": method,
