@@ -57,15 +57,20 @@ def _only(problems: tuple[str, ...]) -> str:
     return problem
 
 
-@pytest.mark.parametrize(("values", "count"), [({"c2": 255}, 3), ({"c1": 9, "c2": 7}, 6)], ids=str)
+@pytest.mark.parametrize(
+    ("values", "count"), [({"c2": 255}, 3), ({"c1": 7, "c2": 9}, 6), ({"c1": 2, "c2": 3}, 3)], ids=str
+)
 def test_values_without_a_class_become_the_classes_without_voxels_by_the_command_of_the_message(
     root: Path, tmp_path: Path, values: dict[str, int], count: int
 ) -> None:
+    path = root / "labelsTr" / "case_000.nii.gz"
+    before = np.asarray(nib.load(path).dataobj)
     _relabel(root, **values)
     errors = check(root).errors
     assert len(errors) == count, errors
     made = _done(errors[0], tmp_path / "new")
     assert open_dataset(made).class_names == ("background", "class1", "class2")
+    np.testing.assert_array_equal(nib.load(made / "labelsTr" / path.name).dataobj, before)
 
 
 def test_a_value_beside_all_classes_is_named_in_the_command_of_the_message(root: Path, tmp_path: Path) -> None:

@@ -205,10 +205,10 @@ def test_affine_mismatch_says_what_differs_and_tiny_differences_pass(tmp_path: P
     moved = OBLIQUE.copy()
     moved[2, 3] += 5e-4
     assert _affine_message(tmp_path, moved) == ""
-    moved[2, 3] += 2e-3
+    moved[2, 3] += 0.2
     assert "origin" in _affine_message(tmp_path, moved)
-    assert "up to 0.0025 mm apart" in _affine_message(tmp_path, moved)
-    assert "spacing" in _affine_message(tmp_path, OBLIQUE @ np.diag([1, 1, 1.001, 1]))
+    assert "up to 0.2005 mm apart" in _affine_message(tmp_path, moved)
+    assert "spacing" in _affine_message(tmp_path, OBLIQUE @ np.diag([1, 1, 1.01, 1]))
     assert "direction" in _affine_message(tmp_path, OBLIQUE @ np.diag([-1, 1, 1, 1]))
 
 
@@ -222,7 +222,7 @@ def test_labels_of_any_stored_type_are_uint8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (0.9999, "expected whole numbers as labels, came 0.9999 in 1 voxel(s), the first at [1, 2, 3]"),
+        (0.99, "expected whole numbers as labels, came 0.99 in 1 voxel(s), the first at [1, 2, 3]"),
         (np.nan, "expected whole numbers as labels, came nan"),
         (256, "expected label values from 0 to 255, came 256 in 1 voxel(s), the first at [1, 2, 3]"),
         (-1, "expected label values from 0 to 255, came -1"),
@@ -235,6 +235,14 @@ def test_labels_that_are_no_class_indices_are_refused(tmp_path: Path, value: flo
     with pytest.raises(InputError) as caught:
         read_label(path)
     assert words in str(caught.value)
+
+
+def test_labels_that_went_through_16_bits_with_a_slope_are_whole(tmp_path: Path) -> None:
+    for value in (1.00003, 3.9995):
+        array = np.zeros((7, 6, 5), dtype=np.float32)
+        array[1, 2, 3] = value
+        label = read_label(write_nifti(tmp_path / "a.nii.gz", array))
+        assert label.array[1, 2, 3] == round(value)
 
 
 @pytest.mark.parametrize("code", ["sform", "qform"])

@@ -139,5 +139,5 @@ def test_memory_that_runs_out_anywhere_is_told_in_a_line(
 
     monkeypatch.setattr(module, name, fail)
     with pytest.raises(InputError, match=rf"^{where}.*: memory ran out \(.*\): .*--accelerator cpu") as caught:
-        semiseg.predict(run, accelerator="cpu")
+        semiseg.predict(run, accelerator="cpu", overwrite=True)
     assert "\n" not in str(caught.value)

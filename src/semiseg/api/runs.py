@@ -103,9 +103,14 @@ def predict(
     accelerator: Accelerator = "auto",
     shard: str | None = None,
     cluster: Cluster | None = None,
+    overwrite: bool = False,
     done: Callable[[str], None] = lambda case: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Path]:
     """Label scans with a trained run; returns the written file of each case.
+
+    What this run wrote of the same scans is kept, so the same call after one that was stopped does the rest; scans that
+    cannot be read are told after the others are labelled.
 
     Args:
         run: run folder.
@@ -118,7 +123,9 @@ def predict(
         accelerator: device to use.
         shard: `2/8` labels the second eighth of the scans.
         cluster: do that by jobs, one per shard, and wait for them.
+        overwrite: label also the scans that this run has labelled already.
         done: called with the case id after each written scan.
+        say: called with each line that should be read, such as on scans whose intensities are unlike those of training.
 
     Raises:
         InputError: run or scans are not usable.
@@ -127,7 +134,8 @@ def predict(
     from semiseg.engine.run import Run
     from semiseg.errors import InputError
     from semiseg.files import refuse_links
-    from semiseg.inference.predict import find_scans, load_predictor, predict_scans, test_scans
+    from semiseg.inference.predict import load_predictor, predict_scans
+    from semiseg.inference.scans import find_scans, test_scans
     from semiseg.shards import Shard
 
     folder = Run(Path(run))
@@ -139,7 +147,12 @@ def predict(
     target = folder.predictions if output is None else Path(output)
     if cluster is not None:
         paths: list[Any] = [None if path is None else Path(path).absolute() for path in (run, scans, output)]
-        options: dict[str, Any] = {"overlap": overlap, "largest_component": largest_component, "spacing": spacing}
+        options: dict[str, Any] = {
+            "overlap": overlap,
+            "largest_component": largest_component,
+            "spacing": spacing,
+            "overwrite": overwrite,
+        }
         call = partial(predict, *paths, **options, accelerator=accelerator)
         found_by = on_cluster(call, cluster, target.absolute() / ".jobs")
         labelled = sorted(case for part in found_by for case in part)
@@ -151,7 +164,7 @@ def predict(
     found = test_scans(folder) if scans is None else find_scans(Path(scans), len(predictor.plan.channels), spacing)
     largest = config.largest_component if largest_component is None else largest_component
     part = None if shard is None else Shard.parse(shard)
-    return predict_scans(predictor, found, target, largest=largest, shard=part, done=done)
+    return predict_scans(predictor, found, target, largest=largest, shard=part, overwrite=overwrite, done=done, say=say)
 
 
 def demo(output: PathLike = "demo", *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:

@@ -110,12 +110,15 @@ def predict(
         str | None, typer.Option(help="Voxel sides in mm, x,y,z, of scans whose format records none")
     ] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu or mps")] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Label also what this run has labelled already")
+    ] = False,
     shard: ShardOption = None,
     launcher: Launcher = None,
     jobs: Jobs = 4,
     slurm: Slurm = None,
 ) -> None:
-    """Label scans of any format; the .nii.gz files have the scans' own geometry."""
+    """Label scans of any format; the .nii.gz files have the scans' own geometry. The same command does the rest."""
     import semiseg
     from semiseg.heap import reuse_freed_memory
 
@@ -129,7 +132,9 @@ def predict(
         spacing=voxel_sides(spacing),
         accelerator=accelerator,  # type: ignore[arg-type]
         **parts(shard, launcher, jobs, slurm),
+        overwrite=overwrite,
         done=lambda case: typer.echo(f"{case}: done"),
+        say=typer.echo,
     )
     where = f" in {next(iter(written.values())).parent}" if written else ""
     typer.echo(f"{len(written)} scans labelled{where}")

@@ -22,14 +22,16 @@ from semiseg.data.fingerprint import MeasuredScan, measure
 from semiseg.data.foreground import Box
 from semiseg.data.found import stem_of
 from semiseg.data.geometry import crop, orient, orientation
-from semiseg.data.grids import Grid, grid_problems, spacing_of
+from semiseg.data.grids import Grid, grid_problems, nearly_one, spacing_of
 from semiseg.data.parallel import Map, worker_count
-from semiseg.data.readers import Volume, joined, largest_scan, read_image, read_label
+from semiseg.data.ranges import Seen, compared, look, named_ct, odd, usual
+from semiseg.data.readers import Volume, joined, largest_scan, oriented, read_image, read_label
 from semiseg.errors import InputError, raise_all
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Triple = tuple[float, float, float]
 
+_AIR = -500  # Hounsfield units that only a CT goes below
 _BYTES_PER_VOXEL = 16  # stored, float32, what is not finite, the plane that is hashed, label
 
 
@@ -115,6 +117,7 @@ def _judged(survey: Survey, examined: Iterable[_Findings]) -> Report:
     warnings = [problem for case in found.values() for problem in case.warnings]
     class_errors, class_warnings = _class_problems(dataset, found)
     warnings += [*class_warnings, *_copies(found), *map(_stray, survey.stray_labels), *_assumed(dataset, found)]
+    warnings += [*_scaled_otherwise(dataset, found), *_unoriented(found)]
     return _report((*errors, *class_errors), tuple(warnings), dataset, found)
 
 
@@ -135,6 +138,8 @@ class _Findings:
     values: frozenset[int] = frozenset()
     unknown: list[str] = field(default_factory=list)
     unread: bool = False
+    seen: list[Seen] = field(default_factory=list)
+    oriented: bool = True
     measured: MeasuredScan | None = None
 
 
@@ -174,6 +179,7 @@ def _examine_channels(case: Case, channels: int, found: _Findings) -> tuple[Path
         if reference is None or found.grid is None:
             reference, found.grid = path, volume.grid
         found.errors.extend(grid_problems(path, volume.grid, reference, found.grid))
+        found.warnings.extend(nearly_one(path, volume.grid, reference, found.grid))
         for channel in volume.array:
             if channel.min() == channel.max():
                 found.warnings.append(
@@ -181,6 +187,8 @@ def _examine_channels(case: Case, channels: int, found: _Findings) -> tuple[Path
                     "export the scan again, or remove the case"
                 )
             _add_content(digest, channel)
+            found.seen.append(look(channel))
+        found.oriented &= oriented(path)
         volumes.append(volume)
     found.content = digest.hexdigest() if whole else None
     return reference, volumes
@@ -207,6 +215,7 @@ def _examine_label(dataset: Dataset, case: Case, reference: Path | None, found: 
     if reference is not None and found.grid is not None:
         other_grid = grid_problems(path, label.grid, reference, found.grid)
         found.errors.extend(other_grid)
+        found.warnings.extend(nearly_one(path, label.grid, reference, found.grid))
     counts = count_values(label.array)
     found.values = frozenset(np.flatnonzero(counts).tolist())
     found.unknown.extend(_unknown_values(dataset, path, label, counts))
@@ -250,9 +259,12 @@ def _named(dataset: Dataset, found: Mapping[str, _Findings]) -> str:
     unknown, unused = sorted(present - names.keys()), sorted(names.keys() - present - {0})
     if unknown == [len(names)] and not unused:
         return f'name the class in dataset.json, as "NAME": {len(names)}'
-    taken = [names[value] for value in unused] if len(unused) == len(unknown) else [f"NAME{value}" for value in unknown]
-    told = {value: name for value, name in names.items() if value and value in present}
-    return f"name the classes with {init_command(dataset.root, told | dict(zip(unknown, taken, strict=True)))}"
+    held = sorted(present - {0})
+    if len(unused) == len(unknown):  # a name for each value, in the order of the values
+        told = dict(zip(held, dataset.class_names[1:], strict=True))
+    else:
+        told = {value: names.get(value, f"NAME{value}") for value in held}
+    return f"name the classes, if these are their names, with {init_command(dataset.root, told)}"
 
 
 def _class_problems(dataset: Dataset, found: Mapping[str, _Findings]) -> tuple[list[str], list[str]]:
@@ -312,6 +324,31 @@ def _assumed(dataset: Dataset, found: Mapping[str, _Findings]) -> Iterator[str]:
         yield (
             f"{dataset.root / 'dataset.json'}: {len(cases)} scan(s), such as {cases[0]!r}, record no spacing, so 1 mm "
             'is taken and distances are in voxels: if you know it, add "spacing": [X, Y, Z] in mm'
+        )
+
+
+def _scaled_otherwise(dataset: Dataset, found: Mapping[str, _Findings]) -> Iterator[str]:
+    """CT scans whose intensities are on another scale than the others'."""
+    for number, name in enumerate(dataset.channels):
+        seen = {case: findings.seen[number] for case, findings in found.items() if len(findings.seen) > number}
+        others = usual([*seen.values()])
+        if others is None or not (named_ct(name) or others.least < _AIR):
+            continue
+        for case, each in seen.items():
+            if odd(each, others):
+                paths = dataset.cases[case].images
+                yield (
+                    f"{paths[min(number, len(paths) - 1)]}: {compared(each, others)}: it is not on the scale of the "
+                    "other scans (Hounsfield units in CT): bring it there, or remove the case"
+                )
+
+
+def _unoriented(found: Mapping[str, _Findings]) -> Iterator[str]:
+    cases = [case for case, findings in found.items() if not findings.oriented]
+    if cases:
+        yield (
+            f"{len(cases)} scan(s), such as {cases[0]!r}, record no orientation (NIfTI with neither sform nor qform "
+            "code): left and right are a guess; export them again from their source if it matters"
         )
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from semiseg.data.dataset import Dataset
 from semiseg.data.foreground import Foreground, sample
 from semiseg.data.geometry import crop, orient, orientation
+from semiseg.data.ranges import Seen, Usual, look, usual
 from semiseg.data.readers import Volume
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,6 +41,7 @@ class Intensities(_Measured):
         whole: whether all values are whole numbers.
         lower, median, upper: 0.5, 50 and 99.5 percent of the foreground voxels lie below; every scan counts alike.
         mean, std: of the foreground voxels clipped to `lower` ... `upper`.
+        usual: where those of a scan lie.
     """
 
     minimum: float
@@ -50,6 +52,7 @@ class Intensities(_Measured):
     upper: float
     mean: float
     std: float
+    usual: Usual | None = None
 
 
 class Fingerprint(_Measured):
@@ -70,6 +73,7 @@ class MeasuredChannel:
     maximum: float
     whole: bool
     foreground: Array
+    seen: Seen
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def _channel(channel: Array, threshold: float) -> MeasuredChannel:
         maximum=float(channel.max()),
         whole=bool(np.array_equal(values, np.rint(values))),
         foreground=foreground[drawn].astype(np.float32),
+        seen=look(channel, threshold),
     )
 
 
@@ -134,6 +139,7 @@ def _merge(scans: Sequence[MeasuredChannel]) -> Intensities:
         upper=upper,
         mean=float(clipped.mean(dtype=np.float64)),
         std=float(clipped.std(dtype=np.float64)),
+        usual=usual([scan.seen for scan in scans]),
     )
 
 

@@ -12,7 +12,10 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 POSITION_TOLERANCE = 1e-3
-"""Largest distance in mm between the corners of two grids that count as one."""
+"""Distance in mm between the corners of two grids that rounding explains."""
+VOXEL_TOLERANCE = 0.1
+"""Largest distance between the corners of two grids that count as one, in sides of a voxel."""
+_TOLD = 0.01
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ def spacing_of(affine: Array) -> tuple[float, float, float]:
 def grid_problems(path: Path, grid: Grid, reference: Path, wanted: Grid) -> list[str]:
     """What sets the grid of `path` apart from that of `reference`; nothing when both are one.
 
-    Grids are one when they have the same shape and their corner voxels lie within `POSITION_TOLERANCE`; where one was
-    not recorded, the shape must do.
+    Grids are one when they have the same shape and their corner voxels lie within `VOXEL_TOLERANCE` (or
+    `POSITION_TOLERANCE`): headers keep directions as rounded quaternions. Where one was not recorded, the shape must
+    do.
     """
     if grid.shape != wanted.shape:
         return [
@@ -44,12 +48,25 @@ def grid_problems(path: Path, grid: Grid, reference: Path, wanted: Grid) -> list
     if not (grid.recorded and wanted.recorded):
         return []
     distance = _largest_distance(grid, wanted)
-    if distance <= POSITION_TOLERANCE:
+    if distance <= max(POSITION_TOLERANCE, VOXEL_TOLERANCE * min(spacing_of(wanted.affine))):
         return []
     return [
         f"{path}: expected the affine of {reference.name}, came another {_difference(grid.affine, wanted.affine)}, "
         f"voxels lie up to {distance:.4g} mm apart: resample it to the grid of {reference.name}, or copy the affine "
         "when only the header is wrong"
+    ]
+
+
+def nearly_one(path: Path, grid: Grid, reference: Path, wanted: Grid) -> list[str]:
+    """What sets grids apart that count as one, where it is more than rounding: one line, or nothing."""
+    if grid_problems(path, grid, reference, wanted) or not (grid.recorded and wanted.recorded):
+        return []
+    distance, side = _largest_distance(grid, wanted), min(spacing_of(wanted.affine))
+    if distance <= max(POSITION_TOLERANCE, _TOLD * side):
+        return []
+    return [
+        f"{path}: expected the affine of {reference.name}, came one whose voxels lie up to {distance:.4g} mm "
+        f"({distance / side:.2g} of a voxel) apart: they count as one; copy the affine if both are of one scan"
     ]
 
 

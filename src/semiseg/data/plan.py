@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from semiseg.data.crop import LabelCrop
+from semiseg.data.ranges import Seen, Usual, compared, odd
 from semiseg.errors import InputError
 from semiseg.files import write_text
 from semiseg.validation import parse, read_mapping
@@ -77,6 +78,7 @@ class Plan(BaseModel):
         labelled_per_batch, unlabelled_per_batch: patches per training step.
         step_gib: memory that one training step of one network takes on all patches of a batch in fp32, GiB; an
             estimate that `prepare` makes anew after every edit, not a decision.
+        usual: where the intensities of the scans lie, per channel; measured, not a decision.
         reasons: why, per decision.
         automatic: digest of the plan as `prepare` wrote it; a plan that differs from it counts as edited and is kept.
     """
@@ -100,6 +102,7 @@ class Plan(BaseModel):
     labelled_per_batch: int = Field(ge=1, le=_MOST_PATCHES)
     unlabelled_per_batch: int = Field(ge=0, le=_MOST_PATCHES)
     step_gib: float | None = None
+    usual: tuple[Usual | None, ...] = ()
     reasons: dict[str, str] = {}
     automatic: str = ""
 
@@ -109,6 +112,12 @@ class Plan(BaseModel):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def odd(self, channel: int, seen: Seen) -> str:
+        """What sets the intensities of a channel apart from those of training; empty where each scan is scaled anew."""
+        how, others = self.normalisation[channel], self.usual[channel] if channel < len(self.usual) else None
+        fixed = how.scheme in ("ct", "none") or how.upper is not None
+        return compared(seen, others) if fixed and others is not None and odd(seen, others) else ""
 
     @property
     def classes(self) -> int:
@@ -123,7 +132,7 @@ class Plan(BaseModel):
     @property
     def digest(self) -> str:
         """Hash of all decisions; one that is not taken leaves it as it was before the field existed."""
-        values = self.model_dump(mode="json", exclude={"automatic", "step_gib"})
+        values = self.model_dump(mode="json", exclude={"automatic", "step_gib", "usual"})
         values["reasons"].pop("step_gib", None)
         return _digest(_as_ever(values))
 

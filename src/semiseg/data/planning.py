@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ import numpy as np
 from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.geometry import STRONGLY_ANISOTROPIC, stored_shape
 from semiseg.data.plan import Normalisation, Plan
+from semiseg.data.ranges import named_ct
 from semiseg.data.topology import Topology, topology
 from semiseg.data.wishes import PlanWishes
 
@@ -22,7 +22,6 @@ _BATCH = {2: 8, 3: 2}
 _FEW_SLICES = 16
 _HARDLY_ANY_SLICES = 8
 _THICK_SLICES = 5.0
-_CT_NAME = re.compile(r"(?<![a-z0-9])[a-z]{0,2}cta?(?![a-z])|computed tomography|hounsfield", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ def make_plan(
         transpose=grid.transpose,
         spacing=spacing,
         normalisation=tuple(chosen for chosen, _ in scales),
+        usual=tuple(measured.usual for measured in fingerprint.intensities),
         patch=network.patch,
         strides=network.strides,
         filters=network.filters,
@@ -198,7 +198,7 @@ def _as_imported(channel: str, found: Intensities) -> tuple[Normalisation, str]:
 
 
 def _normalisation(channel: str, found: Intensities) -> tuple[Normalisation, str]:
-    named = bool(_CT_NAME.search(channel))
+    named = named_ct(channel)
     hounsfield = found.whole and found.minimum < -500
     if (named or hounsfield) and found.std > 0 and math.isfinite(found.std):
         why = "its name says CT" if named else f"whole numbers from {found.minimum:g} on look like Hounsfield units"

@@ -23,6 +23,7 @@ __all__ = [
     "Volume",
     "joined",
     "largest_scan",
+    "oriented",
     "read_channel",
     "read_header",
     "read_image",
@@ -35,7 +36,7 @@ __all__ = [
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_WHOLE = 1e-5
+_WHOLE = 1e-3  # what is left of whole numbers that were stored as 16 bits with a slope
 
 
 def read_header(path: Path, part: Literal["image", "label"] = "image", *, spacing: Triple | None = None) -> Header:
@@ -60,6 +61,20 @@ def largest_scan(scans: Iterable[Sequence[Path]]) -> int:
             header = read_header(paths[0])
             largest = max(largest, math.prod(header.shape) * header.channels * len(paths))
     return largest
+
+
+def oriented(path: Path) -> bool:
+    """Whether a file says where left and right are; pictures and arrays, which say nothing at all, are not meant.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if ending_of(path) not in (".nii", ".nii.gz"):
+        return True
+    from semiseg.data.formats.nifti import open_header
+
+    header: Any = open_header(path).header
+    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
 
 
 def read_image(paths: Sequence[Path], *, channels: int | None = None, spacing: Triple | None = None) -> Volume:

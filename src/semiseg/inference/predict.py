@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +18,24 @@ from torch import Tensor
 
 from semiseg.config import Accelerator, WindowConfig
 from semiseg.data.crop import LabelCrop
-from semiseg.data.dataset import open_dataset
-from semiseg.data.description import is_file_name
-from semiseg.data.formats import ENDINGS
-from semiseg.data.found import scan_paths, stem_of
 from semiseg.data.geometry import Geometry, restore_label
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
-from semiseg.data.readers import read_header, read_image, read_label, write_label
+from semiseg.data.ranges import look
+from semiseg.data.readers import oriented, read_header, read_image, read_label, write_label
 from semiseg.engine import checkpoint
 from semiseg.engine.device import choose_device, set_up_device
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
 from semiseg.engine.resolve import network_builder, patch_of
 from semiseg.engine.run import INFERENCE, Run
-from semiseg.errors import InputError, raise_all, shown
+from semiseg.errors import InputError, raise_all
 from semiseg.files import write_json
 from semiseg.inference.batching import WindowBatch, with_room
 from semiseg.inference.components import largest_component
 from semiseg.inference.fit import check_finite, checked_task
 from semiseg.inference.pipeline import overlapped
+from semiseg.inference.records import Records
+from semiseg.inference.scans import Scans, Spacing
 from semiseg.inference.windows import sliding_labels
 from semiseg.locks import locked
 from semiseg.methods.base import Method, entry
@@ -41,7 +43,6 @@ from semiseg.networks.folding import fold_batch_norms
 from semiseg.oom import memory_told
 from semiseg.shards import Shard
 
-Spacing = tuple[float, float, float]
 Image = np.ndarray[Any, np.dtype[Any]]
 Label = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -55,27 +56,13 @@ MOST_AHEAD = 1 << 27
 
 
 @dataclass(frozen=True)
-class Scans:
-    """What is to be labelled.
-
-    Attributes:
-        images: files by case, one per channel or one with all.
-        spacing: mm along X, Y, Z of scans in formats that record none.
-        truths: label files by case, for plans that crop around them.
-    """
-
-    images: Mapping[str, tuple[Path, ...]]
-    spacing: Spacing | None = None
-    truths: Mapping[str, Path] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Predictor:
     """A trained method, ready to label scans.
 
     Attributes:
         window: stride and weights of the windows.
         batch: windows per call of the network, until memory runs out.
+        weights: digest of the checkpoint.
     """
 
     method: Method
@@ -85,6 +72,7 @@ class Predictor:
     precision: str
     window: WindowConfig
     batch: WindowBatch = field(default_factory=lambda: WindowBatch(4))
+    weights: str = ""
 
     def label(self, paths: Sequence[Path], spacing: Spacing | None = None, truth: Path | None = None) -> Label:
         """Class indices of one scan (one file per channel, or one with all) on the scan's own grid `[X, Y, Z]`.
@@ -95,14 +83,20 @@ class Predictor:
         return restore_label(self.predicted(image, geometry), geometry)
 
     def read(
-        self, paths: Sequence[Path], spacing: Spacing | None = None, truth: Path | None = None
+        self,
+        paths: Sequence[Path],
+        spacing: Spacing | None = None,
+        truth: Path | None = None,
+        note: Callable[[str], None] = lambda line: None,
     ) -> tuple[Image, Geometry]:
         """One scan as the network sees it, `[C, X, Y, Z]` float32, and what undoes that.
 
         A plan that crops around the label takes it from `truth`, and keeps a scan without it whole. `spacing` (mm) is
-        for formats that record none.
+        for formats that record none. `note` is called with what is unlike the scans of the training.
         """
         scan = read_image(paths, channels=len(self.plan.channels), spacing=spacing)
+        for line in _unlike(scan.array, self.plan):
+            note(line)
         around = read_label(truth).array if truth is not None and isinstance(self.plan.crop, LabelCrop) else None
         return preprocess(scan, self.plan, label=around)
 
@@ -164,7 +158,8 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
     set_up_device(device, precision, deterministic=config.deterministic)
     fold_batch_norms(method.eval())
     set_memory_format(method, memory_format(device, plan.spatial_dims))
-    return Predictor(method.to(device), plan, patch, device, precision, window or config.window)
+    weights = str(found.state["state_sha256"])
+    return Predictor(method.to(device), plan, patch, device, precision, window or config.window, weights=weights)
 
 
 def predict_scans(
@@ -174,14 +169,27 @@ def predict_scans(
     *,
     largest: bool = False,
     shard: Shard | None = None,
+    overwrite: bool = False,
     done: Callable[[str], None] = lambda case: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Path]:
     """Label every scan and write `output/CASE.nii.gz` on the scan's grid; returns the written file of each case.
 
     With a `shard` only its scans.
 
-    `output/inference.json` says how. What was in the place of these files is removed first, so that a killed prediction
-    never leaves those of two kinds side by side.
+    `output/inference.json` says how. Files that this model wrote of the same scans are kept; what else was in the place
+    of the files is removed first, so that a killed prediction never leaves those of two kinds side by side. A scan that
+    cannot be read is passed over, and told when the others are labelled.
+
+    Args:
+        predictor: labels them.
+        scans: what is to be labelled.
+        output: folder to write.
+        largest: keep only the largest component of each class.
+        shard: part of the scans.
+        overwrite: label also what is labelled already.
+        done: called with the case after each written scan.
+        say: called with each line that should be read.
 
     Raises:
         InputError: a scan cannot be read or would itself be overwritten; `output` cannot be written, or another process
@@ -191,44 +199,109 @@ def predict_scans(
         scans = replace(scans, images={case: scans.images[case] for case in shard.of(scans.images)})
     targets = {case: output / f"{case}.nii.gz" for case in scans.images}
     _check_targets(targets, scans)
+    how = {
+        "patch": predictor.patch,
+        "stride": predictor.stride,
+        "weights": predictor.window.weights,
+        "largest_component": largest,
+    }
+    records = Records(output, _made_by(predictor, how, scans.spacing))
     with locked(output, part="" if shard is None else shard.name):
-        for path in targets.values():
-            path.unlink(missing_ok=True)
-        write_json(
-            output / INFERENCE,
-            {
-                "patch": predictor.patch,
-                "stride": predictor.stride,
-                "weights": predictor.window.weights,
-                "largest_component": largest,
-            },
+        records.check()
+        kept = [case for case, path in targets.items() if not overwrite and records.hold(case, path, scans.files(case))]
+        for case in targets.keys() - kept:
+            targets[case].unlink(missing_ok=True)
+            records.remove(case)
+        write_json(output / INFERENCE, how)
+        if kept:
+            say(f"{len(kept)} scan(s) are labelled by this model already: kept (--overwrite labels them again)")
+        rest = replace(scans, images={case: paths for case, paths in scans.images.items() if case not in kept})
+        failed = _label_all(predictor, rest, targets, largest, records, done, say)
+    if failed:
+        raise InputError(
+            *(problem for error in failed.values() for problem in error.problems),
+            f"{len(failed)} of {len(targets)} scan(s) could not be read, {len(targets) - len(failed)} are labelled in "
+            f"{output}: mend or remove these, and run the same command again, which keeps what is done",
         )
-        _label_all(predictor, scans, targets, largest, done)
     return targets
 
 
+def _made_by(predictor: Predictor, how: Mapping[str, Any], spacing: Spacing | None) -> str:
+    """Digest of everything that a prediction depends on but the scan."""
+    facts: dict[str, Any] = {
+        "weights": predictor.weights,
+        "plan": predictor.plan.digest,
+        "precision": predictor.precision,
+    }
+    facts |= {"how": how, "spacing": spacing, "semiseg": version("semiseg")}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def _label_all(
-    predictor: Predictor, scans: Scans, targets: Mapping[str, Path], largest: bool, done: Callable[[str], None]
-) -> None:
-    """Read, predict and write the scans, several of them in flight."""
+    predictor: Predictor,
+    scans: Scans,
+    targets: Mapping[str, Path],
+    largest: bool,
+    records: Records,
+    done: Callable[[str], None],
+    say: Callable[[str], None],
+) -> dict[str, InputError]:
+    """Read, predict and write the scans, several of them in flight; errors of those that cannot be read."""
+    failed: dict[str, InputError] = {}
+    made: dict[str, str] = {}
+    notes: dict[str, list[str]] = {case: [] for case in scans.images}
+    guessed: list[str] = []
 
-    def read(case: str) -> tuple[Image, Geometry]:
+    def read(case: str) -> tuple[Image, Geometry] | None:
         with memory_told(case, LESS):
-            return predictor.read(scans.images[case], scans.spacing, scans.truths.get(case))
+            try:
+                made[case] = records.made(scans.files(case))
+                paths = scans.images[case]
+                guessed.extend([] if all(map(oriented, paths)) else [case])
+                return predictor.read(paths, scans.spacing, scans.truths.get(case), notes[case].append)
+            except InputError as error:
+                failed[case] = error
+                return None
 
-    def compute(scan: tuple[Image, Geometry]) -> tuple[Label, Geometry]:
+    def compute(scan: tuple[Image, Geometry] | None) -> tuple[Label, Geometry] | None:
+        if scan is None:
+            return None
         with memory_told(f"a scan of {' x '.join(map(str, scan[0].shape[1:]))} voxels", LESS):
             return predictor.predicted(*scan), scan[1]
 
-    def write(case: str, found: tuple[Label, Geometry]) -> None:
+    def write(case: str, found: tuple[Label, Geometry] | None) -> None:
+        if found is None:
+            return
         with memory_told(case, LESS):
             label = restore_label(*found)
             if largest:
                 label = largest_component(label)
             write_label(targets[case], label, reference=scans.images[case][0], spacing=scans.spacing)
+        records.add(case, targets[case], made.pop(case))
 
     for case in overlapped(list(scans.images), read, compute, write, ahead=lambda case: _small(scans.images[case])):
-        done(case)
+        for line in notes.pop(case):
+            say(f"warning: {case}: {line}")
+        if case not in failed:
+            done(case)
+    if guessed:
+        say(
+            f"warning: {len(guessed)} scan(s), such as {guessed[0]!r}, record no orientation (NIfTI with neither sform "
+            "nor qform code): left and right are a guess"
+        )
+    return failed
+
+
+def _unlike(image: Image, plan: Plan) -> Iterator[str]:
+    """Channels of a scan `[C, X, Y, Z]` with intensities unlike those of training, which no scaling makes alike."""
+    for number, (name, channel) in enumerate(zip(plan.channels, image, strict=True)):
+        if channel.min() == channel.max():
+            yield f"{name}: expected an image, came the constant {channel.flat[0]:g}: the label means nothing"
+        elif words := plan.odd(number, look(channel)):
+            yield (
+                f"{name}: {words}: the intensities are not on the scale of the training scans (Hounsfield units in "
+                "CT): bring the scan there, or do not trust its label"
+            )
 
 
 def _check_targets(targets: Mapping[str, Path], scans: Scans) -> None:
@@ -242,60 +315,8 @@ def _check_targets(targets: Mapping[str, Path], scans: Scans) -> None:
 
 def _small(paths: Sequence[Path]) -> bool:
     """Whether a scan may be read while another one is predicted."""
-    header = read_header(paths[0])
+    try:
+        header = read_header(paths[0])
+    except InputError:  # told when it is read
+        return True
     return math.prod(header.shape) * max(header.channels, len(paths)) <= MOST_AHEAD
-
-
-def find_scans(source: Path, channels: int, spacing: Spacing | None = None) -> Scans:
-    """Scans in a folder (or one file): `CASE_0000.nii.gz`, one per channel, or `CASE.nii.gz` with all channels.
-
-    Any readable format will do; a DICOM series is a folder, or a folder in the given one.
-
-    Raises:
-        InputError: nothing is there, or a scan has another number of channels than the run was trained on.
-    """
-    if not source.exists():
-        raise InputError(f"{source}: expected a folder of scans or one scan, found nothing there: check the path")
-    files = scan_paths(source)
-    if not files:
-        raise InputError(f"{source}: no scans ({', '.join(ENDINGS)}, DICOM): give a folder of scans or one scan")
-    scans: dict[str, list[Path]] = {}
-    for file in files:
-        stem = stem_of(file)
-        head, _, tail = stem.rpartition("_")
-        scans.setdefault(head if head and len(tail) == 4 and tail.isdigit() else stem, []).append(file)
-    odd = [case for case in scans if not is_file_name(case)]
-    if odd:
-        raise InputError(f"{source}: expected scans with printable names, came {shown(odd[0])}: rename the file")
-    counts = {case: len(paths) if len(paths) > 1 else read_header(paths[0]).channels for case, paths in scans.items()}
-    wrong = [f"{case}: {count}" for case, count in counts.items() if count != channels]
-    if wrong:
-        raise InputError(
-            f"{source}: the run was trained on {channels} channel(s) per scan (CASE_0000.nii.gz, CASE_0001.nii.gz, "
-            f"...); other numbers came for {', '.join(wrong)}"
-        )
-    return Scans({case: tuple(paths) for case, paths in scans.items()}, spacing)
-
-
-def test_scans(run: Run) -> Scans:
-    """Scans of the run's test cases, and their label files where the run's plan crops around labels.
-
-    Raises:
-        InputError: the run's split has no test cases.
-    """
-    cases = run.split().test
-    if not cases:
-        raise InputError(
-            f"{run.path}: its split has no test cases: name the scans, as in semiseg predict {run.path} SCANS -o OUT"
-        )
-    dataset = open_dataset(run.config().data)
-    raise_all(
-        f"{run.path / 'split.json'}: {dataset.root} has no case {shown(case)} any more: restore it, or name the scans"
-        for case in cases
-        if case not in dataset.cases
-    )
-    images = {case: dataset.cases[case].images for case in cases}
-    spacing = dataset.cases[cases[0]].spacing
-    if not isinstance(run.plan().crop, LabelCrop):
-        return Scans(images, spacing)
-    return Scans(images, spacing, {case: label for case in cases if (label := dataset.cases[case].label) is not None})

@@ -159,7 +159,7 @@ def _kind(stream: io.BufferedIOBase, path: Path) -> type[nib.Nifti1Image]:
             f"{path}: expected a NIfTI file, came one that is compressed twice: unpack it once, with gunzip"
         )
     raise InputError(
-        f"{path}: expected a NIfTI file, came something else: copy it again, or convert it to .nii.gz from what it is"
+        f"{path}: expected a NIfTI file, came something else or a damaged one: copy it again, or convert it"
     )
 
 
