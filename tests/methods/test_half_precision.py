@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -18,12 +19,12 @@ from semiseg.networks import build_network
 STEPS, LATE, CLASSES = 100, 60, 3
 
 
-def make(name: str) -> Method:
+def make(name: str, **options: Any) -> Method:
     torch.manual_seed(0)
     build = partial(
         build_network, "unet", channels=1, classes=CLASSES, spatial_dims=2, filters=(4, 8), normalisation="batch"
     )
-    return entry(name).build({}, Task(CLASSES, 1, 2, (1000, 250, 60), 4, STEPS, (True,) * CLASSES), build).train()
+    return entry(name).build(options, Task(CLASSES, 1, 2, (1000, 250, 60), 4, STEPS, (True,) * CLASSES), build).train()
 
 
 def batch_of(seed: int) -> Batch:
@@ -37,9 +38,9 @@ def clock(method: Method, step: int) -> Clock:
     return Clock(step, STEPS, step // 4, STEPS // 4, method.stages()[-1].name)
 
 
-def trained(name: str) -> Method:
+def trained(name: str, **options: Any) -> Method:
     """A method after some steps, so that its labels and features mean something."""
-    method = make(name)
+    method = make(name, **options)
     optimisers = {group: torch.optim.SGD(weights, 0.01, 0.9) for group, weights in method.groups().items()}
     for step in range(6):
         for loss in method.step(batch_of(step), clock(method, LATE + step)):
@@ -77,6 +78,12 @@ def test_every_term_pulls_the_same_way_in_half_precision(name: str) -> None:
     assert exact.keys() == half.keys()
     assert all(cosine(exact[key], half[key]) > 0.9 for key in exact if exact[key].any())
     assert any(gradient.any() for gradient in exact.values())
+
+
+def test_noise_below_the_steps_of_half_precision_is_lost_and_seen_to_be() -> None:
+    method, batch = trained("pi_model", noise=0.001), batch_of(9)
+    exact, half = (gradients(method, batch, LATE + 6, half)["consistency", 0] for half in (False, True))
+    assert cosine(exact, half) < 0.9
 
 
 def test_adversarial_noise_of_a_hundredth_per_voxel_survives_half_precision() -> None:
