@@ -47,7 +47,7 @@ RUN = (
 WIDTHS = {"vnet": "network.options.filters=4", "unet2d": "network.options.filters=[4, 8, 16, 32, 64]"}
 TOY = {
     "cml": {"pretraining": 0, "ramp": "none"},
-    "ducisc": {"warmup": 0, "ramp": "none", "memory": None, "probability": 0.55},
+    "ducisc": {"warmup": 0, "ramp": "none", "horizon": None, "probability": 0.55},
     "lefed": {"encoder_dropout": 0, "decoder_dropout": 0},
     "micd": {"ramp": "none"},
 }
@@ -196,8 +196,9 @@ different settings end with the same losses and weights. What each row sets is o
 
 - Batches are 4 labelled and 4 unlabelled patches of 32 x 32 pixels of [generated scans](quickstart.md), two classes;
   the network is the paper's, a quarter as wide or less, in 2D; SGD, float32.
-- What would hide a switch in two steps is set aside: `pretraining=0` (CML), `warmup=0` and `probability=0.55` instead
-  of 0.95, which no untrained network reaches (DuCiSC), `ramp=none` (MICD). Dropout is off.
+- What would hide a switch in two steps is set aside: `pretraining=0`, `ramp=none` (CML), `warmup=0`, `ramp=none`,
+  `horizon=null`, which leaves momenta as they are, and `probability=0.55` instead of 0.95, which no untrained network
+  reaches (DuCiSC), `ramp=none` (MICD). Dropout is off.
 - Steps/s are those of the fastest of ten more steps on one CPU core that was not idle: they tell which rows cost more
   passes, not how fast a training is (see [Speed](speed.md)).
 - Rows that differ in how something is done, not in what is added up, have the same terms. MICD's `mcpc` without MCPC

@@ -47,6 +47,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first of some names in a line, and how many there are more."""
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A half-sentence that names the nearest known name, or lists what is known."""
     names = sorted(known)

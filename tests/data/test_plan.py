@@ -5,6 +5,7 @@ import pytest
 from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.plan import Plan
 from semiseg.data.planning import make_plan
+from semiseg.data.wishes import PlanWishes
 from semiseg.engine.footprint import estimate
 from semiseg.errors import InputError
 
@@ -233,3 +234,33 @@ def test_all_bad_edits_are_told_together(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"patch": [60, 64, 64], "spacing": [0, 1, 1]}))
     with pytest.raises(InputError, match=r"spacing: .*patch: "):
         Plan.load(path)
+
+
+def test_patch_and_strides_are_made_for_the_spacing_that_is_asked_for():
+    thick = ((512, 512, 60), (0.7, 0.7, 5.0))
+    asked = make_plan(dataset(thick), wishes=PlanWishes(spacing=(1.5, 1.5, 1.5)))
+    own = plan_of((239, 239, 200), (1.5, 1.5, 1.5))
+    assert asked.spacing == (1.5, 1.5, 1.5)
+    assert (asked.patch, asked.strides, asked.filters) == (own.patch, own.strides, own.filters)
+    assert "239 x 239 x 200" in asked.reasons["patch"]
+
+
+def test_reasons_tell_the_scan_that_will_be_stored():
+    fine = ((512, 512, 300), (0.7, 0.7, 1.0))
+    coarse = make_plan(dataset(fine), wishes=PlanWishes(spacing=(2.0, 2.0, 2.0)))
+    assert "179 x 179 x 150 voxels" in coarse.reasons["patch"]
+    millimetres = " x ".join(str(2 * side) for side in coarse.patch)
+    assert f"{millimetres} mm" in coarse.reasons["patch"]
+
+
+def test_scans_that_are_kept_whole_are_planned_whole():
+    found = dataset(((64, 64, 64), (1.0, 1.0, 1.0)))
+    whole = CaseFingerprint(shape=(64,) * 3, cropped=(20,) * 3, spacing=(1.0,) * 3)
+    found = found.model_copy(update={"cases": {"a": whole}})
+    assert make_plan(found).patch == plan_of((20,) * 3, (1.0,) * 3).patch
+    assert make_plan(found, wishes=PlanWishes(crop="none")).patch == plan_of((64,) * 3, (1.0,) * 3).patch == (64,) * 3
+
+
+def test_scans_of_unlike_spacing_that_is_kept_are_planned_in_their_voxels():
+    found = dataset(((40, 40, 40), (1.0, 1.0, 1.0)), ((40, 40, 40), (2.0, 2.0, 2.0)), ((40, 40, 40), (2.0, 2.0, 2.0)))
+    assert "40 x 40 x 40 voxels" in make_plan(found, wishes=PlanWishes(spacing="kept")).reasons["patch"]

@@ -321,3 +321,14 @@ def test_real_scans_keep_their_labels(real_data, tmp_path):
     for case in store.cases:
         original = read_label(small / "labelsTr" / f"{case}.nii.gz").array
         np.testing.assert_array_equal(restore_label(store.label(case), store.meta(case).geometry), original)
+
+
+def test_a_channel_that_is_almost_empty_is_measured_by_what_it_holds(tmp_path):
+    root = tiny_dataset(tmp_path / "data", cases=2, labelled=2, shape=(200, 140, 20), channels=2)
+    for case in ("case_000", "case_001"):
+        clicks = np.zeros((200, 140, 20), np.int16)
+        clicks[3, 5, 7] = clicks[151, 101, 13] = 1  # places that a thinned-out sample misses
+        write_nifti(root / "imagesTr" / f"{case}_0001.nii.gz", clicks)
+    store = prepare(root, workers=1)
+    assert np.isfinite(store.image("case_000")).all()
+    assert store.image("case_000")[1].max() > store.image("case_000")[1].min()

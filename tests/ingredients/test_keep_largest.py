@@ -40,7 +40,7 @@ def test_nothing_to_filter():
 
 
 def test_failures_in_a_thread_are_raised_where_the_result_is_taken(monkeypatch):
-    def broken(sample, classes):
+    def broken(sample, neighbours, classes):
         raise MemoryError("no room")
 
     monkeypatch.setattr(components, "largest_component", broken)

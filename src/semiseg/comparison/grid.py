@@ -149,14 +149,12 @@ def load_grid(path: Path | None, overrides: Mapping[str, Any]) -> Grid:
 
 
 def _all_methods(names: Iterable[str]) -> list[str]:
-    """Every registered method; with presets those that they name, without variants of one that comes before."""
+    """Every registered method; with presets those that they name, without variants, which are called `method-...`."""
     from semiseg.methods.base import registry
     from semiseg.presets import preset
 
-    known = registry()
     named = dict.fromkeys(method for name in names for method in preset(name).methods)
-    first = {known[method].cls: method for method in reversed(named)}
-    return [method for method in named if first[known[method].cls] == method] or sorted(known)
+    return [method for method in named if "-" not in method or method.partition("-")[0] not in named] or [*registry()]
 
 
 def default_output(grid: Grid) -> Path:

@@ -78,10 +78,15 @@ def is_stored(folder: Path, case: str, stamps: Stamps) -> bool:
     return meta is not None and _stamps(meta.sources) == stamps
 
 
-def source_files(case: Case) -> tuple[Path, ...]:
-    """All files of a case, also data files that its headers name."""
-    named = (*case.images, *((case.label,) if case.label else ()))
+def source_files(case: Case, *, label: bool = True) -> tuple[Path, ...]:
+    """All files of a case, also data files that its headers name; without those of its `label` where that is False."""
+    named = (*case.images, *((case.label,) if case.label and label else ()))
     return tuple(file for path in named for file in all_files(path))
+
+
+def within(root: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """`files` by their path within `root`."""
+    return {Path(os.path.relpath(file, root)).as_posix(): file for file in files}
 
 
 def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
@@ -91,7 +96,7 @@ def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
         InputError: a file is gone since the dataset was opened.
     """
     found = {}
-    for file in files:
+    for name, file in within(root, files).items():
         try:
             status = file.stat()
         except FileNotFoundError:
@@ -99,7 +104,7 @@ def stamp(root: Path, files: Iterable[Path]) -> dict[str, tuple[int, int]]:
                 f"{file}: was there when the dataset was opened, and is gone: put it back, then run the same command "
                 "again; what is done is kept"
             ) from None
-        found[Path(os.path.relpath(file, root)).as_posix()] = (status.st_size, status.st_mtime_ns)
+        found[name] = (status.st_size, status.st_mtime_ns)
     return found
 
 

@@ -110,7 +110,7 @@ def measure(volume: Volume, seen: Foreground) -> MeasuredScan:
 
 def _channel(channel: Array, threshold: float) -> MeasuredChannel:
     values = sample(channel)
-    foreground = values[values > threshold]
+    foreground = _first_with_voxels(values[values > threshold], channel[channel > threshold], values)
     drawn = np.random.default_rng(0).integers(len(foreground), size=_VOXELS_PER_CASE)
     return MeasuredChannel(
         minimum=float(channel.min()),
@@ -119,6 +119,11 @@ def _channel(channel: Array, threshold: float) -> MeasuredChannel:
         foreground=foreground[drawn].astype(np.float32),
         seen=look(channel, threshold),
     )
+
+
+def _first_with_voxels(*choices: Array) -> Array:
+    """A channel may be almost empty (a map of clicks), so that the sample, or all of it, holds no foreground."""
+    return next(found for found in choices if len(found))
 
 
 def _merge(scans: Sequence[MeasuredChannel]) -> Intensities:

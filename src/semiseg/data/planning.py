@@ -51,7 +51,9 @@ def make_plan(
     cases = list(fingerprint.cases.values())
     grid = _wished(_grid(cases), wishes)
     spacing, spacing_reason = _spacing(cases, grid)
-    shape = _median_stored(cases, grid, spacing)
+    if isinstance(wishes.spacing, tuple):
+        spacing = wishes.spacing
+    shape = _median_stored(cases, grid, spacing, wishes)
     if wishes.slice_size:
         shape = [*wishes.slice_size, shape[2]]
     budget = voxels or (math.prod(wishes.slice_size) if wishes.slice_size else PATCH_VOXELS[grid.dims])
@@ -157,17 +159,17 @@ def _spacing(cases: Sequence[CaseFingerprint], grid: _Grid) -> tuple[tuple[float
     return (first, second, third), reason
 
 
-def _median_stored(cases: Sequence[CaseFingerprint], grid: _Grid, target: Sequence[float]) -> list[int]:
-    shapes = [
-        stored_shape(
-            [case.cropped[axis] for axis in grid.transpose],
-            [case.spacing[axis] for axis in grid.transpose],
-            target,
-            grid.dims,
-        )
-        for case in cases
-    ]
-    return [int(side) for side in np.median(shapes, axis=0)]
+def _median_stored(
+    cases: Sequence[CaseFingerprint], grid: _Grid, target: Sequence[float], wishes: PlanWishes
+) -> list[int]:
+    """Sides of the median scan as it will be stored: cropped and resampled as far as the settings let them be."""
+
+    def stored(case: CaseFingerprint) -> Sequence[int]:
+        kept = case.shape if wishes.crop == "none" else case.cropped
+        sides, own = [kept[axis] for axis in grid.transpose], [case.spacing[axis] for axis in grid.transpose]
+        return sides if wishes.spacing == "kept" else stored_shape(sides, own, target, grid.dims)
+
+    return [int(side) for side in np.median([stored(case) for case in cases], axis=0)]
 
 
 def _patch_reason(shape: Sequence[int], spacing: Sequence[float], network: Topology, grid: _Grid, budget: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +15,7 @@ from typing import Any
 from semiseg.config import RunConfig
 from semiseg.data.plan import Plan
 from semiseg.data.splits import Split, read_roles, save_split
-from semiseg.errors import InputError
+from semiseg.errors import InputError, some
 from semiseg.files import refuse_links, write_json, write_text
 from semiseg.validation import parse, read_mapping
 
@@ -70,15 +71,27 @@ class Run:
         return (self.checkpoints / "final.json").is_file()
 
 
-def start(run: Run, config: RunConfig, plan: Plan, split: Split, facts: dict[str, Any]) -> None:
+def start(
+    run: Run,
+    config: RunConfig,
+    plan: Plan,
+    split: Split,
+    facts: dict[str, Any],
+    changed: Callable[[], str] = lambda: "",
+) -> None:
     """Write the documents of a new run, or check that the folder belongs to the same one.
 
+    Args:
+        run, config, plan, split: the run as it is asked for.
+        facts: what its provenance tells besides software and machine.
+        changed: tells which cases have other images or labels than the run in the folder was trained on.
+
     Raises:
-        InputError: the folder holds a run with other settings, plan or split; every difference is named.
+        InputError: the folder holds a run with other settings, plan, split or data; every difference is named.
     """
     refuse_links(run.path, *_WRITTEN, remedy="remove the link, or choose another folder with --output")
     if (run.path / "config.yaml").exists():
-        _check_same(run, config, plan, split)
+        _check_same(run, config, plan, split, changed)
         return
     write_json(run.path / "provenance.json", provenance(facts))
     plan.save(run.path / "plan.json")
@@ -86,18 +99,30 @@ def start(run: Run, config: RunConfig, plan: Plan, split: Split, facts: dict[str
     write_text(run.path / "config.yaml", config.to_yaml())
 
 
-def _check_same(run: Run, config: RunConfig, plan: Plan, split: Split) -> None:
+def _check_same(run: Run, config: RunConfig, plan: Plan, split: Split, other_data: Callable[[], str]) -> None:
     was, now = run.config().model_dump(mode="json"), config.model_dump(mode="json")
     changed = [f"{name}: was {was[name]!r}, now {now[name]!r}" for name in now if was[name] != now[name]]
     if run.plan().digest != plan.digest:
         changed.append("plan.json differs: the dataset was prepared anew")
+    elif found := other_data():
+        changed.append(found)
     if run.split().digest != split.digest:
-        changed.append("the split differs")
+        changed.append(f"the split differs: {_split_difference(run.split(), split)}")
     if changed:
         raise InputError(
-            f"{run.path}: holds a run with other settings: choose another --output, or restore these",
+            f"{run.path}: holds a run with other settings or data: choose another --output, or restore these",
             *(f"  {change}" for change in changed),
         )
+
+
+def _split_difference(was: Split, now: Split) -> str:
+    before, after = ({case: role for role, cases in each.roles.items() for case in cases} for each in (was, now))
+    kinds = {
+        "added": sorted(after.keys() - before.keys()),
+        "removed": sorted(before.keys() - after.keys()),
+        "in another role": sorted(case for case in before if after.get(case, before[case]) != before[case]),
+    }
+    return "; ".join(f"{kind}: {some(cases)}" for kind, cases in kinds.items() if cases)
 
 
 def provenance(facts: dict[str, Any]) -> dict[str, Any]:

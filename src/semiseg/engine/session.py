@@ -41,6 +41,7 @@ from semiseg.engine.resolve import (
 from semiseg.engine.run import Run, start
 from semiseg.engine.stages import Span, spans
 from semiseg.engine.stamps import stamps
+from semiseg.engine.used import changed_cases, used_cases
 from semiseg.errors import InputError, shown
 from semiseg.files import sweep
 from semiseg.locks import locked
@@ -234,7 +235,11 @@ def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
     with locked(run.path) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             sweep(run.checkpoints)
-            start(run, config, store.plan, split, _facts(config, fabric, split, store, dataset))
+            used = used_cases(config, split, store, dataset)
+            facts = _facts(config, fabric, split, store, dataset)
+            facts |= {"with_label": [case for case in store.cases if store.has_label(case)]}
+            facts |= {"used": {case: each.model_dump() for case, each in used.items()}}
+            start(run, config, store.plan, split, facts, lambda: changed_cases(run, used))
         fabric.barrier()
         with explained(Step(config, store.plan, fabric.world_size), run.path):
             session = _assemble(config, fabric, run, store, split, batch_plan)

@@ -21,6 +21,7 @@ from semiseg.engine.refresh import refresh
 from semiseg.engine.run import Run
 from semiseg.engine.session import Session, open_session
 from semiseg.engine.trackers import check_trackers
+from semiseg.engine.used import refuse_other_data
 from semiseg.engine.validate import validate
 from semiseg.methods.base import Batch
 
@@ -35,11 +36,13 @@ def train(config: RunConfig, output: Path, *, show: bool = True, watch: bool = F
     SIGINT and SIGTERM end it after the current step with a checkpoint; then `Run.finished` is False.
 
     Raises:
-        InputError: settings, data or folder are not usable, or the loss stayed non-finite.
+        InputError: settings, data or folder are not usable, the folder holds another run, or one of other data, or the
+            loss stayed non-finite.
     """
     check_trackers(track)
     run = Run(output)
     if run.finished and _same(run.config(), config):
+        refuse_other_data(run, config)
         _log.info("%s is finished already", output)
         return run
     with open_session(config, run) as session, _journal(session, show, watch, track) as journal, interrupts() as stop:
