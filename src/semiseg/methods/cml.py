@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from pydantic import Field
@@ -153,12 +153,7 @@ class CML(Method):
         """A function that waits for the labels by the first and by the second subnet."""
         labels = torch.cat([threshold_labels(z) for z in logits])
         found = keep_largest(labels, self.filtered)
-
-        def of_both() -> tuple[Tensor, Tensor]:
-            a, b = found().tensor_split(2)
-            return a, b
-
-        return of_both
+        return lambda: cast(tuple[Tensor, Tensor], found().tensor_split(2))
 
     def _loss(self, view: View, targets: tuple[Tensor, Tensor]) -> Tensor:
         a, b = (sample_dice_ce(z, y, self.config.loss) for z, y in zip(view.logits, targets, strict=True))
