@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 _GRID = 128  # voxels per axis that an estimate looks at
 _SPECKS = 0.0005  # share of a plane that noise may lift above the air level
 _MARGIN = 3
-_PERCENT = (0.5, 97.0, 99.5)  # darkest, brightest without hot spots, brightest
+_DARKEST, _CLIPPED = 0.5, 97.0  # percent of the voxels that are as dark as air, and that are no hot spots
+_ENOUGH = 1 << 17  # voxels that tell where air ends
 _PADDED = 0.01  # share of equal, darkest voxels that noise alone does not make
 _PLANE = 0.05  # share of a plane that is not padding and tells what its air is like
 _EDGE = 0.1  # of a side, from its ends; what begins farther in than that is what was scanned
@@ -61,20 +63,21 @@ def foreground_threshold(channel: Array) -> float:
     """Intensity above which a voxel of `channel` `[X, Y, Z]` is foreground.
 
     Half-way from the darkest intensities to Otsu's threshold (IEEE Trans. SMC 9, 1979): above the noise of air, below
-    the darker tissue that Otsu's threshold itself may cut off. Where that keeps less than half of what it keeps with
-    the brightest 3 percent clipped, it parts a hot spot from tissue, and the latter is taken. Minus infinity when all
-    voxels are equal.
+    the darker tissue that Otsu's threshold itself may cut off. Where that keeps less than 3 percent of the voxels,
+    and less than half of what it keeps with the brightest 3 percent clipped, it parts a hot spot from tissue, and the
+    latter is taken. Minus infinity when all voxels are equal.
     """
     values = sample(channel)
-    low, clipped, high = (float(v) for v in np.percentile(values, _PERCENT))
+    low, clipped, high = (float(v) for v in np.percentile(values, (_DARKEST, _CLIPPED, 100 - _DARKEST)))
     if low == high:
         low, high = float(channel.min()), float(channel.max())
     if low == high:
         return -np.inf
     threshold = _half_way(values, low, high)
-    if low < clipped < high:
+    kept = np.count_nonzero(values > threshold)
+    if low < clipped < high and kept < (1 - _CLIPPED / 100) * values.size:
         darker = _half_way(values, low, clipped)
-        if 2 * np.count_nonzero(values > threshold) < np.count_nonzero(values > darker):
+        if 2 * kept < np.count_nonzero(values > darker):
             return darker
     return threshold
 
@@ -87,28 +90,27 @@ def air_level(channel: Array) -> float:
     nothing counts as air. Hot spots and shading change none of this, since the bright end is not looked at.
     """
     values, padding = sample(channel), float(channel.min())
-    known = values > padding
-    padded = np.count_nonzero(known) <= (1 - _PADDED) * known.size
-    if not padded:
-        known = np.ones_like(known)
-    level = padding if padded else -np.inf
-    inside = values[known]
+    few = values.ravel(order="K")
+    few = few[:: -(-few.size // _ENOUGH)]
+    padded = np.mean(few == padding) >= _PADDED
+    level, darkest = (padding, padding) if padded else (-np.inf, -np.inf)
+    inside = few[few > darkest]
     if not inside.size:
         return padding
-    low, clipped = (float(v) for v in np.percentile(inside, _PERCENT[:2]))
+    low, clipped = (float(v) for v in np.percentile(inside, (_DARKEST, _CLIPPED)))
     if low == clipped:
         return level
-    noise = min(map(_noise_end, _outermost(values, known)), default=np.inf)
+    noise = min(map(_noise_end, _outermost(values, darkest)), default=np.inf)
     return noise if noise <= _half_way(inside, low, clipped) else level
 
 
-def _outermost(values: Array, known: Array) -> Iterator[Array]:
-    """What is `known` of the first and last planes across each axis that can tell of air."""
-    for axis, side in enumerate(known.shape):
-        planes = np.flatnonzero(known.mean(axis=tuple({0, 1, 2} - {axis})) >= _PLANE)
-        for plane in {*planes[:1], *planes[-1:]}:
-            if min(plane, side - 1 - plane) <= _EDGE * side:
-                yield values.take(plane, axis)[known.take(plane, axis)]
+def _outermost(values: Array, darkest: float) -> Iterator[Array]:
+    """What exceeds `darkest` in the first and last planes across each axis that can tell of air."""
+    for axis, side in enumerate(values.shape):
+        planes = np.moveaxis(values, axis, 0)
+        for way in (planes, planes[::-1]):
+            known = (plane[plane > darkest] for plane in way[: int(_EDGE * side) + 1])
+            yield from islice((air for air in known if air.size >= _PLANE * planes[0].size), 1)
 
 
 def _noise_end(air: Array) -> float:
