@@ -150,3 +150,20 @@ def test_a_spacing_that_would_fill_any_memory_is_refused():
     plan = plan_of(spacing=(0.01, 0.01, 0.01))
     with pytest.raises(InputError, match=r"spacing: \[0\.01, 0\.01, 0\.01\] mm would make \[.*voxels of"):
         preprocess(Volume(image[None], np.eye(4)), plan)
+
+
+def test_a_hot_spot_does_not_move_the_zscore_of_tissue():
+    image, _ = scan()
+    plain = normalise(image, ZSCORE, threshold=50)
+    image[9:11, 9:13, 8:17] = 2000  # 3 percent of the tissue
+    spot = image == 2000
+    spotted = normalise(image, ZSCORE, threshold=50)
+    np.testing.assert_allclose(spotted[~spot], plain[~spot], atol=0.1, rtol=0.05)
+    assert spotted[spot].min() > 50
+
+
+def test_bright_tails_of_ordinary_tissue_count():
+    image = np.random.default_rng(0).gamma(4, 25, (20, 20, 20)).astype(np.float32)
+    result = normalise(image, ZSCORE, threshold=0)
+    assert abs(result.mean()) < 1e-4
+    assert abs(result.std() - 1) < 1e-4

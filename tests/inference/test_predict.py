@@ -10,7 +10,7 @@ import pytest
 
 import semiseg
 from semiseg.errors import InputError
-from tiny import tiny_dataset
+from tiny import tiny_dataset, write_nifti
 
 
 def _trained(data: Path, output: Path, **settings: object) -> Path:
@@ -129,3 +129,21 @@ def test_slices_of_a_fixed_size(tmp_path: Path) -> None:
         assert found.shape == scan.shape == (30, 27, 5)
         np.testing.assert_array_equal(found.affine, scan.affine)
     assert semiseg.evaluate(run).mean("dice") > 0.7
+
+
+def test_a_scan_of_which_far_less_is_kept_than_in_training_is_told_and_a_larger_field_of_view_is_not(
+    run: Path, tmp_path: Path
+) -> None:
+    scan = np.asarray(nib.load(run.parent / "data" / "imagesTr" / "case_000_0000.nii.gz").dataobj)
+    blocked = np.zeros_like(scan)
+    blocked[8:12, 7:11, 6:10] = scan[8:12, 7:11, 6:10]
+    (tmp_path / "in").mkdir()
+    write_nifti(tmp_path / "in" / "blocked_0000.nii.gz", blocked)
+    write_nifti(tmp_path / "in" / "wide_0000.nii.gz", np.pad(scan, 12))
+    said: list[str] = []
+    semiseg.predict(run, tmp_path / "in", tmp_path / "out", say=said.append)
+    (line,) = said
+    assert line.startswith(
+        "warning: blocked: expected a foreground of at least 100% of the scan (5.76 ml), as in train"
+    )
+    assert "came 17% (1 ml)" in line

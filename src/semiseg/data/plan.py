@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from semiseg.data.crop import LabelCrop
-from semiseg.data.ranges import Seen, Usual, compared, odd
+from semiseg.data.ranges import Kept, Seen, Usual, compared, odd
 from semiseg.errors import InputError
 from semiseg.files import write_text
 from semiseg.validation import parse, read_mapping
@@ -56,6 +56,9 @@ _LONGEST_SIDE, _MOST_STRIDE, _MOST_FILTERS, _MOST_PATCHES = 1 << 13, 64, 1 << 14
 _SHORTEST = 1e-4  # mm
 """Bounds that no decision comes near to; beyond them a file is damaged."""
 
+_MEASURED = ("usual", "kept")
+"""Fields that are measured on the scans; a plan is the same whatever they are."""
+
 _LATER: dict[str, Any] = {"resampled": True, "crop": "foreground", "slice_size": None}
 """Fields that plans did not always have; at these values a plan counts as before they came."""
 
@@ -79,6 +82,7 @@ class Plan(BaseModel):
         step_gib: memory that one training step of one network takes on all patches of a batch in fp32, GiB; an
             estimate that `prepare` makes anew after every edit, not a decision.
         usual: where the intensities of the scans lie, per channel; measured, not a decision.
+        kept: least that the crop to the foreground kept of a scan, by share and by volume; measured, not a decision.
         reasons: why, per decision.
         automatic: digest of the plan as `prepare` wrote it; a plan that differs from it counts as edited and is kept.
     """
@@ -103,6 +107,7 @@ class Plan(BaseModel):
     unlabelled_per_batch: int = Field(ge=0, le=_MOST_PATCHES)
     step_gib: float | None = None
     usual: tuple[Usual | None, ...] = ()
+    kept: Kept | None = None
     reasons: dict[str, str] = {}
     automatic: str = ""
 
@@ -119,6 +124,14 @@ class Plan(BaseModel):
         fixed = how.scheme in ("ct", "none") or how.upper is not None
         return compared(seen, others) if fixed and others is not None and odd(seen, others) else ""
 
+    def cropped_far(self, seen: Kept) -> bool:
+        """Whether the crop to the foreground kept far less of a scan than it did in training."""
+        return self.kept is not None and self.crop == "foreground" and not self.slice_size and seen.far_less(self.kept)
+
+    def measured_as(self, other: Plan) -> Plan:
+        """This plan with what `other` has measured."""
+        return self.model_copy(update={name: getattr(other, name) for name in _MEASURED})
+
     @property
     def classes(self) -> int:
         """Number of classes, background included."""
@@ -132,7 +145,7 @@ class Plan(BaseModel):
     @property
     def digest(self) -> str:
         """Hash of all decisions; one that is not taken leaves it as it was before the field existed."""
-        values = self.model_dump(mode="json", exclude={"automatic", "step_gib", "usual"})
+        values = self.model_dump(mode="json", exclude={"automatic", "step_gib", *_MEASURED})
         values["reasons"].pop("step_gib", None)
         return _digest(_as_ever(values))
 

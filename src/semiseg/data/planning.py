@@ -12,7 +12,7 @@ import numpy as np
 from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.geometry import STRONGLY_ANISOTROPIC, stored_shape
 from semiseg.data.plan import Normalisation, Plan
-from semiseg.data.ranges import named_ct
+from semiseg.data.ranges import Kept, named_ct
 from semiseg.data.topology import Topology, topology
 from semiseg.data.wishes import PlanWishes
 
@@ -70,6 +70,7 @@ def make_plan(
         spacing=spacing,
         normalisation=tuple(chosen for chosen, _ in scales),
         usual=tuple(measured.usual for measured in fingerprint.intensities),
+        kept=_least_kept(cases),
         patch=network.patch,
         strides=network.strides,
         filters=network.filters,
@@ -170,6 +171,11 @@ def _median_stored(
         return sides if wishes.spacing == "kept" else stored_shape(sides, own, target, grid.dims)
 
     return [int(side) for side in np.median([stored(case) for case in cases], axis=0)]
+
+
+def _least_kept(cases: Sequence[CaseFingerprint]) -> Kept:
+    kept = [Kept.of(case.cropped, case.shape, case.spacing) for case in cases]
+    return Kept(share=min(each.share for each in kept), volume=min(each.volume for each in kept))
 
 
 def _patch_reason(shape: Sequence[int], spacing: Sequence[float], network: Topology, grid: _Grid, budget: int) -> str:

@@ -138,7 +138,7 @@ def _choose(path: Path, given: Plan | None, automatic: Plan, wishes: PlanWishes)
         chosen = old
     else:
         chosen = automatic
-    chosen = chosen.model_copy(update={"usual": automatic.usual})
+    chosen = chosen.measured_as(automatic)
     wishes.check(chosen, path)
     differing = [name for name in ("channels", "class_names") if getattr(chosen, name) != getattr(automatic, name)]
     if differing:
@@ -152,7 +152,7 @@ def _choose(path: Path, given: Plan | None, automatic: Plan, wishes: PlanWishes)
     if chosen.digest != automatic.digest or old is None or old.digest != chosen.digest or old.step_gib is None:
         chosen = _with_estimate(chosen)
     else:
-        chosen = old.model_copy(update={"usual": chosen.usual})
+        chosen = old.measured_as(chosen)
     if chosen != old:
         with writing_to(path.parent):
             chosen.save(path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from semiseg.data.crop import LabelCrop, label_box
-from semiseg.data.foreground import Box, Foreground, find_foreground
+from semiseg.data.foreground import Box, Foreground, find_foreground, sample
 from semiseg.data.geometry import Geometry, crop, image_orders, orient, orientation, stored_shape
 from semiseg.data.plan import Normalisation, Plan
 from semiseg.data.readers import Volume
@@ -19,6 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SMALLEST_STD = 1e-8
+_FAR = 6.0  # interquartile ranges beyond which ordinary scans have no tissue
 _FINEST, _SMALL = 1 << 9, 1 << 15  # times as many voxels, of a scan of so many
 
 
@@ -118,15 +119,29 @@ def _scale(values: Array, centre: float, width: float) -> Array:
 
 
 def _moments(values: Array, threshold: float) -> tuple[float, float]:
-    """Mean and standard deviation above `threshold` (of everything when nothing is), in float64, plane by plane."""
+    """Mean and standard deviation above `threshold` (of everything when nothing is), in float64, plane by plane.
+
+    Without what lies far outside of the rest: a few voxels of an implant or at a coil would decide both.
+    """
     if not any((plane > threshold).any() for plane in values):
         threshold = -np.inf
+    fence = _fence(sample(values), threshold)
     count, total, square = 0, 0.0, 0.0
     for plane in values:
-        inside = plane[plane > threshold]
+        inside = plane[(plane > threshold) & (plane <= fence)]
         count += inside.size
         total += float(inside.sum(dtype=np.float64))
     mean = total / count
     for plane in values:
-        square += float(np.square(plane[plane > threshold] - mean, dtype=np.float64).sum())
+        inside = plane[(plane > threshold) & (plane <= fence)]
+        square += float(np.square(inside - mean, dtype=np.float64).sum())
     return mean, float(np.sqrt(square / count))
+
+
+def _fence(values: Array, threshold: float) -> float:
+    """Six interquartile ranges above the upper quartile of what exceeds `threshold`; infinity where that is equal."""
+    inside = values[values > threshold]
+    if not inside.size:
+        return np.inf
+    low, high = (float(v) for v in np.percentile(inside, (25, 75)))
+    return high + _FAR * (high - low) if high > low else np.inf

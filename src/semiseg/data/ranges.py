@@ -1,7 +1,11 @@
-"""Where the intensities of scans usually lie, and scans of another scale: shifted, rescaled, or of something else."""
+"""What is usual in scans, and scans that are unlike them.
+
+Intensities on another scale: shifted, rescaled, or of something else. Crops that keep far less.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +21,7 @@ _LEAST = -1024.0  # Hounsfield units; what is below pads
 _FEWEST = 3  # scans that tell what is usual
 _SHIFT, _SHIFT_WITHOUT_AIR = 1.0, 0.15  # of the usual width
 _NARROW, _WIDE = 0.2, 5.0  # times the usual width
+_FAR_LESS = 0.5  # times the least that was kept
 _CT_NAME = re.compile(r"(?<![a-z0-9])[a-z]{0,2}cta?(?![a-z])|computed tomography|hounsfield", re.IGNORECASE)
 
 
@@ -46,6 +51,27 @@ class Usual(BaseModel):
     low: float
     high: float
     width: float = Field(gt=0)
+
+
+class Kept(BaseModel):
+    """What the crop to the foreground keeps of a scan: its share of the voxels, and its volume in ml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: float
+    volume: float
+
+    @classmethod
+    def of(cls, cropped: Sequence[int], shape: Sequence[int], spacing: Sequence[float]) -> Kept:
+        """Of a scan of `shape` voxels with sides of `spacing` mm, of which `cropped` voxels are kept."""
+        return cls(share=math.prod(cropped) / math.prod(shape), volume=math.prod(cropped) * math.prod(spacing) / 1000)
+
+    def far_less(self, least: Kept) -> bool:
+        """Whether that is less than half of the least, by both numbers.
+
+        A larger field of view leaves the volume as it was, a smaller patient the share.
+        """
+        return self.share < _FAR_LESS * least.share and self.volume < _FAR_LESS * least.volume
 
 
 def named_ct(channel: str) -> bool:

@@ -18,7 +18,7 @@ from semiseg.data.plan import Plan
 from semiseg.documents import parse_json, read_json, read_text
 from semiseg.errors import InputError, shown
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

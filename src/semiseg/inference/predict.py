@@ -21,8 +21,8 @@ from semiseg.data.crop import LabelCrop
 from semiseg.data.geometry import Geometry, restore_label
 from semiseg.data.plan import Plan
 from semiseg.data.preprocess import preprocess
-from semiseg.data.ranges import look
-from semiseg.data.readers import oriented, read_header, read_image, read_label, write_label
+from semiseg.data.ranges import Kept, look
+from semiseg.data.readers import Volume, oriented, read_header, read_image, read_label, write_label
 from semiseg.engine import checkpoint
 from semiseg.engine.device import choose_device, set_up_device
 from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
@@ -98,7 +98,10 @@ class Predictor:
         for line in _unlike(scan.array, self.plan):
             note(line)
         around = read_label(truth).array if truth is not None and isinstance(self.plan.crop, LabelCrop) else None
-        return preprocess(scan, self.plan, label=around)
+        image, geometry = preprocess(scan, self.plan, label=around)
+        for line in _cut(geometry, scan, self.plan):
+            note(line)
+        return image, geometry
 
     def predicted(self, image: Image, geometry: Geometry) -> Label:
         """Class indices of a preprocessed scan on the grid that `restore_label` expects.
@@ -302,6 +305,18 @@ def _unlike(image: Image, plan: Plan) -> Iterator[str]:
                 f"{name}: {words}: the intensities are not on the scale of the training scans (Hounsfield units in "
                 "CT): bring the scan there, or do not trust its label"
             )
+
+
+def _cut(geometry: Geometry, scan: Volume, plan: Plan) -> Iterator[str]:
+    """That far less of a scan is kept than of those of the training: perhaps what is to be labelled is not."""
+    spacing = [scan.spacing[axis] for axis in geometry.axes]
+    seen = Kept.of(geometry.cropped, geometry.shape, spacing)
+    if plan.kept is not None and plan.cropped_far(seen):
+        yield (
+            f"expected a foreground of at least {plan.kept.share:.0%} of the scan ({plan.kept.volume:.3g} ml), as in "
+            f"training, came {seen.share:.0%} ({seen.volume:.3g} ml): the rest is cropped away as air and labelled "
+            "background; look at the scan for signal at its border or padding of many values"
+        )
 
 
 def _check_targets(targets: Mapping[str, Path], scans: Scans) -> None:
