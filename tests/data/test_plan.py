@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -264,3 +265,58 @@ def test_scans_that_are_kept_whole_are_planned_whole():
 def test_scans_of_unlike_spacing_that_is_kept_are_planned_in_their_voxels():
     found = dataset(((40, 40, 40), (1.0, 1.0, 1.0)), ((40, 40, 40), (2.0, 2.0, 2.0)), ((40, 40, 40), (2.0, 2.0, 2.0)))
     assert "40 x 40 x 40 voxels" in make_plan(found, wishes=PlanWishes(spacing="kept")).reasons["patch"]
+
+
+def covered(plan, shape, spacing):
+    stored = [round(side * mm / new) for side, mm, new in zip(shape, spacing, plan.spacing, strict=True)]
+    return math.prod(plan.patch) / math.prod(stored)
+
+
+def test_large_isotropic_ct_is_coarsened_until_a_patch_covers_a_quarter_of_it():
+    liver = ((512, 512, 432), (0.77, 0.77, 1.0))
+    plan = plan_of(*liver, channels=("CT",), intensities=(CT,))
+    assert 1.9 < min(plan.spacing) == max(plan.spacing) < 3
+    assert 0.25 <= covered(plan, *liver) < 0.35
+    assert "0.77 x 0.77 x 1 mm" in plan.reasons["spacing"]
+    assert "0.7% of the median scan of 512 x 512 x 432 voxels" in plan.reasons["spacing"]
+    millimetres = " x ".join(f"{side * mm:.0f}" for side, mm in zip(plan.patch, plan.spacing, strict=True))
+    assert f"{millimetres} mm" in plan.reasons["patch"]
+
+
+def test_coarsening_begins_at_the_finer_axes():
+    plan = plan_of((200, 200, 100), (0.8, 0.8, 1.5), channels=("CT",), intensities=(CT,))
+    assert 0.8 < plan.spacing[0] == plan.spacing[1] < plan.spacing[2] == 1.5
+
+
+def test_scans_of_micrometres_are_coarsened_like_those_of_millimetres():
+    micro, macro = (
+        plan_of((512,) * 3, (mm,) * 3, channels=("CT",), intensities=(CT,)).spacing[0] / mm for mm in (0.005, 0.5)
+    )
+    assert 2 < micro == pytest.approx(macro, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((512, 512, 95), (0.78, 0.78, 5.0)),  # colon: thick slices
+        ((512, 512, 107), (0.78, 0.78, 3.0)),  # kidney
+        ((150, 140, 130), (1.0, 1.0, 1.0)),  # a patch covers more than a quarter
+    ],
+)
+def test_thick_slices_and_small_scans_of_ct_are_not_coarsened(shape, spacing):
+    assert plan_of(shape, spacing, channels=("CT",), intensities=(CT,)).spacing == spacing
+
+
+def test_only_ct_is_coarsened_and_never_against_the_settings():
+    liver = ((512, 512, 432), (0.77, 0.77, 1.0))
+    assert plan_of(*liver).spacing == liver[1]
+    found = dataset(liver, channels=("CT",), intensities=(CT,))
+    assert make_plan(found, wishes=PlanWishes(spacing=(0.9, 0.9, 0.9))).spacing == (0.9, 0.9, 0.9)
+    kept = make_plan(found, wishes=PlanWishes(spacing="kept"))
+    assert not kept.resampled
+    assert kept.spacing == liver[1]
+
+
+def test_a_larger_patch_needs_less_coarsening():
+    found = dataset(((512, 512, 432), (0.77, 0.77, 1.0)), channels=("CT",), intensities=(CT,))
+    assert make_plan(found, voxels=128**3).spacing[0] < make_plan(found).spacing[0]

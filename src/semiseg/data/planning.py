@@ -23,6 +23,10 @@ _FEW_SLICES = 16
 _HARDLY_ANY_SLICES = 8
 _THICK_SLICES = 5.0
 
+_NEARLY_ISOTROPIC = 2.0
+_LEAST_COVERED = 0.25
+_COARSER = 1.02  # times as far apart, per try
+
 
 @dataclass(frozen=True)
 class _Grid:
@@ -51,15 +55,18 @@ def make_plan(
     cases = list(fingerprint.cases.values())
     grid = _wished(_grid(cases), wishes)
     spacing, spacing_reason = _spacing(cases, grid)
+    budget = voxels or (math.prod(wishes.slice_size) if wishes.slice_size else PATCH_VOXELS[grid.dims])
+    scale = _as_imported if normalised else _normalisation
+    scales = [scale(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
     if isinstance(wishes.spacing, tuple):
         spacing = wishes.spacing
+    elif wishes.spacing is None and grid.dims == 3 and any(chosen.scheme == "ct" for chosen, _ in scales):
+        spacing, coarser_reason = _coarser(cases, grid, spacing, wishes, budget)
+        spacing_reason += coarser_reason
     shape = _median_stored(cases, grid, spacing, wishes)
     if wishes.slice_size:
         shape = [*wishes.slice_size, shape[2]]
-    budget = voxels or (math.prod(wishes.slice_size) if wishes.slice_size else PATCH_VOXELS[grid.dims])
     network = topology(shape[: grid.dims], spacing[: grid.dims], budget)
-    scale = _as_imported if normalised else _normalisation
-    scales = [scale(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
     batch = _BATCH[grid.dims]
     plan = Plan(
         dataset=fingerprint.dataset,
@@ -157,6 +164,46 @@ def _spacing(cases: Sequence[CaseFingerprint], grid: _Grid) -> tuple[tuple[float
         reason += "; 1 mm everywhere may mean that none was recorded: distances in mm are then in voxels"
     first, second, third = (round(float(mm), 6) for mm in target)
     return (first, second, third), reason
+
+
+def _coarser(
+    cases: Sequence[CaseFingerprint],
+    grid: _Grid,
+    spacing: tuple[float, float, float],
+    wishes: PlanWishes,
+    budget: int,
+) -> tuple[tuple[float, float, float], str]:
+    """A spacing at which a patch covers a quarter of the median scan, finer axes first, and why; else the same one.
+
+    A quarter as in nnU-Net (Isensee et al., Nature Methods 18, 2021), which adds a network of low resolution below it:
+    where a patch shows less, it does not tell left from right. Thick slices are left alone, for between them there is
+    nothing to spare.
+    """
+    if max(spacing) >= _NEARLY_ISOTROPIC * min(spacing):
+        return spacing, ""
+    shape, covered = _covered(cases, grid, spacing, wishes, budget)
+    before, found = covered, spacing
+    least = min(spacing)
+    while covered < _LEAST_COVERED:
+        least *= _COARSER
+        first, second, third = (max(mm, float(f"{least:.3g}")) for mm in spacing)
+        found = (first, second, third)
+        covered = _covered(cases, grid, found, wishes, budget)[1]
+    if found == spacing:
+        return spacing, ""
+    came, now = (" x ".join(f"{mm:.3g}" for mm in side) for side in (spacing, found))
+    return found, (
+        f"; {now} mm instead of {came} mm, because there a patch would cover {before:.1%} of the median scan of "
+        f"{' x '.join(map(str, shape))} voxels, less than {_LEAST_COVERED:.0%} (plan.spacing asks for a finer one)"
+    )
+
+
+def _covered(
+    cases: Sequence[CaseFingerprint], grid: _Grid, spacing: Sequence[float], wishes: PlanWishes, budget: int
+) -> tuple[list[int], float]:
+    """Sides of the median scan as stored at `spacing`, and the share of it that a patch covers."""
+    shape = _median_stored(cases, grid, spacing, wishes)
+    return shape, math.prod(topology(shape, spacing, budget).patch) / math.prod(shape)
 
 
 def _median_stored(
