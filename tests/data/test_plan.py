@@ -3,9 +3,10 @@ import math
 
 import pytest
 
+from semiseg.data import planning
 from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.plan import Plan
-from semiseg.data.planning import make_plan
+from semiseg.data.planning import PATCH_VOXELS, make_plan, patches_per_batch
 from semiseg.data.wishes import PlanWishes
 from semiseg.engine.footprint import estimate
 from semiseg.errors import InputError
@@ -320,3 +321,43 @@ def test_only_ct_is_coarsened_and_never_against_the_settings():
 def test_a_larger_patch_needs_less_coarsening():
     found = dataset(((512, 512, 432), (0.77, 0.77, 1.0)), channels=("CT",), intensities=(CT,))
     assert make_plan(found, voxels=128**3).spacing[0] < make_plan(found).spacing[0]
+
+
+@pytest.mark.parametrize(
+    ("patch", "count"),
+    [
+        ((96, 96, 96), 2),
+        ((192, 160, 96), 2),  # never fewer than two
+        ((64, 64, 64), 6),
+        ((40, 56, 40), 9),  # never more than nine
+        ((320, 320), 8),
+        ((512, 512), 3),
+        ((256, 224), 9),
+    ],
+)
+def test_small_patches_make_large_batches_of_no_more_voxels(patch, count):
+    assert patches_per_batch(patch) == count
+    usual = {2: 8, 3: 2}[len(patch)] * PATCH_VOXELS[len(patch)]
+    assert count * math.prod(patch) <= usual or count == 2
+
+
+def test_the_batch_follows_from_the_patch_where_the_rule_is_on(monkeypatch):
+    hippocampus, atrium = ((35, 50, 35), (1.0,) * 3), ((190, 140, 88), (0.625,) * 3)
+    assert plan_of(*hippocampus).labelled_per_batch == plan_of(*hippocampus).unlabelled_per_batch == 2
+    monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
+    plan = plan_of(*hippocampus)
+    assert plan.labelled_per_batch == plan.unlabelled_per_batch == 9
+    assert plan.reasons["batch"].startswith("9 labelled and 9 unlabelled patches: as many of 89,600 voxels")
+    assert plan_of(*atrium).labelled_per_batch == 2
+
+
+def test_whole_slices_are_counted_at_the_size_that_they_are_brought_to(monkeypatch):
+    monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
+    found = dataset(((256, 216, 10), (1.4, 1.4, 10.0)))
+    assert make_plan(found, wishes=PlanWishes(slice_size=(512, 512))).labelled_per_batch == 3
+
+
+def test_larger_batches_take_no_more_memory_than_those_of_the_largest_patches(monkeypatch):
+    monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
+    for shape, spacing in [((35, 50, 35), (1.0,) * 3), ((64, 64, 64), (1.0,) * 3), ((256, 216, 10), (1.4, 1.4, 10.0))]:
+        assert estimate(plan_of(shape, spacing))[0] < 6

@@ -17,7 +17,11 @@ from semiseg.data.topology import Topology, topology
 from semiseg.data.wishes import PlanWishes
 
 PATCH_VOXELS = {2: 320**2, 3: 96**3}
+BATCH_FROM_VOXELS = False
+"""Whether small patches make larger batches (`patches_per_batch`); otherwise all plans in 2D, and in 3D, have the same."""
+
 _BATCH = {2: 8, 3: 2}
+_FEWEST_PATCHES, _MOST_PATCHES = 2, 9
 
 _FEW_SLICES = 16
 _HARDLY_ANY_SLICES = 8
@@ -67,7 +71,7 @@ def make_plan(
     if wishes.slice_size:
         shape = [*wishes.slice_size, shape[2]]
     network = topology(shape[: grid.dims], spacing[: grid.dims], budget)
-    batch = _BATCH[grid.dims]
+    batch, batch_reason = _batch(wishes.slice_size or network.patch)
     plan = Plan(
         dataset=fingerprint.dataset,
         channels=fingerprint.channels,
@@ -90,11 +94,34 @@ def make_plan(
             "patch": _patch_reason(shape, spacing, network, grid, budget),
             "strides": _strides_reason(network),
             "filters": f"{network.filters[0]}, doubled at every stage up to {network.filters[-1]}",
-            "batch": f"{batch} labelled and {batch} unlabelled patches, the usual numbers in {grid.dims}D",
+            "batch": batch_reason,
         },
     )
     plan = wishes.follow(plan)
     return plan.model_copy(update={"automatic": plan.digest})
+
+
+def patches_per_batch(patch: Sequence[int]) -> int:
+    """Patches of 2 or 3 sides of which a batch has as many voxels as one of the usual number of largest patches.
+
+    At least 2 and at most 9 (nnU-Net's plan for scans as small as the hippocampus), labelled and unlabelled alike.
+    """
+    return min(max(_batch_voxels(patch) // math.prod(patch), _FEWEST_PATCHES), _MOST_PATCHES)
+
+
+def _batch_voxels(patch: Sequence[int]) -> int:
+    return _BATCH[len(patch)] * PATCH_VOXELS[len(patch)]
+
+
+def _batch(patch: Sequence[int]) -> tuple[int, str]:
+    if not BATCH_FROM_VOXELS:
+        usual = _BATCH[len(patch)]
+        return usual, f"{usual} labelled and {usual} unlabelled patches, the usual numbers in {len(patch)}D"
+    count = patches_per_batch(patch)
+    return count, (
+        f"{count} labelled and {count} unlabelled patches: as many of {math.prod(patch):,} voxels as "
+        f"{_batch_voxels(patch):,} allow (memory), at least {_FEWEST_PATCHES} and at most {_MOST_PATCHES}"
+    )
 
 
 def _grid(cases: Sequence[CaseFingerprint]) -> _Grid:
