@@ -193,3 +193,28 @@ def test_a_prediction_of_another_name_is_told_to_be_renamed(root: Path, tmp_path
 def test_a_label_with_the_number_of_a_channel_is_told_to_be_renamed(root: Path) -> None:
     (root / "labelsTr" / "case_001.nii.gz").rename(root / "labelsTr" / "case_001_0000.nii.gz")
     assert any("rename it to case_001.nii.gz" in warning for warning in check(root).warnings)
+
+
+def test_values_beyond_255_are_numbered_by_the_command_that_is_named(root: Path, tmp_path: Path) -> None:
+    _relabel(root, c1=500, c2=600)
+    assert "semiseg init does with --classes VALUE=NAME" in check(root).errors[0]
+    folders = ("init", root / "imagesTr", "--labels", root / "labelsTr")
+    answer = semiseg(*folders, "--classes", "500=a,600=b", "-o", tmp_path / "new")
+    assert answer.returncode == 0, answer.stderr
+    assert open_dataset(tmp_path / "new").class_names == ("background", "a", "b")
+
+
+def test_values_below_0_are_to_be_relabelled_and_never_to_be_named(root: Path, tmp_path: Path) -> None:
+    _relabel(root, c2=-1)
+    assert "values below 0: relabel these voxels first" in check(root).errors[0]
+    answer = semiseg("init", root / "imagesTr", "--labels", root / "labelsTr", "-o", tmp_path / "new")
+    assert answer.returncode == 2
+    assert "came -1" in answer.stderr
+    assert "relabel these voxels, as 0 if they are background" in answer.stderr
+    assert "=NAME" not in answer.stderr
+
+
+def test_unlabelled_images_of_a_folder_of_their_own_are_not_forgotten(root: Path) -> None:
+    (root / "imagesUn").mkdir()
+    _edit(root, labels={"background": 0, "a": 2, "b": 4})
+    assert "-o NEW, and copy imagesUn into NEW" in _only(check(root).errors)

@@ -33,6 +33,12 @@ def choose_classes(asked: Sequence[str], found: Mapping[Path, Mapping[int, int]]
         InputError: values and names do not fit; says where the values are and what would fit.
     """
     present = sorted({value for counts in found.values() for value in counts} - {0})
+    negative = [value for value in present if value < 0]
+    if negative:
+        raise InputError(
+            f"labels: expected values from 0 on, came {_list(negative)} ({_where(negative, found)}): relabel these "
+            "voxels, as 0 if they are background"
+        )
     named = _named(asked)
     if named is None:
         wanted = list(range(1, max(len(asked), len(present), 1) + 1))

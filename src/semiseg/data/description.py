@@ -127,9 +127,9 @@ def init_command(root: Path, classes: Mapping[int, str], channels: Sequence[str]
     """The command that makes a new dataset of the images and labels in `root`, with classes by value in the files."""
     told = [f"--channels={','.join(channels)}"] if len(channels) > 1 else []
     told += [f"--classes={','.join(f'{value}={name}' for value, name in sorted(classes.items()))}"] if classes else []
-    return shlex.join(
-        ["semiseg", "init", str(root / "imagesTr"), "--labels", str(root / "labelsTr"), *told, "-o", "NEW"]
-    )
+    words = ["semiseg", "init", str(root / "imagesTr"), "--labels", str(root / "labelsTr"), *told, "-o", "NEW"]
+    rest = ", and copy imagesUn into NEW" if (root / "imagesUn").is_dir() else ""
+    return shlex.join(words) + rest
 
 
 def _converted(root: Path, content: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from semiseg.data.foreground import foreground_threshold, sample
 
@@ -40,12 +40,12 @@ class Usual(BaseModel):
         width: median of the distances from 5 to 95 percent of their foregrounds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     least: float
     low: float
     high: float
-    width: float
+    width: float = Field(gt=0)
 
 
 def named_ct(channel: str) -> bool:

@@ -142,7 +142,8 @@ def read_label(path: Path, *, spacing: Triple | None = None) -> Volume:
     if outside.any():
         raise InputError(
             f"{path}: expected label values from 0 to 255, came {_first(values, outside)} in {_places(outside)}: "
-            "number the classes 0, 1, 2, ..."
+            "number the classes 0, 1, 2, ..., as semiseg init does with --classes VALUE=NAME,VALUE=NAME"
+            + (" (values below 0: relabel these voxels first)" if (values < 0).any() else "")
         )
     return Volume(values.astype(np.uint8), volume.affine, volume.recorded)
 
