@@ -3,12 +3,15 @@ import math
 
 import pytest
 
+from semiseg.config import RunConfig
 from semiseg.data import planning
 from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.plan import Plan
 from semiseg.data.planning import PATCH_VOXELS, make_plan, patches_per_batch
+from semiseg.data.splits import Split
 from semiseg.data.wishes import PlanWishes
 from semiseg.engine.footprint import estimate
+from semiseg.engine.resolve import batch_plan_of
 from semiseg.errors import InputError
 
 MRI = Intensities(minimum=0, maximum=900, whole=True, lower=20, median=200, upper=700, mean=220, std=100)
@@ -361,3 +364,12 @@ def test_larger_batches_take_no_more_memory_than_those_of_the_largest_patches(mo
     monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
     for shape, spacing in [((35, 50, 35), (1.0,) * 3), ((64, 64, 64), (1.0,) * 3), ((256, 216, 10), (1.4, 1.4, 10.0))]:
         assert estimate(plan_of(shape, spacing))[0] < 6
+
+
+def test_runs_take_the_batch_of_the_plan_unless_their_settings_say_another(monkeypatch, tmp_path):
+    monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
+    plan = plan_of((35, 50, 35), (1.0,) * 3)
+    split = Split(("a",), ("b",), (), ())
+    for settings, expected in (({}, (9, 9)), ({"labelled": 4, "unlabelled": 3}, (4, 3))):
+        batch = batch_plan_of(RunConfig(data=tmp_path, method="cps", batch=settings), plan, split)
+        assert (batch.labelled, batch.unlabelled) == expected

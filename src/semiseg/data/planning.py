@@ -18,7 +18,7 @@ from semiseg.data.wishes import PlanWishes
 
 PATCH_VOXELS = {2: 320**2, 3: 96**3}
 BATCH_FROM_VOXELS = False
-"""Whether small patches make larger batches (`patches_per_batch`); otherwise all plans in 2D, and in 3D, have the same."""
+"""Whether small patches make larger batches (`patches_per_batch`); otherwise only the number of axes decides."""
 
 _BATCH = {2: 8, 3: 2}
 _FEWEST_PATCHES, _MOST_PATCHES = 2, 9
