@@ -1,12 +1,17 @@
 import json
+import math
 
 import pytest
 
+from semiseg.config import RunConfig
+from semiseg.data import planning
 from semiseg.data.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from semiseg.data.plan import Plan
-from semiseg.data.planning import make_plan
+from semiseg.data.planning import PATCH_VOXELS, make_plan, patches_per_batch
+from semiseg.data.splits import Split
 from semiseg.data.wishes import PlanWishes
 from semiseg.engine.footprint import estimate
+from semiseg.engine.resolve import batch_plan_of
 from semiseg.errors import InputError
 
 MRI = Intensities(minimum=0, maximum=900, whole=True, lower=20, median=200, upper=700, mean=220, std=100)
@@ -264,3 +269,107 @@ def test_scans_that_are_kept_whole_are_planned_whole():
 def test_scans_of_unlike_spacing_that_is_kept_are_planned_in_their_voxels():
     found = dataset(((40, 40, 40), (1.0, 1.0, 1.0)), ((40, 40, 40), (2.0, 2.0, 2.0)), ((40, 40, 40), (2.0, 2.0, 2.0)))
     assert "40 x 40 x 40 voxels" in make_plan(found, wishes=PlanWishes(spacing="kept")).reasons["patch"]
+
+
+def covered(plan, shape, spacing):
+    stored = [round(side * mm / new) for side, mm, new in zip(shape, spacing, plan.spacing, strict=True)]
+    return math.prod(plan.patch) / math.prod(stored)
+
+
+def test_large_isotropic_ct_is_coarsened_until_a_patch_covers_a_quarter_of_it():
+    liver = ((512, 512, 432), (0.77, 0.77, 1.0))
+    plan = plan_of(*liver, channels=("CT",), intensities=(CT,))
+    assert 1.9 < min(plan.spacing) == max(plan.spacing) < 3
+    assert 0.25 <= covered(plan, *liver) < 0.35
+    assert "0.77 x 0.77 x 1 mm" in plan.reasons["spacing"]
+    assert "0.7% of the median scan of 512 x 512 x 432 voxels" in plan.reasons["spacing"]
+    millimetres = " x ".join(f"{side * mm:.0f}" for side, mm in zip(plan.patch, plan.spacing, strict=True))
+    assert f"{millimetres} mm" in plan.reasons["patch"]
+
+
+def test_coarsening_begins_at_the_finer_axes():
+    plan = plan_of((200, 200, 100), (0.8, 0.8, 1.5), channels=("CT",), intensities=(CT,))
+    assert 0.8 < plan.spacing[0] == plan.spacing[1] < plan.spacing[2] == 1.5
+
+
+def test_scans_of_micrometres_are_coarsened_like_those_of_millimetres():
+    micro, macro = (
+        plan_of((512,) * 3, (mm,) * 3, channels=("CT",), intensities=(CT,)).spacing[0] / mm for mm in (0.005, 0.5)
+    )
+    assert 2 < micro == pytest.approx(macro, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((512, 512, 95), (0.78, 0.78, 5.0)),  # colon: thick slices
+        ((512, 512, 107), (0.78, 0.78, 3.0)),  # kidney
+        ((150, 140, 130), (1.0, 1.0, 1.0)),  # a patch covers more than a quarter
+    ],
+)
+def test_thick_slices_and_small_scans_of_ct_are_not_coarsened(shape, spacing):
+    assert plan_of(shape, spacing, channels=("CT",), intensities=(CT,)).spacing == spacing
+
+
+def test_only_ct_is_coarsened_and_never_against_the_settings():
+    liver = ((512, 512, 432), (0.77, 0.77, 1.0))
+    assert plan_of(*liver).spacing == liver[1]
+    found = dataset(liver, channels=("CT",), intensities=(CT,))
+    assert make_plan(found, wishes=PlanWishes(spacing=(0.9, 0.9, 0.9))).spacing == (0.9, 0.9, 0.9)
+    kept = make_plan(found, wishes=PlanWishes(spacing="kept"))
+    assert not kept.resampled
+    assert kept.spacing == liver[1]
+
+
+def test_a_larger_patch_needs_less_coarsening():
+    found = dataset(((512, 512, 432), (0.77, 0.77, 1.0)), channels=("CT",), intensities=(CT,))
+    assert make_plan(found, voxels=128**3).spacing[0] < make_plan(found).spacing[0]
+
+
+@pytest.mark.parametrize(
+    ("patch", "count"),
+    [
+        ((96, 96, 96), 2),
+        ((192, 160, 96), 2),  # never fewer than two
+        ((64, 64, 64), 6),
+        ((40, 56, 40), 9),  # never more than nine
+        ((320, 320), 8),
+        ((512, 512), 3),
+        ((256, 224), 9),
+    ],
+)
+def test_small_patches_make_large_batches_of_no_more_voxels(patch, count):
+    assert patches_per_batch(patch) == count
+    usual = {2: 8, 3: 2}[len(patch)] * PATCH_VOXELS[len(patch)]
+    assert count * math.prod(patch) <= usual or count == 2
+
+
+def test_the_batch_follows_from_the_patch_where_the_rule_is_on(monkeypatch):
+    hippocampus, atrium = ((35, 50, 35), (1.0,) * 3), ((190, 140, 88), (0.625,) * 3)
+    assert plan_of(*hippocampus).labelled_per_batch == plan_of(*hippocampus).unlabelled_per_batch == 2
+    monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
+    plan = plan_of(*hippocampus)
+    assert plan.labelled_per_batch == plan.unlabelled_per_batch == 9
+    assert plan.reasons["batch"].startswith("9 labelled and 9 unlabelled patches: as many of 89,600 voxels")
+    assert plan_of(*atrium).labelled_per_batch == 2
+
+
+def test_whole_slices_are_counted_at_the_size_that_they_are_brought_to(monkeypatch):
+    monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
+    found = dataset(((256, 216, 10), (1.4, 1.4, 10.0)))
+    assert make_plan(found, wishes=PlanWishes(slice_size=(512, 512))).labelled_per_batch == 3
+
+
+def test_larger_batches_take_no_more_memory_than_those_of_the_largest_patches(monkeypatch):
+    monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
+    for shape, spacing in [((35, 50, 35), (1.0,) * 3), ((64, 64, 64), (1.0,) * 3), ((256, 216, 10), (1.4, 1.4, 10.0))]:
+        assert estimate(plan_of(shape, spacing))[0] < 6
+
+
+def test_runs_take_the_batch_of_the_plan_unless_their_settings_say_another(monkeypatch, tmp_path):
+    monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
+    plan = plan_of((35, 50, 35), (1.0,) * 3)
+    split = Split(("a",), ("b",), (), ())
+    for settings, expected in (({}, (9, 9)), ({"labelled": 4, "unlabelled": 3}, (4, 3))):
+        batch = batch_plan_of(RunConfig(data=tmp_path, method="cps", batch=settings), plan, split)
+        assert (batch.labelled, batch.unlabelled) == expected

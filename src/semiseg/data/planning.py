@@ -17,11 +17,19 @@ from semiseg.data.topology import Topology, topology
 from semiseg.data.wishes import PlanWishes
 
 PATCH_VOXELS = {2: 320**2, 3: 96**3}
+BATCH_FROM_VOXELS = False
+"""Whether small patches make larger batches (`patches_per_batch`); otherwise only the number of axes decides."""
+
 _BATCH = {2: 8, 3: 2}
+_FEWEST_PATCHES, _MOST_PATCHES = 2, 9
 
 _FEW_SLICES = 16
 _HARDLY_ANY_SLICES = 8
 _THICK_SLICES = 5.0
+
+_NEARLY_ISOTROPIC = 2.0
+_LEAST_COVERED = 0.25
+_COARSER = 1.02  # times as far apart, per try
 
 
 @dataclass(frozen=True)
@@ -51,16 +59,19 @@ def make_plan(
     cases = list(fingerprint.cases.values())
     grid = _wished(_grid(cases), wishes)
     spacing, spacing_reason = _spacing(cases, grid)
+    budget = voxels or (math.prod(wishes.slice_size) if wishes.slice_size else PATCH_VOXELS[grid.dims])
+    scale = _as_imported if normalised else _normalisation
+    scales = [scale(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
     if isinstance(wishes.spacing, tuple):
         spacing = wishes.spacing
+    elif wishes.spacing is None and grid.dims == 3 and any(chosen.scheme == "ct" for chosen, _ in scales):
+        spacing, coarser_reason = _coarser(cases, grid, spacing, wishes, budget)
+        spacing_reason += coarser_reason
     shape = _median_stored(cases, grid, spacing, wishes)
     if wishes.slice_size:
         shape = [*wishes.slice_size, shape[2]]
-    budget = voxels or (math.prod(wishes.slice_size) if wishes.slice_size else PATCH_VOXELS[grid.dims])
     network = topology(shape[: grid.dims], spacing[: grid.dims], budget)
-    scale = _as_imported if normalised else _normalisation
-    scales = [scale(*pair) for pair in zip(fingerprint.channels, fingerprint.intensities, strict=True)]
-    batch = _BATCH[grid.dims]
+    batch, batch_reason = _batch(wishes.slice_size or network.patch)
     plan = Plan(
         dataset=fingerprint.dataset,
         channels=fingerprint.channels,
@@ -84,11 +95,34 @@ def make_plan(
             "patch": _patch_reason(shape, spacing, network, grid, budget),
             "strides": _strides_reason(network),
             "filters": f"{network.filters[0]}, doubled at every stage up to {network.filters[-1]}",
-            "batch": f"{batch} labelled and {batch} unlabelled patches, the usual numbers in {grid.dims}D",
+            "batch": batch_reason,
         },
     )
     plan = wishes.follow(plan)
     return plan.model_copy(update={"automatic": plan.digest})
+
+
+def patches_per_batch(patch: Sequence[int]) -> int:
+    """Patches of 2 or 3 sides of which a batch has as many voxels as one of the usual number of largest patches.
+
+    At least 2 and at most 9 (nnU-Net's plan for scans as small as the hippocampus), labelled and unlabelled alike.
+    """
+    return min(max(_batch_voxels(patch) // math.prod(patch), _FEWEST_PATCHES), _MOST_PATCHES)
+
+
+def _batch_voxels(patch: Sequence[int]) -> int:
+    return _BATCH[len(patch)] * PATCH_VOXELS[len(patch)]
+
+
+def _batch(patch: Sequence[int]) -> tuple[int, str]:
+    if not BATCH_FROM_VOXELS:
+        usual = _BATCH[len(patch)]
+        return usual, f"{usual} labelled and {usual} unlabelled patches, the usual numbers in {len(patch)}D"
+    count = patches_per_batch(patch)
+    return count, (
+        f"{count} labelled and {count} unlabelled patches: as many of {math.prod(patch):,} voxels as "
+        f"{_batch_voxels(patch):,} allow (memory), at least {_FEWEST_PATCHES} and at most {_MOST_PATCHES}"
+    )
 
 
 def _grid(cases: Sequence[CaseFingerprint]) -> _Grid:
@@ -158,6 +192,46 @@ def _spacing(cases: Sequence[CaseFingerprint], grid: _Grid) -> tuple[tuple[float
         reason += "; 1 mm everywhere may mean that none was recorded: distances in mm are then in voxels"
     first, second, third = (round(float(mm), 6) for mm in target)
     return (first, second, third), reason
+
+
+def _coarser(
+    cases: Sequence[CaseFingerprint],
+    grid: _Grid,
+    spacing: tuple[float, float, float],
+    wishes: PlanWishes,
+    budget: int,
+) -> tuple[tuple[float, float, float], str]:
+    """A spacing at which a patch covers a quarter of the median scan, finer axes first, and why; else the same one.
+
+    A quarter as in nnU-Net (Isensee et al., Nature Methods 18, 2021), which adds a network of low resolution below it:
+    where a patch shows less, it does not tell left from right. Thick slices are left alone, for between them there is
+    nothing to spare.
+    """
+    if max(spacing) >= _NEARLY_ISOTROPIC * min(spacing):
+        return spacing, ""
+    shape, covered = _covered(cases, grid, spacing, wishes, budget)
+    before, found = covered, spacing
+    least = min(spacing)
+    while covered < _LEAST_COVERED:
+        least *= _COARSER
+        first, second, third = (max(mm, float(f"{least:.3g}")) for mm in spacing)
+        found = (first, second, third)
+        covered = _covered(cases, grid, found, wishes, budget)[1]
+    if found == spacing:
+        return spacing, ""
+    came, now = (" x ".join(f"{mm:.3g}" for mm in side) for side in (spacing, found))
+    return found, (
+        f"; {now} mm instead of {came} mm, because there a patch would cover {before:.1%} of the median scan of "
+        f"{' x '.join(map(str, shape))} voxels, less than {_LEAST_COVERED:.0%} (plan.spacing asks for a finer one)"
+    )
+
+
+def _covered(
+    cases: Sequence[CaseFingerprint], grid: _Grid, spacing: Sequence[float], wishes: PlanWishes, budget: int
+) -> tuple[list[int], float]:
+    """Sides of the median scan as stored at `spacing`, and the share of it that a patch covers."""
+    shape = _median_stored(cases, grid, spacing, wishes)
+    return shape, math.prod(topology(shape, spacing, budget).patch) / math.prod(shape)
 
 
 def _median_stored(
