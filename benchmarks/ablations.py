@@ -19,15 +19,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semiseg.config import RunConfig, load_config
-from semiseg.data.phantom import PhantomConfig, make_cohort
-from semiseg.engine.optim import guarded_step
-from semiseg.engine.run import Run
-from semiseg.engine.session import Session, open_session
-from semiseg.methods.base import Batch
+from semiseg.batches.batch import Batch
 from semiseg.papers import Paper, Row, Setup, Table, papers
 from semiseg.papers.tables import as_text
-from semiseg.presets import preset
+from semiseg.phantom.cohort import PhantomConfig, make_cohort
+from semiseg.runs.folder import Run
+from semiseg.settings.presets import preset
+from semiseg.settings.run import RunConfig, load_config
+from semiseg.training.optim import guarded_step
+from semiseg.training.session import Session, open_session
 
 STEPS = 2
 COHORT = PhantomConfig(shape=(64, 64), organs=1, labelled=4, unlabelled=4, test=0)

@@ -6,10 +6,10 @@ from argparse import ArgumentParser
 
 import torch
 
-from semiseg.config import Accelerator
-from semiseg.engine.device import choose_device, set_up_device
-from semiseg.engine.precision import resolve_precision
 from semiseg.errors import InputError
+from semiseg.runs.device import choose_device, set_up_device
+from semiseg.runs.precision import resolve_precision
+from semiseg.settings.run import Accelerator
 
 
 def chosen(parser: ArgumentParser, asked: Accelerator) -> torch.device:

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.readers import read_label
-from semiseg.data.store import CaseFiles, open_store
-from semiseg.engine import checkpoint
-from semiseg.engine.run import Run
 from semiseg.errors import InputError
 from semiseg.evaluation.score_files import load_scores
-from semiseg.inference.predict import load_predictor
+from semiseg.prediction.predict import load_predictor
+from semiseg.preparing.store import CaseFiles, open_store
+from semiseg.runs import checkpoint
+from semiseg.runs.folder import Run
+from semiseg.scans.readers import read_label
 
 VARYING = frozenset(
     {

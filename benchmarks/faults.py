@@ -44,7 +44,7 @@ import torch
 import fault_children
 from fault_artefacts import Digests, contents, digest, problems
 from fault_children import End, Kill
-from semiseg.data.phantom import PhantomConfig, make_cohort
+from semiseg.phantom.cohort import PhantomConfig, make_cohort
 
 COHORT = PhantomConfig(shape=(24, 24, 20), organs=2, labelled=2, unlabelled=4, validation=1, test=2)
 KINDS = ("time", "orphan", "moment", "torn", "real")

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 from devices import chosen
-from semiseg.data.feed import Feed, MappedFeed, ResidentFeed, Window, fill
-from semiseg.speed.timing import CLOCKS, alternating, ratio, seconds
+from semiseg.batches.feed import Feed, MappedFeed, ResidentFeed, Window, fill
+from semiseg.training.timing import CLOCKS, alternating, ratio, seconds
 
 SHAPE = (180, 150, 88)
 """A scan of the left atrium."""

@@ -32,7 +32,7 @@ import nibabel as nib
 import numpy as np
 import yaml
 
-from semiseg.inference.predict import MOST_AHEAD
+from semiseg.prediction.predict import MOST_AHEAD
 
 Shape = tuple[int, int, int]
 

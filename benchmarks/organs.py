@@ -21,7 +21,7 @@ import numpy as np
 
 import semiseg
 from semiseg.comparison.render import Table, markdown
-from semiseg.data.phantom import PhantomConfig, make_case, make_cohort
+from semiseg.phantom.cohort import PhantomConfig, make_case, make_cohort
 
 COHORT = PhantomConfig(seed=1, shape=(96, 72), organs=15, labelled=3, unlabelled=21, test=10)
 METHODS = ("cps", "dhc", "micd", "uamt", "urpc", "ssnet", "dst", "depl", "adsh", "crest", "simis", "basak", "cld")

@@ -23,12 +23,13 @@ from typing import Any
 
 import torch
 
-from semiseg.config import OptimiserConfig
-from semiseg.engine.footprint import footprint
-from semiseg.engine.optim import guarded_step, make_optimiser
-from semiseg.engine.precision import autocast, memory_format, set_memory_format
-from semiseg.methods.base import Batch, Clock, Task, entry
+from semiseg.batches.batch import Batch
+from semiseg.methods.base import Clock, Task, entry
 from semiseg.networks import build_network
+from semiseg.runs.precision import autocast, memory_format, set_memory_format
+from semiseg.settings.run import OptimiserConfig
+from semiseg.training.footprint import footprint
+from semiseg.training.optim import guarded_step, make_optimiser
 
 DEEP = {"filters": [16, 32, 64, 128, 256]}
 THICK = {**DEEP, "strides": [[1, 1, 1], [2, 2, 1], [2, 2, 1], [2, 2, 2], [2, 2, 2]]}

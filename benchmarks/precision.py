@@ -18,8 +18,8 @@ from statistics import mean, stdev
 import torch
 
 import semiseg
-from semiseg.engine.device import choose_device
-from semiseg.engine.precision import resolve_precision
+from semiseg.runs.device import choose_device
+from semiseg.runs.precision import resolve_precision
 
 FORMATS = ("fp32", "bf16")
 

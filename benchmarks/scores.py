@@ -28,11 +28,11 @@ from medpy.metric import binary
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from semiseg.evaluation import metrics
-from semiseg.evaluation.metrics import overlap_and_surface
-from semiseg.inference import components
-from semiseg.inference.components import largest_component
-from semiseg.speed.timing import CLOCKS, alternating, ratio, seconds
+from semiseg.metrics import metrics
+from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.scans import components
+from semiseg.scans.components import largest_component
+from semiseg.training.timing import CLOCKS, alternating, ratio, seconds
 
 Mask = NDArray[np.bool_]
 TOLERANCE = 1e-6
@@ -162,7 +162,7 @@ def ellipsoid(shape: tuple[int, ...], centre: object, radii: tuple[int, ...], se
 
 def real(count: int) -> list[Pair]:
     """Labels of left atria against themselves, shifted and thinned."""
-    from semiseg.data.readers import read_label
+    from semiseg.scans.readers import read_label
 
     folder = Path(os.environ.get("SEMISEG_TEST_DATA", "")) / "la" / "labelsTr"
     found = []

@@ -35,13 +35,13 @@ from torch import Tensor
 from apart import Apart
 from devices import chosen, set_up
 from plain.methods import METHODS
-from semiseg.engine.execution import Levers, uncompiled
-from semiseg.engine.footprint import LiveBytes
-from semiseg.heap import reuse_freed_memory
 from semiseg.methods.base import entry
 from semiseg.speed.floor import Ledger, Machine, measure_machine
-from semiseg.speed.timing import CLOCKS, alternating, ratio, seconds
 from semiseg.speed.workbench import PAPERS, opened, phantom, settings
+from semiseg.system.heap import reuse_freed_memory
+from semiseg.training.execution import Levers, uncompiled
+from semiseg.training.footprint import LiveBytes
+from semiseg.training.timing import CLOCKS, alternating, ratio, seconds
 
 BATCHES = {"supervised": (2, 0), "micd": (1, 1), "cml": (4, 4)}
 """Labelled and unlabelled patches where they are not 2 and 2."""

@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from apart import Apart, all_of, in_turns
 from devices import chosen, set_up
 from plain.networks import VNet
-from semiseg.engine.precision import autocast, memory_format, resolve_precision, set_memory_format
-from semiseg.heap import reuse_freed_memory
-from semiseg.inference.windows import sliding_windows, window_starts
 from semiseg.networks import build_network
 from semiseg.networks.folding import fold_batch_norms
-from semiseg.speed.timing import ratio
+from semiseg.prediction.windows import sliding_windows, window_starts
+from semiseg.runs.precision import autocast, memory_format, resolve_precision, set_memory_format
+from semiseg.system.heap import reuse_freed_memory
+from semiseg.training.timing import ratio
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -105,7 +105,7 @@ def scan(shape: tuple[int, ...] | None) -> Array:
     folder = Path(os.environ.get("SEMISEG_TEST_DATA", "")) / "la" / "imagesTr"
     files = sorted(folder.glob("*.nii.gz"))
     if files:
-        from semiseg.data.readers import read_image
+        from semiseg.scans.readers import read_image
 
         image = read_image(files[:1]).array[0].astype(np.float32)
         image = (image - image.mean()) / image.std()

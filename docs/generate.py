@@ -19,10 +19,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from semiseg.api import MethodInfo
+from semiseg.api.lists import MethodInfo, describe
 from semiseg.evaluation.tables import COLUMNS
 from semiseg.methods.base import Entry, Method, registry
-from semiseg.methods.describe import describe
 from semiseg.papers import ELSEWHERE, Figure, Paper, Row, Table, paper_of, papers
 from semiseg.papers.tables import as_text
 

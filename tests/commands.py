@@ -19,7 +19,13 @@ from typing import TextIO
 TIMEOUT = 120
 _FORKS = get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["semiseg.cli", "semiseg.data.prepare", "semiseg.engine.train", "semiseg.evaluation.evaluate", "semiseg.inference"]
+    [
+        "semiseg.cli",
+        "semiseg.preparing.prepare",
+        "semiseg.training.train",
+        "semiseg.evaluation.evaluate",
+        "semiseg.prediction",
+    ]
 )
 
 

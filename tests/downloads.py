@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from semiseg.data.formats.base import kept_locale
+from semiseg.scans.formats.base import kept_locale
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From the directions of NRRD and DICOM to those of an affine."""

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 
 from downloads import save_nifti
-from semiseg.data.importers.acdc import scale_volume
-from semiseg.data.importers.official import official_lists
+from semiseg.conversion.papers.acdc import scale_volume
+from semiseg.conversion.papers.official import official_lists
 from tiny import tiny_dataset, write_nifti
 
 HEART_AFFINE = np.diag([-1.5625, -1.5625, 10.0, 1.0])

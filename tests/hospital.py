@@ -7,8 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from data.foreign import write_dicom, write_sitk
-from semiseg.data.phantom import PhantomCase, PhantomConfig, make_case
+from scans.foreign import write_dicom, write_sitk
+from semiseg.phantom.cohort import PhantomCase, PhantomConfig, make_case
 
 CONFIG = PhantomConfig(shape=(32, 24, 20), organs=2, seed=4)
 LABELLED, UNLABELLED = range(8), range(8, 12)

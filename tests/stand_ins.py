@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_weights import ClassWeights
-from semiseg.methods.base import Batch, Clock, Loss, Method, Task, entry
+from semiseg.methods.base import Clock, Loss, Method, Task, entry
 from semiseg.networks.base import Network, Tap
 
 

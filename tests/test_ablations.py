@@ -7,9 +7,9 @@ import re
 import pytest
 
 from scripts import ROOT, load_script
-from semiseg.engine.run import Run
 from semiseg.methods.base import entry
 from semiseg.papers import papers
+from semiseg.runs.folder import Run
 
 ablations = load_script("benchmarks/ablations.py")
 PAPERS = [paper.name for paper in papers()]

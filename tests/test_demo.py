@@ -9,7 +9,7 @@ import pytest
 
 import semiseg
 from semiseg import demonstration as module
-from semiseg.data.phantom import PhantomConfig
+from semiseg.phantom.cohort import PhantomConfig
 
 
 @pytest.mark.slow

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fake_cuda import CUDA, fake_cuda
-from semiseg.data.augment import AugmentConfig, apply, draw, margin
-from semiseg.data.feed import ResidentFeed, Window, make_feed
-from semiseg.engine.logging import Meter
-from semiseg.inference import batching, windows
-from semiseg.inference.windows import sliding_labels, sliding_windows, tile_windows
+from semiseg.batches.augment import AugmentConfig, apply, draw, margin
+from semiseg.batches.feed import ResidentFeed, Window, make_feed
 from semiseg.ingredients.class_sums import class_counts
+from semiseg.prediction import batching, windows
+from semiseg.prediction.windows import sliding_labels, sliding_windows, tile_windows
+from semiseg.runs.logging import Meter
 
 PATCHES = [(8, 8, 8), (8, 8)]
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import semiseg
-from data.foreign import affine_of, write_dicom, write_sitk
-from semiseg.data.readers import read_header, read_label
+from scans.foreign import affine_of, write_dicom, write_sitk
 from semiseg.errors import InputError
+from semiseg.scans.readers import read_header, read_label
 from tiny import tiny_dataset
 
 AFFINE = affine_of(np.eye(3)[:, [1, 0, 2]], spacing=(1, 1.5, 2))
@@ -53,7 +53,7 @@ def _small(dims: int) -> dict[str, Any]:
 
 
 def _array(path: Path) -> np.ndarray:
-    from semiseg.data.readers import read_stored
+    from semiseg.scans.readers import read_stored
 
     return read_stored(path).array[0]
 

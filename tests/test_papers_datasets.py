@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 from downloads import brats_download, ian_download, la_download, lung_download, pancreas_download
 from downloads_organs import FRAMES, acdc_download, amos_download, msd_task, synapse_download
 from semiseg.cli import app
-from semiseg.data.dataset import open_dataset
-from semiseg.data.importers import abdomen
-from semiseg.data.importers.base import importer, importers
-from semiseg.data.importers.official import official_lists
-from semiseg.data.readers import read_image
-from semiseg.data.store import open_store
-from semiseg.engine.run import Run
-from semiseg.presets import names as preset_names
-from semiseg.presets import preset
+from semiseg.conversion.papers import abdomen
+from semiseg.conversion.papers.base import importer, importers
+from semiseg.conversion.papers.official import official_lists
+from semiseg.datasets.dataset import open_dataset
+from semiseg.preparing.store import open_store
+from semiseg.runs.folder import Run
+from semiseg.scans.readers import read_image
+from semiseg.settings.presets import names as preset_names
+from semiseg.settings.presets import preset
 
 PAGE = (Path(__file__).parents[1] / "docs" / "papers_datasets.md").read_text(encoding="utf-8")
 SECTIONS = {

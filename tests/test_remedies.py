@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from commands import semiseg
-from semiseg.data.checks import check
-from semiseg.data.dataset import open_dataset
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate
+from semiseg.preparing.checks import check
 from tiny import tiny_dataset, write_nifti
 
 

@@ -15,11 +15,11 @@ import pytest
 import SimpleITK as sitk
 
 import semiseg
-from data.foreign import affine_of, write_dicom
+from scans.foreign import affine_of, write_dicom
 from scripts import ROOT
-from semiseg.data.dataset import open_dataset
-from semiseg.data.formats.base import kept_locale
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
+from semiseg.scans.formats.base import kept_locale
 from tiny import tiny_dataset, write_nifti
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -172,8 +172,8 @@ def test_preparing_writes_and_removes_nothing_through_a_link(tmp_path: Path, pla
 
 @pytest.mark.parametrize("name", [".lock", "log.jsonl", "checkpoints", "tensorboard", "predictions"])
 def test_a_run_writes_nothing_through_a_link(tmp_path: Path, name: str) -> None:
-    from semiseg.engine.run import Run, start
-    from semiseg.locks import locked
+    from semiseg.runs.folder import Run, start
+    from semiseg.system.locks import locked
 
     run = Run(tmp_path / "run")
     run.path.mkdir()
@@ -185,7 +185,7 @@ def test_a_run_writes_nothing_through_a_link(tmp_path: Path, name: str) -> None:
 
 
 def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
-    from semiseg.files import write_text
+    from semiseg.system.files import write_text
 
     (tmp_path / "mine").write_text("kept")
     (tmp_path / f".a.txt.{os.getpid()}.part").symlink_to(tmp_path / "mine")

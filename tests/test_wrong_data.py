@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import semiseg
-from semiseg.data.readers import read_image
 from semiseg.errors import InputError
+from semiseg.scans.readers import read_image
 from tiny import tiny_dataset, write_nifti
 
 

@@ -11,11 +11,12 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from semiseg.config import load_config
-from semiseg.engine.launch import data_parallel
-from semiseg.engine.session import Stepper
-from semiseg.methods.base import Batch, Clock, Method, Task, entry
+from semiseg.batches.batch import Batch
+from semiseg.methods.base import Clock, Method, Task, entry
 from semiseg.networks import build_network
+from semiseg.settings.run import load_config
+from semiseg.training.launch import data_parallel
+from semiseg.training.session import Stepper
 
 STEPS = 3
 

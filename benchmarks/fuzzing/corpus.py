@@ -18,12 +18,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import semiseg
-from data.foreign import write_dicom, write_sitk
 from fuzzing import judges, wrap
 from fuzzing.judges import NETWORK, Judge
 from fuzzing.mutate import BINARY, DOCUMENT, TEXT_HEADER, Mutator
-from semiseg.data.formats.base import kept_locale
+from scans.foreign import write_dicom, write_sitk
 from semiseg.networks import build_network
+from semiseg.scans.formats.base import kept_locale
 from tiny import tiny_dataset, write_nifti
 
 Write = Callable[[Path, np.ndarray], None]

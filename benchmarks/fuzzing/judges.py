@@ -11,20 +11,20 @@ import numpy as np
 
 import semiseg
 from semiseg.comparison.grid import load_grid
-from semiseg.config import RunConfig, load_config
-from semiseg.data.dataset import Dataset, open_dataset
-from semiseg.data.plan import Plan
-from semiseg.data.prepare import prepare
-from semiseg.data.readers import read_header, read_image, read_label
-from semiseg.data.splits import load_split
-from semiseg.data.store import open_store
-from semiseg.engine import checkpoint
-from semiseg.engine.run import Run
+from semiseg.datasets.dataset import Dataset, open_dataset
+from semiseg.datasets.splits import load_split
 from semiseg.errors import InputError
-from semiseg.evaluation.report.records import read_records
-from semiseg.inference.predict import load_predictor
 from semiseg.networks import build_network
 from semiseg.networks.import_weights import import_weights
+from semiseg.prediction.predict import load_predictor
+from semiseg.preparing.plan import Plan
+from semiseg.preparing.prepare import prepare
+from semiseg.preparing.store import open_store
+from semiseg.reports.records import read_records
+from semiseg.runs import checkpoint
+from semiseg.runs.folder import Run
+from semiseg.scans.readers import read_header, read_image, read_label
+from semiseg.settings.run import RunConfig, load_config
 from semiseg.validation import parse, read_mapping
 
 Judge = Callable[[Path, Path], None]

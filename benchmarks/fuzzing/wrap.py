@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from semiseg.engine import checkpoint
+from semiseg.runs import checkpoint
 
 Damage = Callable[[bytes], bytes]
 Wrap = Callable[[Random, bytes, Damage], bytes]

@@ -8,84 +8,38 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from semiseg.api.data import check as check
+from semiseg.api.data import import_dataset as import_dataset
+from semiseg.api.data import init_dataset as init_dataset
+from semiseg.api.data import prepare as prepare
+from semiseg.api.lists import list_methods as list_methods
+from semiseg.api.lists import list_presets as list_presets
+from semiseg.api.machine import bench as bench
+from semiseg.api.results import compare as compare
+from semiseg.api.results import evaluate as evaluate
+from semiseg.api.results import matching as matching
+from semiseg.api.results import report as report
+from semiseg.api.runs import predict as predict
+from semiseg.api.runs import preview as preview
+from semiseg.api.runs import train as train
+from semiseg.errors import InputError as InputError
+
 if TYPE_CHECKING:
-    from semiseg.api import (
-        bench,
-        check,
-        compare,
-        demo,
-        evaluate,
-        import_dataset,
-        init_dataset,
-        list_methods,
-        list_presets,
-        matching,
-        predict,
-        prepare,
-        preview,
-        report,
-        train,
-    )
-    from semiseg.cluster import Cluster
-    from semiseg.config import RunConfig
-    from semiseg.errors import InputError
+    from semiseg.demonstration import demo as demo
+    from semiseg.settings.run import RunConfig as RunConfig
+    from semiseg.system.cluster import Cluster as Cluster
 
 __version__ = "0.1.0"
 
-_HOME = {
-    **dict.fromkeys(
-        (
-            "bench",
-            "check",
-            "compare",
-            "demo",
-            "evaluate",
-            "import_dataset",
-            "init_dataset",
-            "list_methods",
-            "list_presets",
-            "matching",
-            "predict",
-            "prepare",
-            "preview",
-            "report",
-            "train",
-        ),
-        "semiseg.api",
-    ),
-    "Cluster": "semiseg.cluster",
-    "RunConfig": "semiseg.config",
-    "InputError": "semiseg.errors",
-}
-
-__all__ = [
-    "Cluster",
-    "InputError",
-    "RunConfig",
-    "__version__",
-    "bench",
-    "check",
-    "compare",
-    "demo",
-    "evaluate",
-    "import_dataset",
-    "init_dataset",
-    "list_methods",
-    "list_presets",
-    "matching",
-    "predict",
-    "prepare",
-    "preview",
-    "report",
-    "train",
-]
+_LATER = {"demo": "semiseg.demonstration", "Cluster": "semiseg.system.cluster", "RunConfig": "semiseg.settings.run"}
+"""Homes of what takes long to import."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _LATER:
         raise AttributeError(f"module 'semiseg' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_LATER[name]), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*globals(), *_LATER})

@@ -11,14 +11,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from semiseg.api import evaluate, predict, prepare, train
-from semiseg.data.dataset import open_dataset
-from semiseg.data.phantom import PhantomConfig, make_cohort
-from semiseg.engine.run import Run
+from semiseg.api.data import prepare
+from semiseg.api.paths import PathLike
+from semiseg.api.results import evaluate
+from semiseg.api.runs import predict, train
+from semiseg.datasets.dataset import open_dataset
 from semiseg.evaluation.overlay import overlay_extremes
-from semiseg.evaluation.report.build import write_report
 from semiseg.evaluation.scores import Scores
-from semiseg.files import write_json
+from semiseg.phantom.cohort import PhantomConfig, make_cohort
+from semiseg.reports.build import write_report
+from semiseg.runs.folder import Run
+from semiseg.system.files import write_json
 
 METHODS = ("supervised", "micd")
 
@@ -34,7 +37,7 @@ SETTINGS: dict[str, Any] = {
 """What both methods share."""
 
 
-def demo(output: Path, *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:
+def demo(output: PathLike = "demo", *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:
     """Generate a cohort, train the supervised control and MICD with the same steps, and compare them on test scans.
 
     Writes run folders, overlay pictures of the worst, median and best case, `report.html`, and `summary.json` with
@@ -44,6 +47,7 @@ def demo(output: Path, *, seeds: Sequence[int] = (0,), show: bool = True) -> Map
     Raises:
         InputError: the folder cannot be written.
     """
+    output = Path(output)
     console = Console(quiet=not show)
     began = time.perf_counter()
     data = make_cohort(output / "data", COHORT)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from semiseg.documents import parse_json, parse_yaml, read_text
 from semiseg.errors import InputError, did_you_mean, shown
+from semiseg.system.documents import parse_json, parse_yaml, read_text
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -11,7 +11,7 @@ import yaml
 from semiseg.comparison.cells import cells_of
 from semiseg.comparison.grid import load_grid
 from semiseg.comparison.splits import with_splits, write_splits
-from semiseg.data.splits import Split
+from semiseg.datasets.splits import Split
 from semiseg.errors import InputError
 from semiseg.validation import read_mapping
 from tiny import tiny_dataset

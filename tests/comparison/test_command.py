@@ -12,7 +12,7 @@ from semiseg.cli import app
 from semiseg.comparison.grid import load_grid
 from semiseg.errors import InputError
 from semiseg.methods.base import registry
-from semiseg.presets import preset
+from semiseg.settings.presets import preset
 
 
 def planned(*words: object) -> str:

@@ -22,7 +22,7 @@ from semiseg.comparison.compare import How, compare, plan
 from semiseg.comparison.grid import Grid
 from semiseg.comparison.results import Results
 from semiseg.errors import InputError
-from semiseg.locks import locked
+from semiseg.system.locks import locked
 from tiny import tiny_dataset
 from toy_grid import SETTINGS, toy_grid
 
@@ -266,7 +266,7 @@ def test_two_comparisons_do_not_share_a_folder(grid: Grid, finished: Results) ->
 
 @pytest.fixture
 def presets() -> None:
-    pytest.importorskip("semiseg.presets")
+    pytest.importorskip("semiseg.settings.presets")
 
 
 @pytest.mark.usefixtures("presets")

@@ -13,10 +13,10 @@ from semiseg.comparison.epochs import place_of, with_epochs
 from semiseg.comparison.grid import Grid, load_grid
 from semiseg.comparison.operations import Kind, kind_of, steps_of
 from semiseg.comparison.splits import open_prepared, with_splits, write_splits
-from semiseg.config import load_config
-from semiseg.engine.optim import learning_rate
-from semiseg.engine.resolve import batch_plan_of, choose_split, with_length
 from semiseg.methods.base import entry, registry
+from semiseg.runs.build import batch_plan_of, choose_split, with_length
+from semiseg.settings.run import load_config
+from semiseg.training.optim import learning_rate
 from tiny import tiny_dataset
 from toy_grid import toy_grid
 
@@ -180,8 +180,8 @@ def test_epochs_on_data_of_which_most_have_no_label(tmp_path: Path, batch: dict[
 
 def test_an_epoch_of_so_many_steps_is_one_for_schedules_and_clocks(tmp_path: Path) -> None:
     import semiseg
-    from semiseg.engine.run import Run
-    from semiseg.engine.session import open_session
+    from semiseg.runs.folder import Run
+    from semiseg.training.session import open_session
 
     data = tiny_dataset(tmp_path / "data", cases=4, labelled=4, shape=(16, 16, 16))
     settings = {

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from semiseg.comparison.operations import step_flops, steps_of, trained_parameters, training_flops
-from semiseg.config import RunConfig, load_config
 from semiseg.networks import build_network
+from semiseg.settings.run import RunConfig, load_config
 from tiny import tiny_dataset
 
 PATCH = 80.2e9
@@ -83,7 +83,7 @@ def test_counting_leaves_random_numbers_and_threads_alone() -> None:
 def _plan(tmp_path: Path) -> tuple[Any, Any]:
     """Plan and split of a small dataset."""
     from semiseg import prepare
-    from semiseg.data.splits import Split
+    from semiseg.datasets.splits import Split
 
     store = prepare(tiny_dataset(tmp_path / "data", cases=4, labelled=2), workers=1)
     return store.plan, Split(labelled=("case_000", "case_001"), unlabelled=("case_002", "case_003"))

@@ -21,10 +21,10 @@ from semiseg.comparison.lines import MEAN, Line, groups_of, lines_of
 from semiseg.comparison.render import Table, comma_separated, document, escaped, latex, markdown
 from semiseg.comparison.results import Results, results_of
 from semiseg.comparison.work import Record
-from semiseg.config import load_config
 from semiseg.errors import InputError
 from semiseg.evaluation.scores import METRICS
-from semiseg.evaluation.statistics import PairedTest, mean_interval
+from semiseg.metrics.statistics import PairedTest, mean_interval
+from semiseg.settings.run import load_config
 
 CASES = 8
 CLASSES = ("liver", "vein")

@@ -13,9 +13,9 @@ import pytest
 
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, label_files
-from semiseg.evaluation.metrics import overlap_and_surface
 from semiseg.evaluation.scores import METRICS
-from semiseg.inference.components import largest_component
+from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.scans.components import largest_component
 
 module = importlib.import_module("semiseg.evaluation.evaluate")
 

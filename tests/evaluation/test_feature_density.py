@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 import semiseg
 from semiseg.evaluation.feature_density import POINTS, feature_density
-from semiseg.inference.feature_sample import COUNT, FeatureSample
+from semiseg.prediction.feature_sample import COUNT, FeatureSample
 from tiny import tiny_dataset
 
 

@@ -13,9 +13,9 @@ from matplotlib.colors import to_rgb
 
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, label_files
-from semiseg.evaluation.metrics import Distances, MaskScores
 from semiseg.evaluation.overlay import COLOURS, class_colour, extremes, overlay, overlay_extremes
 from semiseg.evaluation.scores import Row, Scores
+from semiseg.metrics.metrics import Distances, MaskScores
 
 NAMES = ("background", "organ", "tumour")
 

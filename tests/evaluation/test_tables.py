@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from semiseg.evaluation.metrics import Distances, MaskScores, empty_scores
 from semiseg.evaluation.scores import Row, Scores
 from semiseg.evaluation.tables import plain, rich_table
+from semiseg.metrics.metrics import Distances, MaskScores, empty_scores
 
 ABSENT = empty_scores(0, 0, (4, 4, 4), (1, 1, 1), "diagonal")
 MISSED = empty_scores(0, 9, (4, 4, 7), (1, 1, 1), "diagonal")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from golden_files import golden
+from semiseg.batches.batch import Batch
 from semiseg.ingredients import class_sampling
 from semiseg.ingredients.class_performance import PENALTY, fuzzy_ranks
-from semiseg.methods.base import Batch
 from stand_ins import StandIn, clock, close, labels, leaf, loss_of, make_method, tensor
 
 RTOL = 1e-4

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from golden_files import golden
-from semiseg.inference.components import largest_component
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.components import keep_largest
 from semiseg.ingredients.ema import ema_update, ema_update_buffers
 from semiseg.ingredients.mixing import box_sides, mix, outside_box
@@ -16,7 +16,8 @@ from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.regions import region_dice_ce
 from semiseg.ingredients.sample_losses import sample_dice_ce
 from semiseg.methods import bcp
-from semiseg.methods.base import Batch, Clock
+from semiseg.methods.base import Clock
+from semiseg.scans.components import largest_component
 from stand_ins import InTurn, close, labels, leaf, make_method, tensor
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-9}

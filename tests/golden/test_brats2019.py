@@ -7,7 +7,7 @@ import pytest
 
 from golden_files import golden
 from official_samples import cut, draw_sample, paddings, sample
-from semiseg.data.importers.brats2019 import brain_box, clip_top, whole_tumour
+from semiseg.conversion.papers.brats2019 import brain_box, clip_top, whole_tumour
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from golden_files import golden
-from semiseg.config import OptimiserConfig
-from semiseg.engine.stages import spans
-from semiseg.evaluation.metrics import overlap_and_surface
-from semiseg.inference.components import largest_component
-from semiseg.inference.windows import sliding_windows
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.components import keep_largest
 from semiseg.ingredients.discrepancy import discrepancy, mutual_discrepancy
 from semiseg.ingredients.losses import cross_entropy
@@ -22,8 +18,13 @@ from semiseg.ingredients.mixing import box_sides, halves, mix, mix_partners, out
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.sample_losses import sample_dice_ce
 from semiseg.methods import cml
-from semiseg.methods.base import Batch, Clock, Method
+from semiseg.methods.base import Clock, Method
+from semiseg.metrics.metrics import overlap_and_surface
 from semiseg.networks.base import Network, Tap
+from semiseg.prediction.windows import sliding_windows
+from semiseg.scans.components import largest_component
+from semiseg.settings.run import OptimiserConfig
+from semiseg.training.stages import spans
 from stand_ins import close, labels, leaf, loss_of, make_method, tensor
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}

@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from golden_files import golden
+from semiseg.batches.batch import Batch
 from semiseg.methods import cml
-from semiseg.methods.base import Batch, Clock, Method, Task, entry
+from semiseg.methods.base import Clock, Method, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.import_weights import import_official, import_weights

@@ -10,10 +10,10 @@ import torch
 
 from golden_files import golden
 from official_slices import ANGLES, SliceChange, change_slice, draw_change
-from semiseg.data.augment import Params, apply
-from semiseg.data.importers.acdc import scale_volume
-from semiseg.data.resample import zoom_nearest
-from semiseg.evaluation.metrics import overlap_and_surface
+from semiseg.batches.augment import Params, apply
+from semiseg.conversion.papers.acdc import scale_volume
+from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.scans.resample import zoom_nearest
 
 DRAWS = 4000
 SHARE = 0.03

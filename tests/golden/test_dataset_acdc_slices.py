@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from golden_files import golden
-from semiseg.data.geometry import Geometry, label_to_stored, restore_label
-from semiseg.data.plan import Normalisation, Plan
-from semiseg.data.preprocess import preprocess
-from semiseg.data.readers import Volume
-from semiseg.data.resample import zoom_nearest
-from semiseg.inference.windows import sliding_labels
+from semiseg.prediction.windows import sliding_labels
+from semiseg.preparing.plan import Normalisation, Plan
+from semiseg.preparing.preprocess import preprocess
+from semiseg.scans.geometry import Geometry, label_to_stored, restore_label
+from semiseg.scans.readers import Volume
+from semiseg.scans.resample import zoom_nearest
 
 
 def plan_of(size):

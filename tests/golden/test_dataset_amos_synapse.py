@@ -10,9 +10,9 @@ from torch.nn.functional import conv3d
 
 from golden_files import golden
 from official_samples import cut, cut_centre, paddings
-from semiseg.data.importers.abdomen import WINDOW, halved, resize_image, resize_label, scale_window
-from semiseg.evaluation.metrics import overlap_and_surface
-from semiseg.inference.windows import sliding_labels, sliding_windows
+from semiseg.conversion.papers.abdomen import WINDOW, halved, resize_image, resize_label, scale_window
+from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.prediction.windows import sliding_labels, sliding_windows
 
 IN_PLANE = (1, 2)  # the file's arrays are z, y, x
 

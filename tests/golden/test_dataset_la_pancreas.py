@@ -7,10 +7,10 @@ import pytest
 
 from golden_files import golden
 from official_samples import SampleDraw, cut_centre, sample, turn_and_flip, two_stream_epoch
-from semiseg.data.importers.abdominal_crop import coranet_box, mcnet_box, pad_to
-from semiseg.data.importers.arrays import window, zscore
-from semiseg.data.importers.la import atrium_box
-from semiseg.data.importers.pancreas import WINDOW
+from semiseg.conversion.papers.abdominal_crop import coranet_box, mcnet_box, pad_to
+from semiseg.conversion.papers.arrays import window, zscore
+from semiseg.conversion.papers.la import atrium_box
+from semiseg.conversion.papers.pancreas import WINDOW
 
 KINDS = ("image", "label")
 

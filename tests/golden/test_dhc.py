@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from golden_files import golden
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_weights import ALPHA, EPS, DiffDW, DistDW, rarity
 from semiseg.ingredients.losses import cross_entropy, dice_ce, hard_dice, soft_dice
 from semiseg.ingredients.ramps import lagged, polynomial_decay, ramp_up, sigmoid_ramp
-from semiseg.methods.base import Batch
 from stand_ins import GivenWeights, StandIn, clock, close, counts, labels, leaf, lengths, loss_of, make_method, tensor
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from golden_files import golden
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.adversarial import shifted_log, worst_case_loss
 from semiseg.ingredients.pseudo_labels import confident_labels, hard_labels
 from semiseg.ingredients.ramps import reversal_ramp
-from semiseg.methods.base import Batch, Clock, Task, entry
+from semiseg.methods.base import Clock, Task, entry
 from semiseg.networks import build_network
 from stand_ins import clock, close, labels, leaf, loss_of, tensor
 

@@ -8,6 +8,7 @@ import torch
 
 from golden_files import golden
 from level_stand_ins import DuciscCase, features_of, levels_of, logits_of
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.confidence import SelfAwareThresholds
 from semiseg.ingredients.ema import ema_decay
 from semiseg.ingredients.levels import one_hot, resize_linear, resize_nearest
@@ -15,7 +16,7 @@ from semiseg.ingredients.masked import BATCH_DICE
 from semiseg.ingredients.mixtures import mix
 from semiseg.ingredients.prototypes import Prototypes, matching_score, prototypes
 from semiseg.ingredients.pseudo_labels import hard_labels
-from semiseg.methods.base import Batch, entry
+from semiseg.methods.base import entry
 from stand_ins import clock, close, labels, loss_of, tensor
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}

@@ -8,13 +8,13 @@ import torch
 
 from golden_files import golden
 from level_stand_ins import DuciscCase, levels_of, logits_of
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.confidence import SelfAwareThresholds
 from semiseg.ingredients.levels import one_hot, resize_linear, resize_nearest
 from semiseg.ingredients.masked import dice_ce_parts, masked_parts
 from semiseg.ingredients.mixtures import mix
 from semiseg.ingredients.prototypes import prototypes
 from semiseg.ingredients.pseudo_labels import hard_labels
-from semiseg.methods.base import Batch
 from stand_ins import clock, close, labels, loss_of, tensor
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}

@@ -10,8 +10,9 @@ import torch
 
 from golden_files import golden
 from level_stand_ins import GivenShare, levels_of
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.levels import level_taps, run_levels
-from semiseg.methods.base import Batch, Task, entry
+from semiseg.methods.base import Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.import_weights import import_official
 from stand_ins import clock, close, labels, tensor

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from golden_files import golden
-from semiseg.config import OptimiserConfig
-from semiseg.engine.optim import learning_rate
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.feedback import discrepancy
 from semiseg.ingredients.losses import FORMS
-from semiseg.methods.base import Batch, Task, entry
+from semiseg.methods.base import Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.import_weights import load_state
 from semiseg.networks.lefed import Decoded
+from semiseg.settings.run import OptimiserConfig
+from semiseg.training.optim import learning_rate
 from stand_ins import clock, close, labels, leaf, make_method, tensor
 
 NETWORK = {"rtol": 1e-5, "atol": 1e-5}

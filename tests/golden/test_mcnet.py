@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from golden_files import golden
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.losses import cross_entropy
 from semiseg.ingredients.sharpening import sharpen
-from semiseg.methods.base import Batch
 from semiseg.networks import build_network
 from stand_ins import StandIn, clock, close, labels, leaf, loss_of, make_method, tensor
 

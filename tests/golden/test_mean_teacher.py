@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from golden_files import golden
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.consistency import add_noise
 from semiseg.ingredients.ema import ema_decay, ema_update
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.ingredients.ramps import UNIT, cosine_rampdown, linear_ramp, polynomial_decay, ramp_up, sigmoid_ramp
-from semiseg.methods.base import Batch
 from stand_ins import StandIn, clock, close, labels, leaf, lengths, loss_of, make_method, tensor
 
 RTOL = 1e-6

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from golden_files import golden
-from semiseg.evaluation.metrics import overlap_and_surface
-from semiseg.inference.components import largest_component
+from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.scans.components import largest_component
 
 TOLERANCE = 1e-9
 

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from golden_files import golden
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_weights import DistDW
 from semiseg.ingredients.ema import ema_decay, ema_update
 from semiseg.ingredients.features import channel_kl, stage_weights
 from semiseg.ingredients.losses import cross_entropy
 from semiseg.ingredients.masking import block_grid, block_mask, hide
 from semiseg.ingredients.ramps import polynomial_decay, sigmoid_ramp
-from semiseg.methods.base import Batch
 from stand_ins import GivenWeights, StandIn, clock, close, counts, labels, leaf, loss_of, make_method, tensor
 
 LOSS = 1e-6

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from golden_files import golden
-from semiseg.config import OptimiserConfig
-from semiseg.engine.optim import learning_rate
-from semiseg.engine.stages import spans
 from semiseg.methods.base import Stage
-from semiseg.presets import preset
+from semiseg.settings.presets import preset
+from semiseg.settings.run import OptimiserConfig
+from semiseg.training.optim import learning_rate
+from semiseg.training.stages import spans
 
 STEPS_PER_EPOCH = 3
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from golden_files import golden
-from semiseg.inference.windows import sliding_labels, sliding_windows, window_starts
+from semiseg.prediction.windows import sliding_labels, sliding_windows, window_starts
 
 
 def toy(classes: int):

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from golden_files import golden
+from semiseg.batches.batch import Batch
 from semiseg.ingredients import adversarial
 from semiseg.ingredients.adversarial import adversarial_direction, unit_noise, virtual_adversarial_loss
 from semiseg.ingredients.class_contrast import contrast_loss, remember
 from semiseg.ingredients.consistency import probability_dice
 from semiseg.ingredients.dices import DICES
-from semiseg.methods.base import Batch, Task, entry
+from semiseg.methods.base import Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network, Tap
 from semiseg.networks.blocks import CONVOLUTION

@@ -10,12 +10,12 @@ from torch import nn
 
 from golden_files import golden
 from level_stand_ins import LevelStandIn
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.confidence import entropy, low_entropy, monte_carlo_mean, relative_entropy_limit
 from semiseg.ingredients.consistency import add_noise
 from semiseg.ingredients.ema import ema_decay, ema_update
 from semiseg.ingredients.ramps import sigmoid_ramp
-from semiseg.methods.base import Batch
 from stand_ins import StandIn, clock, close, labels, leaf, loss_of, make_method, tensor
 
 RTOL = 1e-4

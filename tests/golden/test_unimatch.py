@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from golden_files import golden
-from semiseg.config import OptimiserConfig
-from semiseg.engine.optim import learning_rate
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.levels import one_hot
 from semiseg.ingredients.losses import FORMS
 from semiseg.ingredients.masked import masked_parts
 from semiseg.ingredients.strong_views import BOX_AREA, BOX_RATIO, box_sides
-from semiseg.methods.base import Batch
 from semiseg.networks import build_network
+from semiseg.settings.run import OptimiserConfig
+from semiseg.training.optim import learning_rate
 from stand_ins import StandIn, close, labels, leaf, loss_of, make_method, tensor
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-9}

@@ -7,8 +7,9 @@ import torch
 
 from golden_files import golden
 from level_stand_ins import LevelStandIn
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.pyramid import rectified_consistency, spread
-from semiseg.methods.base import Batch, Task, entry
+from semiseg.methods.base import Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.import_weights import load_state
 from stand_ins import clock, close, labels, leaf, loss_of, tensor

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 import semiseg.ingredients
-from semiseg.data.places import Place
+from semiseg.batches.places import Place
 from semiseg.ingredients import (
     adaptive_thresholds,
     adversarial,

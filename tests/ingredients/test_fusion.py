@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg.engine.execution import Levers, training_step
 from semiseg.ingredients import fusion
 from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.features import channel_kl
 from semiseg.ingredients.fusion import fusable, fused, is_fused
 from semiseg.ingredients.losses import dice_ce
 from semiseg.ingredients.masked import masked_parts
+from semiseg.training.execution import Levers, training_step
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from semiseg.data.places import Place
+from semiseg.batches.places import Place
 from semiseg.ingredients.volume_memory import VolumeMemory
 
 SHAPE = (10, 9, 7)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg.engine.stages import spans
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
 from semiseg.ingredients.ramps import sigmoid_ramp
 from semiseg.ingredients.sample_losses import sample_dice_ce
 from semiseg.methods import cml
-from semiseg.methods.base import Batch, Clock, Task, entry
+from semiseg.methods.base import Clock, Task, entry
 from semiseg.networks import build_network
+from semiseg.training.stages import spans
 
 CLASSES = 3
 SELF = Clock(50, 100, 0, 10, "selftraining")

@@ -11,12 +11,12 @@ import torch
 from torch._dynamo.utils import counters
 
 from methods.test_conformance import LATE, make, make_batch
-from semiseg.config import OptimiserConfig
-from semiseg.engine.execution import Levers, execute, training_step, uncompiled
-from semiseg.engine.optim import guarded_step, make_optimiser
 from semiseg.methods.base import Clock, Method, registry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
+from semiseg.settings.run import OptimiserConfig
+from semiseg.training.execution import Levers, execute, training_step, uncompiled
+from semiseg.training.optim import guarded_step, make_optimiser
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),

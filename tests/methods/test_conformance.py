@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg.engine.execution import Levers, execute
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.ema import Teacher
-from semiseg.methods.base import Batch, Clock, Method, Task, Tiles, entry, registry
+from semiseg.methods.base import Clock, Method, Task, Tiles, entry, registry
 from semiseg.networks import build_network
+from semiseg.training.execution import Levers, execute
 
 SIDE = {2: 16, 3: 8}
 METHODS = sorted(registry())

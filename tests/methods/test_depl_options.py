@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semiseg.methods.base import Batch
+from semiseg.batches.batch import Batch
 from stand_ins import StandIn, loss_of, make_method
 
 SHAPE = (3, 4, 5, 6)

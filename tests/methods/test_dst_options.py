@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from semiseg.methods.base import Batch, Task, entry
+from semiseg.batches.batch import Batch
+from semiseg.methods.base import Task, entry
 from stand_ins import clock, loss_of
 
 SHAPE = (3, 4, 5, 6)

@@ -11,15 +11,16 @@ import pytest
 import torch
 from scipy import ndimage
 
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
 from semiseg.ingredients.features import feature_mse
 from semiseg.ingredients.levels import coarse, one_hot, resize_linear, resize_nearest
 from semiseg.ingredients.masked import BATCH_DICE, SOFT_DICE, masked_parts
 from semiseg.ingredients.prototypes import aligned_levels, prototypes
 from semiseg.methods import ducisc
-from semiseg.methods.base import Batch, Clock, Task, entry
+from semiseg.methods.base import Clock, Task, entry
 from semiseg.networks import build_network
-from semiseg.presets import preset
+from semiseg.settings.presets import preset
 
 CLASSES = 3
 NETWORKS = {

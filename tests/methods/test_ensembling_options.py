@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semiseg.data.augment import Params
-from semiseg.data.places import Place
+from semiseg.batches.augment import Params
+from semiseg.batches.batch import Batch
+from semiseg.batches.places import Place
 from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.losses import dice_ce
-from semiseg.methods.base import Batch
 from stand_ins import StandIn, clock, loss_of, make_method
 
 SHAPE = (3, 4, 8, 8)

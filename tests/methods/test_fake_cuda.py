@@ -15,9 +15,10 @@ from torch._subclasses.fake_tensor import (
 from fake_cuda import CUDA, fake_cuda
 from methods.test_conformance import make
 from methods.test_waiting import KNOWN
-from semiseg.config import OptimiserConfig
-from semiseg.engine.optim import guarded_step, make_optimiser
-from semiseg.methods.base import Batch, Clock, Method, Tiles, registry
+from semiseg.batches.batch import Batch
+from semiseg.methods.base import Clock, Method, Tiles, registry
+from semiseg.settings.run import OptimiserConfig
+from semiseg.training.optim import guarded_step, make_optimiser
 
 CLASSES, PATCHES, LABELLED = 3, 4, 2
 SIDES = {2: (16, 16), 3: (16, 16, 16)}

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.adversarial import adversarial_direction, unit_noise, virtual_adversarial_loss
 from semiseg.ingredients.consistency import probability_dice
 from semiseg.ingredients.dices import DICES
-from semiseg.methods.base import Batch, Clock, Method, Task, entry, registry
+from semiseg.methods.base import Clock, Method, Task, entry, registry
 from semiseg.networks import build_network
 
 STEPS, LATE, CLASSES = 100, 60, 3

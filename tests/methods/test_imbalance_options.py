@@ -7,12 +7,13 @@ from functools import partial
 import pytest
 import torch
 
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
 from semiseg.ingredients import class_sampling
 from semiseg.ingredients.class_weights import CountedWeights, EqualWeights, reversed_shares
 from semiseg.ingredients.losses import cross_entropy, cross_pseudo_loss, dice_ce, kept_cross_entropy
 from semiseg.ingredients.pseudo_labels import confident_labels, hard_labels
-from semiseg.methods.base import Batch, Clock, Task, Tiles, entry
+from semiseg.methods.base import Clock, Task, Tiles, entry
 from semiseg.networks import build_network
 from stand_ins import StandIn, clock, loss_of, make_method
 

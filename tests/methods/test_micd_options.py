@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg.engine.footprint import LiveBytes
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
-from semiseg.methods.base import Batch, Clock, Task, entry
+from semiseg.methods.base import Clock, Task, entry
 from semiseg.networks import build_network
+from semiseg.training.footprint import LiveBytes
 
 CLASSES = 3
 BIG = partial(build_network, "vnet", channels=1, classes=2, spatial_dims=2, filters=8)

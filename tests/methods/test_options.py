@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
 from semiseg.ingredients.class_weights import DiffDW, DistDW, EqualWeights
 from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.losses import cross_entropy, cross_pseudo_loss, dice_ce
 from semiseg.ingredients.pseudo_labels import hard_labels
-from semiseg.methods.base import Batch
 from stand_ins import StandIn, clock, loss_of, make_method
 
 SHAPE = (3, 4, 8, 8)

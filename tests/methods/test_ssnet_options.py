@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 import torch
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.dices import DICES
 from semiseg.ingredients.losses import soft_dice
-from semiseg.methods.base import Batch, Clock, Task, entry
+from semiseg.methods.base import Clock, Task, entry
 from semiseg.networks import build_network
 from slow_losses import dice_ratios
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from level_stand_ins import LevelStandIn
-from semiseg.methods.base import Batch
+from semiseg.batches.batch import Batch
 from stand_ins import StandIn, clock, loss_of, make_method
 
 SHAPE = (3, 4, 6, 6)

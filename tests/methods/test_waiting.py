@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from methods.test_conformance import LATE, make, make_batch
-from semiseg.config import OptimiserConfig
-from semiseg.engine.optim import guarded_step, make_optimiser
 from semiseg.methods.base import Clock, registry
+from semiseg.settings.run import OptimiserConfig
+from semiseg.training.optim import guarded_step, make_optimiser
 
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"}
 """Operations whose result, or its size, the host has to know."""

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from semiseg.engine.precision import autocast, resolve_precision
 from semiseg.errors import InputError
 from semiseg.networks import NETWORKS, build_network
 from semiseg.networks.base import Network
+from semiseg.runs.precision import autocast, resolve_precision
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "vnet": [

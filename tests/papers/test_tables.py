@@ -9,13 +9,14 @@ import yaml
 from typer.testing import CliRunner
 
 import semiseg
+from semiseg.api.lists import describe
 from semiseg.cli import app
-from semiseg.config import load_config
+from semiseg.cli.method_pages import page
 from semiseg.errors import InputError
 from semiseg.methods.base import entry, registry
-from semiseg.methods.describe import describe, page
 from semiseg.papers import Row, Setup, paper_of, papers, replay, tables
-from semiseg.presets import deviations
+from semiseg.settings.presets import deviations
+from semiseg.settings.run import load_config
 
 TABLES = [(paper, table) for paper in papers() for table in paper.tables]
 every_table = pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import nn
 
 from semiseg.networks import build_network
 from semiseg.speed.floor import Ledger, Machine, Work, measure_machine
-from semiseg.speed.timing import alternating, ratio, seconds
+from semiseg.training.timing import alternating, ratio, seconds
 
 CPU = torch.device("cpu")
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from scripts import ROOT
-from semiseg.config import OptimiserConfig
-from semiseg.engine.optim import guarded_step, make_optimiser
-from semiseg.methods.base import Batch, Clock, Method, Task, entry
+from semiseg.batches.batch import Batch
+from semiseg.methods.base import Clock, Method, Task, entry
 from semiseg.networks import build_network
+from semiseg.settings.run import OptimiserConfig
 from semiseg.speed.workbench import AT_WORK, PAPERS, settings
+from semiseg.training.optim import guarded_step, make_optimiser
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from plain import networks

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
-    from semiseg.cluster import Cluster
-    from semiseg.data.checks import Report
-    from semiseg.data.importers.base import Imported
-    from semiseg.data.init import Initialised
-    from semiseg.data.store import Store
+    from semiseg.conversion.init import Initialised
+    from semiseg.conversion.papers.base import Imported
+    from semiseg.preparing.checks import Report
+    from semiseg.preparing.store import Store
+    from semiseg.system.cluster import Cluster
 
 
 def check(data: PathLike, *, workers: int = 0) -> Report:
@@ -22,7 +22,7 @@ def check(data: PathLike, *, workers: int = 0) -> Report:
 
     `workers` is the number of cases that are open at a time; 0 takes one per core, as far as memory allows.
     """
-    from semiseg.data.checks import check as run
+    from semiseg.preparing.checks import check as run
 
     return run(Path(data), workers)
 
@@ -48,16 +48,16 @@ def init_dataset(
         output: folder to make.
         workers: processes; 0 takes all cores.
         show: progress bar.
-        options: fields of `semiseg.data.sources.InitOptions`: `classes=("liver", "kidney")`, `channels=("t1", "t2")`,
-            `pattern`, `patients`, `spacing=(0.5, 0.5, 3.0)`, `copy`.
+        options: fields of `semiseg.conversion.sources.InitOptions`: `classes=("liver", "kidney")`,
+            `channels=("t1", "t2")`, `pattern`, `patients`, `spacing=(0.5, 0.5, 3.0)`, `copy`.
 
     Raises:
         InputError: files that cannot be assigned or read, or names that do not fit; all problems are named.
     """
     from rich.progress import Progress
 
-    from semiseg.data.init import init_dataset as run
-    from semiseg.data.sources import InitOptions
+    from semiseg.conversion.init import init_dataset as run
+    from semiseg.conversion.sources import InitOptions
 
     with Progress(disable=not show) as bar:
         task = bar.add_task("bringing in", total=None)
@@ -99,10 +99,10 @@ def prepare(
     """
     from rich.progress import Progress
 
-    from semiseg.cluster import on_cluster
-    from semiseg.data.prepare import prepare as run
-    from semiseg.presets import wishes
-    from semiseg.shards import Shard
+    from semiseg.preparing.prepare import prepare as run
+    from semiseg.settings.presets import wishes
+    from semiseg.system.cluster import on_cluster
+    from semiseg.system.shards import Shard
 
     if cluster is not None:
         paths: list[Any] = [None if path is None else Path(path).absolute() for path in (data, prepared, plan)]
@@ -152,8 +152,8 @@ def import_dataset(
     """
     from rich.progress import Progress
 
-    from semiseg.config import assign
-    from semiseg.data.importers.run import import_dataset as run
+    from semiseg.conversion.papers.run import import_dataset as run
+    from semiseg.settings.run import assign
 
     values = dict(options or {})
     for assignment in assignments:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from semiseg.methods.base import Entry
     from semiseg.papers import Table
-    from semiseg.presets import Preset
+    from semiseg.settings.presets import Preset
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,32 @@ class MethodInfo:
     tables: Sequence[Table] = ()
 
 
+def describe(entry: Entry) -> MethodInfo:
+    """Name, paper, idea, options and ablations of a registered method."""
+    from semiseg.papers import paper_of
+    from semiseg.settings.option_words import option_words
+
+    options = {
+        name: option_words(field, entry.options.get(name, field.get_default(call_default_factory=True)))
+        for name, field in entry.cls.Config.model_fields.items()
+    }
+    idea = inspect.getdoc(entry.cls) or ""
+    if entry.options:
+        changed = ", ".join(f"{name}={value}" for name, value in entry.options.items())
+        idea = f"Variant with {changed}.\n\n{idea}"
+    paper = paper_of(entry)
+    return MethodInfo(entry.name, entry.title, entry.paper, idea, options, paper.tables if paper else ())
+
+
 def list_methods() -> Sequence[MethodInfo]:
     """All methods with papers, ideas, options, and the rows of their papers' ablations as settings."""
     from semiseg.methods.base import registry
-    from semiseg.methods.describe import describe
 
     return [describe(item) for item in registry().values()]
 
 
 def list_presets() -> Sequence[Preset]:
     """The papers' settings, one preset per dataset."""
-    from semiseg.presets import names, preset
+    from semiseg.settings.presets import names, preset
 
     return [preset(name) for name in names()]

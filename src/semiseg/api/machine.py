@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.api.paths import PathLike, as_path
-from semiseg.files import write_json
+from semiseg.system.files import write_json
 
 if TYPE_CHECKING:
     from semiseg.speed.bench import Bench

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
-    from semiseg.cluster import Cluster
-    from semiseg.config import Accelerator
-    from semiseg.evaluation.matching import Matching
-    from semiseg.evaluation.metrics import EmptyRule
     from semiseg.evaluation.scores import Scores
+    from semiseg.evaluation.semantic_matching import Matching
+    from semiseg.metrics.metrics import EmptyRule
+    from semiseg.settings.run import Accelerator
+    from semiseg.system.cluster import Cluster
 
 
 @overload
@@ -73,10 +73,10 @@ def evaluate(
     Raises:
         InputError: files are missing or do not fit together; all problems are named.
     """
-    from semiseg.cluster import on_cluster
     from semiseg.errors import InputError
     from semiseg.evaluation.runs import evaluate_folders, evaluate_run
-    from semiseg.shards import Shard
+    from semiseg.system.cluster import on_cluster
+    from semiseg.system.shards import Shard
 
     source = Path(predictions).absolute()
     paths = source, as_path(labels), as_path(output)
@@ -106,7 +106,7 @@ def report(*runs: PathLike, output: PathLike | None = None) -> Path:
     Raises:
         InputError: a run cannot be read, or the file cannot be written; all problems are named.
     """
-    from semiseg.evaluation.report.build import write_report
+    from semiseg.reports.build import write_report
 
     return write_report([Path(run) for run in runs], as_path(output))
 
@@ -131,7 +131,7 @@ def matching(
     Raises:
         InputError: no run folder, the training has not ended, or the run has no unlabelled cases.
     """
-    from semiseg.evaluation.matching import match_run
+    from semiseg.evaluation.semantic_matching import match_run
 
     return match_run(Path(run), as_path(output), accelerator=accelerator, done=done)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
-    from semiseg.cluster import Cluster
-    from semiseg.config import Accelerator
-    from semiseg.engine.run import Run
+    from semiseg.runs.folder import Run
+    from semiseg.settings.run import Accelerator
+    from semiseg.system.cluster import Cluster
 
 
 def train(
@@ -44,9 +44,9 @@ def train(
     Raises:
         InputError: settings, data or folders are not usable; all problems are named.
     """
-    from semiseg.config import load_config
-    from semiseg.engine.train import train as run
-    from semiseg.presets import differences
+    from semiseg.settings.presets import differences
+    from semiseg.settings.run import load_config
+    from semiseg.training.train import train as run
 
     resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
     for line in differences(resolved):
@@ -78,8 +78,8 @@ def preview(
     Raises:
         InputError: settings or data are not usable; all problems are named.
     """
-    from semiseg.config import load_config
-    from semiseg.engine.preview import preview as run
+    from semiseg.reports.preview import preview as run
+    from semiseg.settings.run import load_config
 
     resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
     return run(resolved, (Path(output) if output else default_output(resolved)) / "preview", count)
@@ -130,45 +130,26 @@ def predict(
     Raises:
         InputError: run or scans are not usable.
     """
-    from semiseg.cluster import on_cluster
-    from semiseg.engine.run import Run
-    from semiseg.errors import InputError
-    from semiseg.files import refuse_links
-    from semiseg.inference.predict import load_predictor, predict_scans
-    from semiseg.inference.scans import find_scans, test_scans
-    from semiseg.shards import Shard
+    from semiseg.prediction.run import predict_run, target_of
+    from semiseg.runs.folder import Run
+    from semiseg.system.cluster import on_cluster
+    from semiseg.system.shards import Shard
 
-    folder = Run(Path(run))
-    if scans is not None and output is None:
-        raise InputError("predict needs a folder for the predictions of the given scans: add -o OUT")
-    if output is None:
-        refuse_links(folder.path, folder.predictions.name, remedy="remove the link, or choose a folder with -o OUT")
-    config = folder.config()
-    target = folder.predictions if output is None else Path(output)
-    if cluster is not None:
-        paths: list[Any] = [None if path is None else Path(path).absolute() for path in (run, scans, output)]
-        options: dict[str, Any] = {
-            "overlap": overlap,
-            "largest_component": largest_component,
-            "spacing": spacing,
-            "overwrite": overwrite,
-        }
-        call = partial(predict, *paths, **options, accelerator=accelerator)
-        found_by = on_cluster(call, cluster, target.absolute() / ".jobs")
-        labelled = sorted(case for part in found_by for case in part)
-        for case in labelled:
-            done(case)
-        return {case: target / f"{case}.nii.gz" for case in labelled}
-    window = None if overlap is None else config.window.model_copy(update={"overlap": overlap, "stride": None})
-    predictor = load_predictor(folder, accelerator=accelerator, window=window)
-    found = test_scans(folder) if scans is None else find_scans(Path(scans), len(predictor.plan.channels), spacing)
-    largest = config.largest_component if largest_component is None else largest_component
-    part = None if shard is None else Shard.parse(shard)
-    return predict_scans(predictor, found, target, largest=largest, shard=part, overwrite=overwrite, done=done, say=say)
-
-
-def demo(output: PathLike = "demo", *, seeds: Sequence[int] = (0,), show: bool = True) -> Mapping[str, Any]:
-    """Generate a small cohort, train the supervised control and MICD on it, and compare them; returns the summary."""
-    from semiseg.demonstration import demo as run
-
-    return run(Path(output), seeds=seeds, show=show)
+    folder, source, target = Run(Path(run)), as_path(scans), as_path(output)
+    options: dict[str, Any] = {
+        "overlap": overlap,
+        "largest_component": largest_component,
+        "spacing": spacing,
+        "accelerator": accelerator,
+        "overwrite": overwrite,
+    }
+    if cluster is None:
+        part = None if shard is None else Shard.parse(shard)
+        return predict_run(folder, source, target, **options, shard=part, done=done, say=say)
+    written = target_of(folder, source, target)
+    paths: list[Any] = [None if path is None else path.absolute() for path in (folder.path, source, target)]
+    found_by = on_cluster(partial(predict, *paths, **options), cluster, written.absolute() / ".jobs")
+    labelled = sorted(case for part in found_by for case in part)
+    for case in labelled:
+        done(case)
+    return {case: written / f"{case}.nii.gz" for case in labelled}

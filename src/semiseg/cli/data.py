@@ -129,8 +129,8 @@ def import_(
 ) -> None:
     """Turn a download of one of the papers' datasets into a dataset folder with the published splits."""
     import semiseg
-    from semiseg.data.importers.base import importer, importers
-    from semiseg.data.importers.describe import overview, page
+    from semiseg.cli.importer_pages import overview, page
+    from semiseg.conversion.papers.base import importer, importers
     from semiseg.errors import InputError
 
     if list_ or name is None:

@@ -18,9 +18,10 @@ def methods(
 ) -> None:
     """List the methods, the options of one, or the commands that replay a table of its paper."""
     import semiseg
+    from semiseg.api.lists import describe
+    from semiseg.cli.method_pages import overview, page
     from semiseg.errors import InputError
     from semiseg.methods.base import entry
-    from semiseg.methods.describe import describe, overview, page
     from semiseg.papers import replay
 
     if table and not name:
@@ -35,6 +36,6 @@ def methods(
 def presets(name: Annotated[str | None, typer.Argument(help="A preset, to see all its settings")] = None) -> None:
     """List the papers' settings per dataset, or show one."""
     import semiseg
-    from semiseg.presets.describe import overview, page
+    from semiseg.cli.preset_pages import overview, page
 
     typer.echo(page(name) if name else overview(semiseg.list_presets()))

@@ -60,8 +60,8 @@ def parts(shard: str | None, launcher: str | None, jobs: int, slurm: list[str] |
     Raises:
         InputError: the options contradict each other.
     """
-    from semiseg.cluster import Cluster, parameters
     from semiseg.errors import InputError
+    from semiseg.system.cluster import Cluster, parameters
 
     if launcher is None:
         if slurm:

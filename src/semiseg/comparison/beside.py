@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semiseg.comparison.cells import UNNAMED, Cell
 from semiseg.comparison.lines import MEAN, Line
-from semiseg.data.description import read_description
+from semiseg.datasets.description import read_description
 from semiseg.errors import InputError
 from semiseg.papers import DATASETS, dataset_of, quotes
 

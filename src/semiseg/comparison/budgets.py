@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg import presets
 from semiseg.comparison.grid import Grid, budget_name, check_name, share_of
-from semiseg.data.dataset import open_dataset
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
+from semiseg.settings import presets
 
 _NEAR = 0.25
 """A share may differ so much, relative to it, from that of a budget with a published list: papers round."""

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from semiseg.comparison.budgets import ALL, Budget, budgets_of, test_cases
 from semiseg.comparison.controls import Control, Controls, controls_of, matched
 from semiseg.comparison.grid import Grid, MethodEntry, unique
-from semiseg.config import RunConfig, load_config
 from semiseg.errors import InputError, raise_all
-from semiseg.layers import merge
+from semiseg.settings.merge import merge
+from semiseg.settings.run import RunConfig, load_config
 
 Role = Literal["control", "method", "bound"]
 UNNAMED = Path("DATA")

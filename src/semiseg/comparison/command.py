@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.cluster import parameters
 from semiseg.comparison.beside import Paper
 from semiseg.comparison.compare import How, compare, plan
 from semiseg.comparison.grid import default_output, load_grid
@@ -17,6 +16,7 @@ from semiseg.comparison.operations import TFLOPS
 from semiseg.comparison.render import document
 from semiseg.comparison.results import Results
 from semiseg.errors import InputError, did_you_mean
+from semiseg.system.cluster import parameters
 
 _LAUNCHERS = ("processes", "slurm", "local")
 

@@ -20,10 +20,10 @@ from semiseg.comparison.slurm import run_jobs
 from semiseg.comparison.splits import open_prepared, with_splits, write_splits
 from semiseg.comparison.states import check_same, records_of
 from semiseg.comparison.work import Record, Task, record_of, task_of
-from semiseg.data.parallel import worker_count
 from semiseg.errors import InputError, raise_all
-from semiseg.files import sweep, write_text
-from semiseg.locks import locked
+from semiseg.system.files import sweep, write_text
+from semiseg.system.locks import locked
+from semiseg.system.parallel import worker_count
 
 Launcher = Literal["processes", "slurm", "local"]
 Say = Callable[[str], None]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from semiseg.comparison.grid import PAIR, Grid
 from semiseg.comparison.operations import kind_of
-from semiseg.config import RunConfig
 from semiseg.methods.base import entry
+from semiseg.settings.run import RunConfig
 
 _SCHEDULE = ("schedule", "power", "every", "factor", "unit", "lag", "length", "warmup")
 """Settings of the optimiser that belong to the length of a run."""

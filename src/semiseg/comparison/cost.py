@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from semiseg.comparison.operations import step_flops, trained_parameters
-from semiseg.engine.run import Run
-from semiseg.files import write_json
+from semiseg.runs.folder import Run
+from semiseg.system.files import write_json
 
 
 def cost_of(run: Run, kept: Path, steps: int, seconds: float) -> Mapping[str, Any]:

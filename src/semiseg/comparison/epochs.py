@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from semiseg import presets
 from semiseg.comparison.cells import Cell, with_config
-from semiseg.config import RunConfig
-from semiseg.data.dataset import open_dataset
-from semiseg.data.plan import Plan
-from semiseg.data.splits import load_split
+from semiseg.datasets.dataset import open_dataset
+from semiseg.datasets.splits import load_split
+from semiseg.preparing.plan import Plan
+from semiseg.settings import presets
+from semiseg.settings.run import RunConfig
 
 
 def with_epochs(cells: Sequence[Cell], plans: Mapping[str, Plan] | None = None) -> list[Cell]:

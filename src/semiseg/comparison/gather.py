@@ -14,8 +14,8 @@ from statistics import fmean
 from semiseg.comparison.cells import Cell
 from semiseg.comparison.operations import kind_of
 from semiseg.comparison.work import Record, State
-from semiseg.engine.run import Run
 from semiseg.evaluation.scores import METRICS, patients_in
+from semiseg.runs.folder import Run
 
 CASES = ("preset", "budget", "role", "method", "subset", "seed", "case", "class", "label", "metric", "value", "patient")
 SUMMARY = ("experiment", "dataset", "split", "method", "seed", "class", "metric", "value")

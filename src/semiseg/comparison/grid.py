@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from semiseg.config import Absolute
 from semiseg.errors import InputError, shown
-from semiseg.evaluation.statistics import PairedTest
+from semiseg.metrics.statistics import PairedTest
+from semiseg.settings.run import Absolute
 from semiseg.validation import parse, read_mapping
 
 CONTROL = "supervised"
@@ -151,7 +151,7 @@ def load_grid(path: Path | None, overrides: Mapping[str, Any]) -> Grid:
 def _all_methods(names: Iterable[str]) -> list[str]:
     """Every registered method; with presets those that they name, without variants, which are called `method-...`."""
     from semiseg.methods.base import registry
-    from semiseg.presets import preset
+    from semiseg.settings.presets import preset
 
     named = dict.fromkeys(method for name in names for method in preset(name).methods)
     return [method for method in named if "-" not in method or method.partition("-")[0] not in named] or [*registry()]

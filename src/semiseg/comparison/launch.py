@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.comparison.work import Task, note_death, work
-from semiseg.data.parallel import end_with_parent, secluded
-from semiseg.engine.train import interrupts
+from semiseg.system.parallel import end_with_parent, secluded
+from semiseg.training.train import interrupts
 
 STOPPED = 75
 """Exit status of a process that a signal stopped before its cell was done."""
@@ -26,7 +26,7 @@ def run_here(tasks: Sequence[Task], workers: int, done: Callable[[Task], None]) 
     Where there are several GPUs, processes take turns on them. `done` is called after each task, whatever came of it.
     """
     if (how := _start_method()) == "forkserver":
-        get_context(how).set_forkserver_preload(["semiseg.comparison.work", "semiseg.engine.train"])
+        get_context(how).set_forkserver_preload(["semiseg.comparison.work", "semiseg.training.train"])
     waiting = list(tasks)
     busy: dict[int, tuple[BaseProcess, Task]] = {}
     devices = visible_devices() if workers > 1 else []

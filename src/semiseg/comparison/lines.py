@@ -12,7 +12,8 @@ import numpy as np
 
 from semiseg.comparison.cells import Role
 from semiseg.comparison.gather import Outcome
-from semiseg.evaluation.statistics import (
+from semiseg.evaluation.tables import COLUMNS
+from semiseg.metrics.statistics import (
     Comparison,
     PairedTest,
     adjust,
@@ -22,7 +23,6 @@ from semiseg.evaluation.statistics import (
     over_runs,
     spread,
 )
-from semiseg.evaluation.tables import COLUMNS
 
 MEAN = "mean"
 """Stands for the mean over the foreground classes."""

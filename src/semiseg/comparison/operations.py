@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 
-from semiseg import presets
-from semiseg.config import RunConfig
-from semiseg.data.batches import BatchPlan, steps_per_epoch
-from semiseg.data.places import Place
-from semiseg.data.plan import Plan
-from semiseg.data.splits import Split
-from semiseg.engine.resolve import batch_plan_of, network_builder, network_options
-from semiseg.methods.base import Batch, Clock, Method, Task, entry
+from semiseg.batches.batch import Batch
+from semiseg.batches.places import Place
+from semiseg.batches.sampler import BatchPlan, steps_per_epoch
+from semiseg.datasets.splits import Split
+from semiseg.methods.base import Clock, Method, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.narrow import narrowed
+from semiseg.preparing.plan import Plan
+from semiseg.runs.build import batch_plan_of, network_builder, network_options
+from semiseg.settings import presets
+from semiseg.settings.run import RunConfig
 from semiseg.speed.floor import Ledger
 from semiseg.validation import read_mapping
 

@@ -14,8 +14,8 @@ from semiseg.comparison.gather import Outcome, as_csv, cases_csv, summary_csv
 from semiseg.comparison.lines import Group, Line, groups_of, lines_of
 from semiseg.comparison.render import Table, comma_separated, document, latex
 from semiseg.comparison.tables import cost_tables, paper_tables, score_tables
-from semiseg.evaluation.statistics import Comparison, Interval, PairedTest
-from semiseg.files import write_text
+from semiseg.metrics.statistics import Comparison, Interval, PairedTest
+from semiseg.system.files import write_text
 
 _COSTS = (
     *("steps", "seconds", "seconds_per_step", "patches_per_second", "peak_memory"),

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.cluster import executor
 from semiseg.comparison.work import Task, work
-from semiseg.data.parallel import secluded
-from semiseg.engine.train import interrupts
+from semiseg.system.cluster import executor
+from semiseg.system.parallel import secluded
+from semiseg.training.train import interrupts
 
 _POLL = 1.0
 

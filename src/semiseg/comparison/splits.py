@@ -8,12 +8,12 @@ from pathlib import Path
 
 from semiseg.comparison.budgets import ALL
 from semiseg.comparison.cells import Cell, with_config
-from semiseg.config import RunConfig
-from semiseg.data.dataset import Dataset, open_dataset
-from semiseg.data.prepare import prepare
-from semiseg.data.splits import Split, draw_split, load_split, patient_groups, save_split
-from semiseg.data.store import Store
+from semiseg.datasets.dataset import Dataset, open_dataset
+from semiseg.datasets.splits import Split, draw_split, load_split, patient_groups, save_split
 from semiseg.errors import InputError
+from semiseg.preparing.prepare import prepare
+from semiseg.preparing.store import Store
+from semiseg.settings.run import RunConfig
 from semiseg.validation import read_mapping
 
 _DRAWN = {"labelled": None, "test": 0, "validation": 0}

@@ -8,11 +8,11 @@ from typing import Any
 
 from semiseg.comparison.cells import Cell
 from semiseg.comparison.work import Record, record_of, task_of
-from semiseg.config import RunConfig
-from semiseg.data.dataset import open_dataset
-from semiseg.data.splits import load_split
-from semiseg.engine.run import Run
+from semiseg.datasets.dataset import open_dataset
+from semiseg.datasets.splits import load_split
 from semiseg.errors import InputError
+from semiseg.runs.folder import Run
+from semiseg.settings.run import RunConfig
 
 _SHOWN = 3
 

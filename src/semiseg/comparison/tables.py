@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from semiseg.comparison.beside import PRINTED, Printed
 from semiseg.comparison.lines import MEAN, Group, Line, Side, patients_of
 from semiseg.comparison.render import Table
-from semiseg.evaluation.statistics import FEWEST, Comparison, PairedTest
 from semiseg.evaluation.tables import COLUMNS
+from semiseg.metrics.statistics import FEWEST, Comparison, PairedTest
 
 SHOWN = COLUMNS[:4]
 """Metrics of the tables; those in voxels are in the CSV files."""

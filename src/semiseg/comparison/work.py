@@ -11,12 +11,12 @@ from typing import Literal
 
 from semiseg.comparison.cells import Cell
 from semiseg.comparison.cost import cost_of, steps_done
-from semiseg.config import RunConfig
-from semiseg.engine.run import Run
 from semiseg.errors import InputError
-from semiseg.files import sha256, write_json
-from semiseg.heap import reuse_freed_memory
-from semiseg.locks import locked
+from semiseg.runs.folder import Run
+from semiseg.settings.run import RunConfig
+from semiseg.system.files import sha256, write_json
+from semiseg.system.heap import reuse_freed_memory
+from semiseg.system.locks import locked
 
 State = Literal["finished", "failed", "open"]
 _PATIENCE = 60.0
@@ -97,8 +97,9 @@ def note_death(task: Task, status: int) -> None:
 
 
 def _work(task: Task) -> bool:
-    from semiseg.api import evaluate, predict
-    from semiseg.engine.train import train
+    from semiseg.evaluation.runs import evaluate_run
+    from semiseg.prediction.run import predict_run
+    from semiseg.training.train import train
 
     if task.threads:
         import torch
@@ -114,8 +115,8 @@ def _work(task: Task) -> bool:
     seconds, kept = time.perf_counter() - began, task.record.with_suffix(".cost.json")
     cost = cost_of(run, kept, steps_done(run) - before, seconds)
     began = time.perf_counter()
-    predict(run.path, accelerator=task.config.accelerator)
-    evaluate(run.path, workers=task.threads)
+    predict_run(run, accelerator=task.config.accelerator)
+    evaluate_run(run.path, None, workers=task.threads)
     rest = time.perf_counter() - began
     per_step = cost["seconds_per_step"]
     whole = None if per_step is None else per_step * cost["steps"] + rest

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from semiseg.data.formats import ENDINGS, ending_of, relatives
-from semiseg.data.grids import Grid, grid_problems
-from semiseg.data.parallel import processes, worker_count
-from semiseg.data.readers import read_header, read_label
 from semiseg.errors import InputError, raise_all
-from semiseg.evaluation.metrics import EmptyRule, MaskScores, check_empty_rule, empty_scores, overlap_and_surface
 from semiseg.evaluation.parts import CaseScores, Parts
 from semiseg.evaluation.scores import Row, Scores
-from semiseg.files import sha256
-from semiseg.inference.components import largest_component as keep_largest
-from semiseg.shards import Shard
+from semiseg.metrics.metrics import EmptyRule, MaskScores, check_empty_rule, empty_scores, overlap_and_surface
+from semiseg.scans.components import largest_component as keep_largest
+from semiseg.scans.formats import ENDINGS, ending_of, relatives
+from semiseg.scans.grids import Grid, grid_problems
+from semiseg.scans.readers import read_header, read_label
+from semiseg.system.files import sha256
+from semiseg.system.parallel import processes, worker_count
+from semiseg.system.shards import Shard
 
 Files = Path | Mapping[str, Path]
 Box = tuple[slice, ...]

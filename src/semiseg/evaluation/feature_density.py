@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 from scipy.stats import gaussian_kde
 
-from semiseg.files import replacing, write_text
+from semiseg.system.files import replacing, write_text
 
 POINTS = 200
 """Positions at which the densities are told."""

@@ -18,12 +18,12 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
-from semiseg.data.readers import read_channel, read_label
 from semiseg.errors import InputError
-from semiseg.evaluation.metrics import dice
 from semiseg.evaluation.planes import Plane, cut_planes
 from semiseg.evaluation.scores import Scores
-from semiseg.files import replacing
+from semiseg.metrics.metrics import dice
+from semiseg.scans.readers import read_channel, read_label
+from semiseg.system.files import replacing
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 """Colours of classes 1, 2, ... (Okabe and Ito, told apart by colour-blind readers); then lighter, then darker ones."""

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.evaluation.metrics import Distances, MaskScores
-from semiseg.files import write_json
+from semiseg.metrics.metrics import Distances, MaskScores
+from semiseg.system.files import write_json
 
 _FOLDER = ".score_parts"
 

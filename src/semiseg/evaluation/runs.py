@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from semiseg.config import RunConfig
-from semiseg.data.dataset import open_dataset
-from semiseg.engine.run import INFERENCE, Run
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, evaluate_shard
-from semiseg.evaluation.metrics import EmptyRule
 from semiseg.evaluation.scores import Scores
-from semiseg.files import write_json
-from semiseg.locks import locked
-from semiseg.shards import Shard
+from semiseg.metrics.metrics import EmptyRule
+from semiseg.runs.folder import INFERENCE, Run
+from semiseg.settings.run import RunConfig
+from semiseg.system.files import write_json
+from semiseg.system.locks import locked
+from semiseg.system.shards import Shard
 
 _CARRIED = ("protocol", "stamps", "based_on", "deviations", "label_budget", "split", "patients")
 """What the scores take over from the run's provenance."""

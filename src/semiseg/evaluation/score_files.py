@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.errors import InputError
-from semiseg.evaluation.metrics import Distances, MaskScores
 from semiseg.evaluation.scores import Row, Scores
+from semiseg.metrics.metrics import Distances, MaskScores
 
 
 def load_scores(folder: Path) -> Scores:

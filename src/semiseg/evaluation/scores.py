@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.evaluation.metrics import DEFINITIONS, EMPTY_RULES, EmptyRule, MaskScores
-from semiseg.evaluation.statistics import over_patients
-from semiseg.files import write_json, write_text
+from semiseg.metrics.metrics import DEFINITIONS, EMPTY_RULES, EmptyRule, MaskScores
+from semiseg.metrics.statistics import over_patients
+from semiseg.system.files import write_json, write_text
 
 METRICS: Mapping[str, Callable[[MaskScores], float]] = MappingProxyType(
     {name: attrgetter(name) for name in ("dice", "jaccard")}

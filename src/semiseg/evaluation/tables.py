@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from semiseg.evaluation.metrics import EMPTY_RULES
 from semiseg.evaluation.scores import Scores, Summary, empty_counts
+from semiseg.metrics.metrics import EMPTY_RULES
 
 COLUMNS = (
     ("dice", "Dice %", 100.0),

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from semiseg.ingredients.class_sums import class_counts
 from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import STRICT_DOC, hard_dice
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.reduce import batch_sum
+from semiseg.networks.modules import ModuleListOf
 
 Weighting = Literal["diff", "dist", "crest", "simis", "cld", "none"]
 WEIGHTING_DOC = (

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from semiseg.ingredients.class_weights import ClassWeights
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_pseudo_loss, dice_ce
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.networks.base import Init, Network
+from semiseg.networks.modules import ModuleListOf
 
 
 class CoTrainingOptions(RampOptions):

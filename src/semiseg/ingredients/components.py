@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semiseg.inference.components import Neighbours, largest_component
+from semiseg.scans.components import Neighbours, largest_component
 
 Filtered = Literal["auto"] | bool
 FILTERED_DOC = (

@@ -9,11 +9,11 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import confident_labels
 from semiseg.ingredients.reduce import batch_sum
 from semiseg.ingredients.score_histogram import label_histogram, no_scores, score_at
 from semiseg.networks.base import Network
+from semiseg.networks.modules import ModuleListOf
 
 
 class GenerationOptions(BaseModel):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.ema import StudentTeacherOptions, Teacher, ema_update, ema_update_buffers, make_teacher
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.ramps import Counts
 from semiseg.networks.base import Network, Tap
+from semiseg.networks.modules import ModuleListOf
 
 
 class SnapshotOptions(BaseModel):

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from semiseg.data.places import Place, known_only, to_windows
+from semiseg.batches.places import Place, known_only, to_windows
 
 _MOST = 255
 """Visits that a voxel counts; by then the correction for the start is 1."""

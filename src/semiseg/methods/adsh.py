@@ -8,13 +8,12 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.adaptive_thresholds import AdaptiveThresholds, above, take_pool
 from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, supervised_pair
 from semiseg.ingredients.losses import cross_entropy, kept_cross_entropy
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.methods.base import (
-    Batch,
     Clock,
     Loss,
     Method,
@@ -26,6 +25,7 @@ from semiseg.methods.base import (
     Tiles,
     register,
 )
+from semiseg.networks.modules import ModuleListOf
 
 TITLE = "Class-imbalanced semi-supervised learning with adaptive thresholding"
 PAPER = {"use": "loss", "majority": 0.95, "update": "epoch"}

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_performance import ClassPerformance
 from semiseg.ingredients.class_sampling import sampled, sampling_rates
 from semiseg.ingredients.ema import StudentTeacherOptions, make_teacher
@@ -16,7 +17,7 @@ from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_
 from semiseg.ingredients.pseudo_labels import confident_labels, hard_labels
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.ingredients.reduce import processes
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 

@@ -11,56 +11,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError, did_you_mean
 from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.networks.base import Network, Tap
 from semiseg.validation import parse
 
-if TYPE_CHECKING:
-    from semiseg.data.places import Place
-
-
 StageStart = Literal["last", "best", "anew"]
 RefreshAt = Literal["never", "epoch", "stage"]
 MethodPrecision = Literal["any", "fp32"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Augmented patches; the first `n` are labelled, and for the others there are no labels by construction.
-
-    Attributes:
-        images: `[B, channels, *S]`.
-        labels: `[n, *S]`, class indices (int64); `n` may be 0 and may equal `B`.
-        cases: case id of each of the `B` patches.
-        places: where in its scan each of the `B` patches lies and how it was moved.
-    """
-
-    images: Tensor
-    labels: Tensor
-    cases: tuple[str, ...] = ()
-    places: tuple[Place, ...] = ()
-
-    @property
-    def n(self) -> int:
-        """Number of labelled patches."""
-        return self.labels.shape[0]
-
-    @property
-    def labelled(self) -> Tensor:
-        """Images of the labelled patches, `[n, channels, *S]`."""
-        return self.images[: self.n]
-
-    @property
-    def unlabelled(self) -> Tensor:
-        """Images of the unlabelled patches, `[B - n, channels, *S]`."""
-        return self.images[self.n :]
 
 
 @dataclass(frozen=True)

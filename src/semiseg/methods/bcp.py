@@ -9,23 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.components import FILTERED_DOC, Filtered, filtered_classes, keep_largest
 from semiseg.ingredients.ema import StudentTeacherOptions, make_teacher
 from semiseg.ingredients.mixing import PAIRS_DOC, Pairs, draw_outside_box, halves, in_turn, mix, mix_partners
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.regions import REGION_DICE_DOC, RegionDice, region_dice_ce
 from semiseg.ingredients.sample_losses import sample_dice_ce
-from semiseg.methods.base import (
-    Batch,
-    Clock,
-    Loss,
-    Method,
-    NetworkBuilder,
-    Predicting,
-    Stage,
-    Task,
-    register,
-)
+from semiseg.methods.base import Clock, Loss, Method, NetworkBuilder, Predicting, Stage, Task, register
 from semiseg.methods.pretraining import PRETRAINING, PretrainingOptions
 from semiseg.networks.base import Init
 

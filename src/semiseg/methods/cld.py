@@ -9,14 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_sampling import ClassConfidence, sampled, sampling_rates
 from semiseg.ingredients.class_weights import FixedWeights, inverse_roots
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, supervised_pair
 from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import kept_cross_entropy
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.networks.modules import ModuleListOf
 
 KNEE = {"update_iter": 2, "ramp": "epochs", "horizon": None}
 """What the authors' own code for the knee does where it differs."""

@@ -9,19 +9,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
 from semiseg.ingredients.components import FILTERED_DOC, Filtered, filtered_classes, keep_largest
 from semiseg.ingredients.discrepancy import mutual_discrepancy
 from semiseg.ingredients.ensemble import Average, PairOptions, ensemble_probabilities, of_pair
 from semiseg.ingredients.mixing import PAIRS_DOC, Pairs, draw_outside_box, mix, mix_partners, partners
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.ingredients.sample_losses import SAMPLE_DICE_CE_DOC, SampleDiceCE, sample_dice_ce
-from semiseg.methods.base import Batch, Clock, Loss, Method, NetworkBuilder, Stage, Task, register
+from semiseg.methods.base import Clock, Loss, Method, NetworkBuilder, Stage, Task, register
 from semiseg.methods.pretraining import PRETRAINING, PretrainingOptions
 from semiseg.networks.base import Init, Network
 from semiseg.networks.blocks import TwoDecoderOptions
+from semiseg.networks.modules import ModuleListOf
 
 PAPER = "doi:10.1145/3664647.3680699"
 OFFICIAL = {"pretraining": 2 / 17, "pairs": "half", "ramp": "none", "largest_component": True}

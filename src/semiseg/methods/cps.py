@@ -8,13 +8,14 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.ensemble import PairOptions, of_pair
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss, dice_ce
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
+from semiseg.networks.modules import ModuleListOf
 
 
 @register("cps", paper="arXiv:2106.01226", title="Semi-supervised segmentation with cross pseudo supervision")

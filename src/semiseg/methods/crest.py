@@ -8,14 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_weights import ClassWeights, EqualWeights, crest_weights, reversed_shares
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, observed_weights, weighted_terms
 from semiseg.ingredients.generations import GenerationOptions, PseudoLabeller
 from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import kept_cross_entropy
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.methods.base import (
-    Batch,
     Clock,
     Loss,
     Method,
@@ -29,6 +28,7 @@ from semiseg.methods.base import (
     Tiles,
     register,
 )
+from semiseg.networks.modules import ModuleListOf
 
 TITLE = "Class-rebalancing self-training (CReST)"
 

@@ -8,14 +8,15 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_entropy
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.prior import PRIOR_DOC, PredictionPrior, Prior
 from semiseg.ingredients.pseudo_labels import confident_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
+from semiseg.networks.modules import ModuleListOf
 
 
 @register("depl", paper="arXiv:2201.01490", title="Debiased learning from naturally imbalanced pseudo-labels")

@@ -9,15 +9,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.adversarial import worst_case_loss
 from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce, kept_cross_entropy
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import confident_labels, hard_labels
 from semiseg.ingredients.ramps import RampOptions, reversal_ramp
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 from semiseg.networks.branches import BranchedNet
+from semiseg.networks.modules import ModuleListOf
 
 
 @register("dst", paper="arXiv:2202.07136", title="Debiased self-training, as xmed-lab/DHC extends it")

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
 from semiseg.ingredients.alignment import AlignmentOptions, make_alignment
 from semiseg.ingredients.confidence import SelectionOptions, Selector
@@ -20,7 +21,7 @@ from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions, ramp_up
 from semiseg.ingredients.snapshots import EnsembleOptions, make_ensemble
 from semiseg.ingredients.totals import TotalOptions, self_normalised
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 UNSUPERVISED = ("cs_ulb", "cs_mix", "proto_ulb", "proto_mix")

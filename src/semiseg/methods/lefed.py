@@ -10,13 +10,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.consistency import probability_mse
 from semiseg.ingredients.ensemble import Chosen, PairOptions, of_pair
 from semiseg.ingredients.feedback import ENCODING_DOC, Encoding, discrepancy
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.ingredients.ramps import RAMP_DOC, RampOptions, RampUnit
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 from semiseg.networks.lefed import Decoded, GatedDecoderOptions, LeFeDNet
 

@@ -11,12 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.ingredients.masked import BATCH_DICE
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.ingredients.sharpening import sharpen
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 from semiseg.networks.blocks import Upsampling
 from semiseg.networks.branches import BranchedNet

@@ -8,10 +8,11 @@ from copy import deepcopy
 import torch
 from pydantic import Field
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.consistency import ConsistencyOptions, noisy, probability_mse
 from semiseg.ingredients.ema import StudentTeacherOptions, make_teacher
 from semiseg.ingredients.losses import dice_ce
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
 
 @register("mean_teacher", paper="arXiv:1703.01780", title="Mean teachers are better role models")

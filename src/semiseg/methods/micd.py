@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
 from semiseg.ingredients.class_weights import ClassWeightOptions, make_both_weights
 from semiseg.ingredients.co_training import PairView, observed_weights, supervised_pair, view_pair
@@ -17,11 +18,11 @@ from semiseg.ingredients.ema import TeacherOptions, frozen_statistics, make_teac
 from semiseg.ingredients.features import FeatureOptions, decoder_consistency
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, cross_pseudo_loss
 from semiseg.ingredients.masking import Masking, MaskingOptions
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
+from semiseg.networks.modules import ModuleListOf
 
 PAPER = {"weight": 0.1, "mcpc": "masked_to_clean", "cfc_weight": 1.0, "freeze_masked": False, "horizon": None}
 PAPER |= {"loss": "dhc", "weights_a": "diff", "weights_b": "dist"}

@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from pydantic import Field
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.consistency import ConsistencyOptions, noisy, probability_mse
 from semiseg.ingredients.losses import dice_ce
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
 
 @register("pi_model", paper="arXiv:1610.02242", title="Temporal ensembling for semi-supervised learning (Pi-model)")

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_weights import simis_weights
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, observed_weights, weighted_terms
 from semiseg.ingredients.horizon import HorizonOptions
-from semiseg.ingredients.modules import ModuleListOf
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.networks.modules import ModuleListOf
 
 
 @register("simis", paper="arXiv:2211.11086", title="A simple baseline for imbalanced semi-supervised learning (SimiS)")

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.adversarial import virtual_adversarial_loss
 from semiseg.ingredients.class_contrast import Selected, Selectors, contrast_loss, mlp, remember, rows_of, usable_rows
 from semiseg.ingredients.class_memory import ClassMemory
@@ -20,7 +21,7 @@ from semiseg.ingredients.ema import recomputed
 from semiseg.ingredients.losses import soft_dice
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import RampOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 TAP = "embedding"

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
-from semiseg.ingredients.modules import ModuleListOf
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
+from semiseg.networks.modules import ModuleListOf
 
 
 @register(

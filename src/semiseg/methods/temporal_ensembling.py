@@ -9,13 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semiseg.data.places import Place
+from semiseg.batches.batch import Batch
+from semiseg.batches.places import Place
 from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.consistency import ConsistencyOptions, noisy
 from semiseg.ingredients.losses import dice_ce
 from semiseg.ingredients.reduce import batch_sum
 from semiseg.ingredients.volume_memory import VolumeMemory
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 
 
 @register("temporal_ensembling", paper="arXiv:1610.02242", title="Temporal ensembling for semi-supervised learning")

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.confidence import low_entropy, monte_carlo_mean, relative_entropy_limit
 from semiseg.ingredients.consistency import add_noise
@@ -18,7 +19,7 @@ from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.masked import masked_parts, masked_probability_mse
 from semiseg.ingredients.ramps import RampOptions, sigmoid_ramp
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
 

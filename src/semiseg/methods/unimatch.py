@@ -9,13 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semiseg.batches.batch import Batch
 from semiseg.ingredients.levels import one_hot
 from semiseg.ingredients.losses import DICE_CE_DOC, FORMS, DiceCE, dice_ce, kept_cross_entropy
 from semiseg.ingredients.masked import masked_parts
 from semiseg.ingredients.modes import evaluating
 from semiseg.ingredients.pseudo_labels import confident_labels
 from semiseg.ingredients.strong_views import StrongViewOptions
-from semiseg.methods.base import Batch, Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
+from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 from semiseg.networks.branches import BranchedNet
 

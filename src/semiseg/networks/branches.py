@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from semiseg.ingredients.modules import ModuleListOf
 from semiseg.networks.base import Network, NetworkOptions, Recorder
 from semiseg.networks.blocks import Upsampling, drop_channels, scale_gradient
 from semiseg.networks.import_weights import import_official
+from semiseg.networks.modules import ModuleListOf
 from semiseg.networks.parts import Decoder, Encoder, part_name
 
 Factor = float | Tensor | None

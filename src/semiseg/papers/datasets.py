@@ -33,7 +33,7 @@ def nearest_budget(name: str, share: float) -> int | None:
 
     Papers round: 4 of 80 scans are 5 %, and 10 of 216 as well.
     """
-    from semiseg.presets import preset
+    from semiseg.settings.presets import preset
 
     budgets = preset(name).budgets
     cases = {key: budget.cases / budgets["all"].cases for key, budget in budgets.items()}

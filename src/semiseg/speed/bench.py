@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from semiseg.config import RunConfig
-from semiseg.engine.device import choose_device, device_name
-from semiseg.engine.levers import LONG
-from semiseg.engine.precision import autocast, channels_last
-from semiseg.engine.session import Session
+from semiseg.runs.device import choose_device, device_name
+from semiseg.runs.precision import autocast, channels_last
+from semiseg.settings.run import RunConfig
 from semiseg.speed.floor import Ledger, measure_machine
-from semiseg.speed.timing import alternating, ratio, seconds, synchronise
 from semiseg.speed.workbench import PAPERS, Steps, opened, phantom, settings
+from semiseg.training.levers import LONG
+from semiseg.training.session import Session
+from semiseg.training.timing import alternating, ratio, seconds, synchronise
 
 DATA_BOUND = 0.1
 """Share of a step that its data may cost before they are what holds it up."""

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from semiseg.speed.timing import Clock, seconds
+from semiseg.training.timing import Clock, seconds
 
 _PASSES = {
     "native_batch_norm": 3,

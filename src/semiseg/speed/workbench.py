@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from semiseg.config import RunConfig, load_config
-from semiseg.data.batches import Batches
-from semiseg.data.phantom import PhantomConfig, make_cohort
-from semiseg.engine.journal import Journal
-from semiseg.engine.run import Run
-from semiseg.engine.session import Session, open_session
-from semiseg.engine.train import train_step
-from semiseg.methods.base import Batch
+from semiseg.batches.batch import Batch
+from semiseg.batches.sampler import Batches
+from semiseg.phantom.cohort import PhantomConfig, make_cohort
+from semiseg.runs.folder import Run
+from semiseg.settings.run import RunConfig, load_config
+from semiseg.training.journal import Journal
+from semiseg.training.session import Session, open_session
+from semiseg.training.train import train_step
 
 LENGTH = 100_000
 """Steps of a measured run: more than are ever taken, so that schedules stand where they begin."""

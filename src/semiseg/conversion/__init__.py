@@ -1,0 +1,1 @@
+"""Other people's folders and formats become dataset folders."""

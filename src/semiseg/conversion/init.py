@@ -1,0 +1,173 @@
+"""From two folders of scans in any format and under any names to a dataset folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from semiseg.conversion.classes import Classes, choose_classes
+from semiseg.conversion.convert import CaseTask, bring, label_counts
+from semiseg.conversion.sources import InitOptions, Sources, find_sources
+from semiseg.datasets.dataset import IMAGES, LABELS, Case, group_by_pattern
+from semiseg.errors import InputError, raise_all
+from semiseg.preparing.checks import Report, check
+from semiseg.scans.formats import ending_of
+from semiseg.scans.readers import largest_scan, read_header
+from semiseg.system.files import write_json
+from semiseg.system.parallel import Map, processes, worker_count
+
+STATE = "init.json"
+
+_BYTES_PER_VOXEL = 16
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """A new dataset folder, what was decided on the way, and what `check` found in it."""
+
+    root: Path
+    notes: tuple[str, ...]
+    report: Report
+
+
+def init_dataset(
+    images: str | Path,
+    labels: str | Path | None,
+    output: Path,
+    options: InitOptions,
+    *,
+    workers: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Initialised:
+    """Make the dataset folder `output` of images and labels, check it, and say what was decided.
+
+    NIfTI files are linked, everything else is converted to `.nii.gz`; `dataset.json` is written last, and a call that
+    was stopped is continued by the same call.
+
+    Args:
+        images: folder, or pattern such as `SRC/*/t1.nrrd`; every file below that can be read is an image.
+        labels: likewise; the same folder when names tell labels (`seg`, `mask`, `label`, ...) apart; without it,
+            labels are taken from HDF5 or NumPy files that hold both.
+        output: folder to make.
+        options: see there.
+        workers: processes; 0 takes as many as there are cores, as far as memory allows.
+        progress: called with the numbers of finished cases and of all cases.
+
+    Raises:
+        InputError: files that cannot be assigned or read, names that do not fit, or a folder that is already in use;
+            all problems of the names are told together, and then all of the files.
+    """
+    sources = find_sources(images, labels, options)
+    count = worker_count(workers, len(sources.images), _BYTES_PER_VOXEL * largest_scan(sources.images.values()))
+    with processes(count) as run:
+        classes = choose_classes(options.classes, _label_values(sources, run))
+        _claim(output, sources, options)
+        tasks = _tasks(output, sources, classes, options)
+        problems: list[str] = []
+        for done, found in enumerate(run(bring, tasks), start=1):
+            problems += found
+            progress(done, len(tasks))
+    raise_all(sorted(problems))
+    notes = (*sources.notes, *_notes(sources, classes, options))
+    _describe(output, sources, classes, options)
+    return Initialised(output, notes, check(output, workers))
+
+
+def _label_values(sources: Sources, run: Map) -> dict[Path, dict[int, int]]:
+    found: dict[Path, dict[int, int]] = {}
+    problems: list[str] = []
+    for path, counts, wrong in run(_survey, sources.labels.values()):
+        found[path] = counts
+        problems += wrong
+    raise_all(sorted(problems))
+    return dict(sorted(found.items()))
+
+
+def _survey(path: Path) -> tuple[Path, dict[int, int], tuple[str, ...]]:
+    try:
+        return path, label_counts(path), ()
+    except InputError as error:
+        return path, {}, error.problems
+
+
+def _tasks(root: Path, sources: Sources, classes: Classes, options: InitOptions) -> list[CaseTask]:
+    ending = _ending(sources)
+    return [
+        CaseTask(
+            images=paths,
+            image_targets=tuple(
+                root / IMAGES / f"{case}_{number:04d}{ending}" for number in range(len(sources.channels))
+            ),
+            label=sources.labels.get(case),
+            label_target=root / LABELS / f"{case}{ending}",
+            values=classes.values,
+            spacing=options.spacing,
+            copy=options.copy,
+        )
+        for case, paths in sources.images.items()
+    ]
+
+
+def _ending(sources: Sources) -> str:
+    """`.nii` where all files have it, so that they can be linked; otherwise `.nii.gz`."""
+    files = [*sources.labels.values(), *(path for paths in sources.images.values() for path in paths)]
+    return ".nii" if all(ending_of(path) == ".nii" for path in files) else ".nii.gz"
+
+
+def _claim(root: Path, sources: Sources, options: InitOptions) -> None:
+    """Note in `root` what it is made of; refuse a folder that something else was made in."""
+    state = {
+        "images": {case: [str(path.resolve()) for path in paths] for case, paths in sources.images.items()},
+        "labels": {case: str(path.resolve()) for case, path in sources.labels.items()},
+        "options": json.loads(json.dumps(asdict(options))),
+    }
+    found: Any = None
+    if (root / STATE).is_file():
+        try:
+            found = json.loads((root / STATE).read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+    if found == state:
+        return
+    if found is not None or any((root / name).exists() for name in ("dataset.json", IMAGES, LABELS)):
+        raise InputError(
+            f"{root}: expected a new folder, came one that holds a dataset of other files or options: choose another "
+            "folder, or remove this one"
+        )
+    write_json(root / STATE, state)
+
+
+def _describe(root: Path, sources: Sources, classes: Classes, options: InitOptions) -> None:
+    if options.patients is not None:
+        cases = group_by_pattern([Case(case, (), None, case) for case in sources.images], options.patients, [])
+        write_json(root / "patients.json", {case.id: case.patient for case in cases})
+    content = {
+        "name": root.resolve().name,
+        "channel_names": {str(number): name for number, name in enumerate(sources.channels)},
+        "labels": {name: value for value, name in enumerate(classes.names)},
+        "numTraining": len(sources.labels),
+        "file_ending": _ending(sources),
+    }
+    write_json(root / "dataset.json", content)
+
+
+def _notes(sources: Sources, classes: Classes, options: InitOptions) -> list[str]:
+    guessed = "" if options.channels else " (by names and values; --channels says otherwise)"
+    notes = [
+        f"{len(sources.images)} cases, {len(sources.labels)} with a label",
+        f"channels: {', '.join(sources.channels)}{guessed}",
+        f"classes: {', '.join(f'{value} {name}' for value, name in enumerate(classes.names))}"
+        + ("" if options.classes else " (name them with --classes, or in dataset.json)"),
+    ]
+    if classes.values:
+        moves = ", ".join(f"{old} -> {new}" for old, new in classes.values.items() if old != new)
+        notes.append(f"label values renumbered: {moves}")
+    unrecorded = [case for case, paths in sources.images.items() if not read_header(paths[0]).recorded]
+    if unrecorded:
+        sides = " x ".join(f"{side:g}" for side in options.spacing or (1, 1, 1))
+        told = "" if options.spacing else "; distances are then in voxels, give the sides with --spacing"
+        notes.append(f"{len(unrecorded)} scans record no spacing, {sides} mm is taken{told}")
+    return notes

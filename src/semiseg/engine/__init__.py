@@ -1,1 +1,0 @@
-"""Training: the loop, its checkpoints, and the run folder."""

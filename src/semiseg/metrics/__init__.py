@@ -1,0 +1,1 @@
+"""Dice, surface distances and what is computed of their samples; nothing here knows of runs or files."""

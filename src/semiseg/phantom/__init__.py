@@ -1,0 +1,1 @@
+"""Generated patients: scans and labels of which everything is known, for the demo and the tests."""

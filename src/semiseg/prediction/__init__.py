@@ -1,0 +1,1 @@
+"""A trained run labels scans: sliding windows, written in the scan's own geometry."""

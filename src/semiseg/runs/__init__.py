@@ -1,0 +1,1 @@
+"""A training as it lies on the disk, and what it needs to be built again: settings, network, precision, checkpoints."""

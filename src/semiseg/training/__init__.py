@@ -1,0 +1,1 @@
+"""The loop: steps, optimisers, stages, checkpoints, what is measured and what is told while it runs."""
