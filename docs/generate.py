@@ -117,7 +117,7 @@ def index(families: Sequence[Family]) -> str:
     for family in families:
         name, variants = family.main.name, ", ".join(f"`{other}`" for other in family.names[1:])
         idea = (inspect.getdoc(family.main.cls) or "").split("\n\n")[0].replace("\n", " ")
-        rows.append((f"[`{name}`]({name}.md)", idea, variants, link(family.main.paper)))
+        rows.append((f"[`{name}`]({name}.md)", idea, variants, link(family.main)))
     return "\n".join([NOTICE, "", INDEX, *table(("method", "idea", "variants", "paper"), rows), ""])
 
 
@@ -141,15 +141,12 @@ def citation(family: Family) -> str:
     """The paper in a line, with a link."""
     paper = family.paper
     what = f"*{paper.title}.* {paper.authors}. {paper.venue}" if paper else f"*{family.main.title}*"
-    return f"{what}, {link(family.main.paper)}."
+    return f"{what}, {link(family.main)}."
 
 
-def link(source: str) -> str:
-    """An arXiv id or DOI as a Markdown link."""
-    if source.startswith("arXiv:"):
-        return f"[{source}](https://arxiv.org/abs/{source.removeprefix('arXiv:')})"
-    doi = source.removeprefix("doi:")
-    return f"[doi:{doi}](https://doi.org/{doi})"
+def link(entry: Entry) -> str:
+    """The paper as a Markdown link where it has an address."""
+    return f"[{entry.paper}]({entry.link})" if entry.link else entry.paper
 
 
 def variants(family: Family) -> list[str]:

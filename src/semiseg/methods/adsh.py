@@ -32,8 +32,8 @@ PAPER = {"use": "loss", "majority": 0.95, "update": "epoch"}
 """What the paper does where xmed-lab/DHC departs from it."""
 
 
-@register("adsh", paper="ICML 2022", title=TITLE)
-@register("adsh-paper", paper="ICML 2022", title=f"{TITLE}, as printed", options=PAPER)
+@register("adsh", citation="ICML 2022", title=TITLE)
+@register("adsh-paper", citation="ICML 2022", title=f"{TITLE}, as printed", options=PAPER)
 class Adsh(Method):
     """Two networks teach each other under thresholds with which all classes keep the same share of pseudo-labels.
 
@@ -70,9 +70,11 @@ class Adsh(Method):
         )
         exact: bool = Field(False, description="keep all scores instead of counts in bins")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.nets = make_pair(c, build)
         capacity = max(task.unlabelled // 4, 2) if c.capacity is None else c.capacity
         self.thresholds = ModuleListOf(

@@ -21,7 +21,7 @@ from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuild
 from semiseg.networks.base import Init
 
 
-@register("basak", paper="MICCAI 2022", title="Addressing class imbalance in semi-supervised image segmentation")
+@register("basak", paper="arXiv:2209.00123", title="Addressing class imbalance in semi-supervised image segmentation")
 class Basak(Method):
     """A mean teacher labels the unlabelled voxels; those of classes that do badly count more often, sure ones more.
 
@@ -54,9 +54,11 @@ class Basak(Method):
         confidence_exponent: float = Field(1.5, ge=0, description="exponent of the confidence that weighs a voxel")
         init: Init = Field("kaiming", description="initialisation of the convolutions, drawn twice")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.cases = task.unlabelled
         self.student = build(init=c.init)
         self.teacher = make_teacher(build(init=c.init), c, task.steps)

@@ -6,6 +6,7 @@ writes) runs next. Reading order is execution order, and no method sees a traine
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,12 +174,15 @@ class Method(nn.Module, ABC):
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    config: MethodConfig
+    """The options; a class with options of its own says `config: Config`."""
     uses_unlabelled: ClassVar[bool] = True
     precision: ClassVar[MethodPrecision] = "any"
     """What its arithmetic needs: `fp32`, where small terms added to large ones would be rounded away in bf16."""
 
     def __init__(self, config: MethodConfig, task: Task, build: NetworkBuilder) -> None:
         super().__init__()
+        self.config = config
 
     @abstractmethod
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
@@ -242,13 +246,24 @@ class Method(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered method: its class, where it comes from, and option values that differ from the class's defaults."""
+    """A registered method: its class, where it comes from, and option values that differ from the class's defaults.
+
+    Attributes:
+        paper: `arXiv:...` or `doi:...`; the venue and year of a paper that has neither.
+        title: of the paper.
+    """
 
     name: str
     cls: type[Method]
     paper: str
     title: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def link(self) -> str:
+        """Address of the paper; empty where it has none that lasts."""
+        kind, _, number = self.paper.partition(":")
+        return f"{_PAPERS[kind]}{number}" if kind in _PAPERS else ""
 
     def configure(self, options: Mapping[str, Any]) -> MethodConfig:
         """The method's configuration with `options` set.
@@ -279,21 +294,33 @@ class Entry:
 
 
 _REGISTRY: dict[str, Entry] = {}
+_PAPERS = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
+_IDENTIFIER = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,9}/\S+")
 M = TypeVar("M", bound=Method)
 
 
 def register(
-    name: str, *, paper: str, title: str, options: Mapping[str, Any] | None = None
+    name: str, *, title: str, paper: str = "", citation: str = "", options: Mapping[str, Any] | None = None
 ) -> Callable[[type[M]], type[M]]:
-    """Class decorator that makes a method known under `name`; `paper` is an arXiv id or DOI, `title` its title.
+    """Class decorator that makes a method known under `name`.
 
     A class may be registered again under another name with other `options`, as a variant.
+
+    Args:
+        title: of the paper.
+        paper: `arXiv:2503.14013` or `doi:10.1007/978-3-031-43898-1_56`.
+        citation: venue and year, for a paper that has neither.
+
+    Raises:
+        ValueError: `paper` is none of both forms, or neither or both of `paper` and `citation` are given.
     """
+    if bool(paper) == bool(citation) or (paper and not _IDENTIFIER.fullmatch(paper)):
+        raise ValueError(f"{name}: expected paper='arXiv:...' or 'doi:10...', or else a citation, came {paper!r}")
 
     def add(cls: type[M]) -> type[M]:
         if name in _REGISTRY:
             raise ValueError(f"two methods are called {name!r}")
-        _REGISTRY[name] = Entry(name, cls, paper, title, options or {})
+        _REGISTRY[name] = Entry(name, cls, paper or citation, title, options or {})
         return cls
 
     return add

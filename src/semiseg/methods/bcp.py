@@ -55,9 +55,10 @@ class BCP(Method):
         def asks_for_pieces(self) -> bool:
             return self.largest_component == "auto"
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.student = build(init=config.init)
         self.teacher = make_teacher(deepcopy(self.student), config, task.steps)
         self.filtered = filtered_classes(config.largest_component, task.one_piece, task.classes)

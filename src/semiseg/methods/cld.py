@@ -19,12 +19,13 @@ from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.modules import ModuleListOf
 
+PAPER = "arXiv:2205.03644"
 KNEE = {"update_iter": 2, "ramp": "epochs", "horizon": None}
 """What the authors' own code for the knee does where it differs."""
 
 
-@register("cld", paper="MICCAI 2022", title="Calibrating label distribution for class-imbalanced segmentation (CLD)")
-@register("cld-knee", paper="MICCAI 2022", title="CLD as its authors' code for the knee has it", options=KNEE)
+@register("cld", paper=PAPER, title="Calibrating label distribution for class-imbalanced segmentation (CLD)")
+@register("cld-knee", paper=PAPER, title="CLD as its authors' code for the knee has it", options=KNEE)
 class CLD(Method):
     """Two networks teach each other; rare classes weigh more, and voxels of well-learned classes count less often.
 
@@ -52,9 +53,11 @@ class CLD(Method):
         rate_exponent: float = Field(0.5, ge=0, description="exponent of the sampling rates; 0: all voxels count")
         weight_exponent: float = Field(1 / 3, ge=0, description="exponent of the class weights; 0: none")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.nets = make_pair(c, build)
         voxels = torch.tensor(task.class_voxels, dtype=torch.float32)
         self.class_weights = FixedWeights(inverse_roots(voxels, c.weight_exponent))

@@ -84,9 +84,11 @@ class CML(Method):
         def asks_for_pieces(self) -> bool:
             return self.largest_component == "auto"
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         kinds = (c.upsampling_b,) if c.shared_subnets else (c.upsampling_a, c.upsampling_b)
         self.subnets = ModuleListOf([build(upsampling=kind, init=c.init) for kind in kinds])
         if c.shared_subnets and not self.subnets[0].dropout_rate:

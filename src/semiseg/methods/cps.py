@@ -38,9 +38,10 @@ class CPS(Method):
         init_a: Init = Field("kaiming", description="initialisation of the first network's convolutions")
         init_b: Init = Field("xavier", description="the same of the second network")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.nets = ModuleListOf([build(init=config.init_a), build(init=config.init_b)])
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:

@@ -62,9 +62,11 @@ class CReST(Method):
         alpha: float = Field(1 / 3, ge=0, description="exponent of the frequencies; 0: all classes count alike")
         momentum: float = Field(0.99, ge=0, lt=1, description="share of the old class weights")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.build = build
         self.nets = make_pair(c, build)
         self.class_weights: ModuleListOf[ClassWeights] = ModuleListOf(

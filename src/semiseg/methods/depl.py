@@ -52,9 +52,11 @@ class DePL(Method):
         init_a: Init = Field("kaiming", description="initialisation of the first network's convolutions")
         init_b: Init = Field("xavier", description="the same of the second network")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.nets = ModuleListOf([build(init=c.init_a), build(init=c.init_b)])
         self.priors = ModuleListOf(
             PredictionPrior(task.classes, task.spatial_dims, c.prior, c.within(c.momentum, task.steps))

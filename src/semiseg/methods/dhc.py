@@ -14,7 +14,7 @@ from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuild
 from semiseg.networks.base import Init
 
 
-@register("dhc", paper="10.1007/978-3-031-43898-1_56", title="Dual-debiased heterogeneous co-training")
+@register("dhc", paper="doi:10.1007/978-3-031-43898-1_56", title="Dual-debiased heterogeneous co-training")
 class DHC(Method):
     """Two networks teach each other; class weights by difficulty in one and by rarity in the other keep them apart.
 
@@ -31,9 +31,11 @@ class DHC(Method):
         weights_b: Weighting = Field("dist", description=WEIGHTING_DOC)
         init_b: Init = Field("kaiming", description="the same of the second network")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.nets = make_pair(c, build)
         self.class_weights = make_both_weights(c, task.class_voxels, task.steps)
 

@@ -60,9 +60,11 @@ class DST(Method):
         init_a: Init = Field("kaiming", description="initialisation of the first network's convolutions")
         init_b: Init = Field("xavier", description="the same of the second network")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         nets = (build(network="branches", decoders=3, init=init) for init in (c.init_a, c.init_b))
         self.nets = ModuleListOf(cast(BranchedNet, net) for net in nets)
         if c.variant == "dhc":

@@ -72,9 +72,11 @@ class DuCiSC(Method):
         squares: bool = Field(True, description="Dice of mixed labels with squares, which is least at the label itself")
         init: Init = Field("default", description="initialisation of the convolutions")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.classes = task.classes
         self.student, start = (build(init=c.init, deep_supervision=True) for _ in range(2))
         self.teacher = make_ensemble(c, self.student, start, task.steps)

@@ -75,9 +75,11 @@ class LeFeD(Method):
         init: Init = Field("default", description="initialisation of the convolutions")
         predict_with: Chosen = Field("a", description="decoders used for prediction; both: the mean of probabilities")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         network = build(
             network="lefed",
             init=c.init,

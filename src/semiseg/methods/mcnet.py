@@ -57,9 +57,11 @@ class MCNet(Method):
         detach_target: bool = Field(False, description="no gradient through the sharpened probabilities")
         init: Init = Field("default", description="initialisation of the convolutions")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         network = build(network="branches", upsamplings=c.upsampling, init=c.init)
         self.net = cast(BranchedNet, network)
 

@@ -40,9 +40,10 @@ class MeanTeacher(Method):
             description="start the teacher as a copy of the student, not as a draw of its own; the first update copies",
         )
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.student = build(init=config.init)
         start = deepcopy(self.student) if config.copy_start else build(init=config.init)
         self.teacher = make_teacher(start, config, task.steps)

@@ -74,9 +74,11 @@ class MICD(Method):
         init: Init = Field("kaiming", description="initialisation of the students' convolutions")
         predict_with: Literal["students", "teachers", "all"] = Field("students", description="networks for prediction")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         if not c.cmd and c.predict_with != "students":
             raise InputError(
                 f"predict_with: {c.predict_with} needs teachers: set cmd to true, or predict with students"

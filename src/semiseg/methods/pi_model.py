@@ -33,9 +33,10 @@ class PiModel(Method):
         mutual: bool = Field(False, description="gradient to both passes instead of a constant target")
         consistency_on: Literal["all", "unlabelled"] = Field("all", description="patches with the consistency")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.net = build(init=config.init)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:

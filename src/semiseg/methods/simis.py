@@ -36,9 +36,11 @@ class SimiS(Method):
 
         momentum: float = Field(0.99, ge=0, lt=1, description="share of the old class weights")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.nets = make_pair(c, build)
         self.class_weights = ModuleListOf(
             simis_weights(task.class_voxels, c.within(c.momentum, task.steps)) for _ in self.nets

@@ -66,9 +66,11 @@ class SSNet(Method):
         selected: Selected = Field("lowest", description="which ones are kept where there are more, by their scores")
         init: Init = Field("default", description="initialisation of the convolutions")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = c = config
+        c = config
         self.net = build(init=c.init)
         channels = self.net.taps[TAP].channels
         width = 2 * channels

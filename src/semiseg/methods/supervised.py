@@ -12,7 +12,7 @@ from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuild
 from semiseg.networks.base import Init
 
 
-@register("supervised", paper="10.1109/3DV.2016.79", title="Supervised training on the labelled scans alone")
+@register("supervised", paper="doi:10.1109/3DV.2016.79", title="Supervised training on the labelled scans alone")
 class Supervised(Method):
     """Cross-entropy plus Dice on the labelled scans; the unlabelled ones are not used.
 
@@ -29,9 +29,10 @@ class Supervised(Method):
         loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
         init: Init = Field("default", description="initialisation of the convolutions")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.net = build(init=config.init)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:

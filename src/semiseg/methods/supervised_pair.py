@@ -14,7 +14,7 @@ from semiseg.networks.modules import ModuleListOf
 
 
 @register(
-    "supervised_pair", paper="10.1109/34.58871", title="Neural network ensembles: a pair, trained on labels alone"
+    "supervised_pair", paper="doi:10.1109/34.58871", title="Neural network ensembles: a pair, trained on labels alone"
 )
 class SupervisedPair(Method):
     """Two networks that start differently learn from the labelled scans alone; their logits are averaged.
@@ -35,9 +35,10 @@ class SupervisedPair(Method):
         loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
         init: Init = Field("default", description="initialisation of the convolutions, drawn for each network")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.nets = ModuleListOf([build(init=config.init), build(init=config.init)])
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:

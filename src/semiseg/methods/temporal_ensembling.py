@@ -41,9 +41,10 @@ class TemporalEnsembling(Method):
         decay: float = Field(0.6, ge=0, lt=1, description="share of the average that stays at an update")
         consistency_on: Literal["all", "unlabelled"] = Field("all", description="patches with the consistency")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.net = build(init=config.init)
         self.memory = VolumeMemory(task.classes, config.decay)
 

@@ -58,9 +58,10 @@ class UAMT(Method):
         decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the teacher, after its warm-up")
         init: Init = Field("default", description="initialisation of the convolutions")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.student = build(init=config.init)
         self.teacher = Teacher(
             build(init=config.init), config.within(config.decay, task.steps), dropout=True

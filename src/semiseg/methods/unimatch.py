@@ -49,9 +49,10 @@ class UniMatch(Method):
         def smallest_batch(self) -> tuple[int, int]:
             return (1, 2) if self.box else (1, 0)
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.net = cast(BranchedNet, build(network="branches", decoders=1, init=config.init))
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:

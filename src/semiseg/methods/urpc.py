@@ -19,7 +19,7 @@ from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuild
 from semiseg.networks.base import Init
 
 
-@register("urpc", paper="10.1007/978-3-030-87196-3_30", title="Uncertainty rectified pyramid consistency")
+@register("urpc", paper="doi:10.1007/978-3-030-87196-3_30", title="Uncertainty rectified pyramid consistency")
 class URPC(Method):
     """One network predicts at several decoder scales, and where they agree each is drawn to their mean.
 
@@ -46,9 +46,10 @@ class URPC(Method):
         enlarge: Literal["linear", "nearest"] = Field("linear", description="how logits of coarser heads are enlarged")
         init: Init = Field("default", description="initialisation of the convolutions")
 
+    config: Config
+
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
-        self.config = config
         self.net = build(init=config.init, deep_supervision=True)
         heads = [name for name in self.net.taps if name.startswith("head")]
         self.heads = tuple(heads[max(len(heads) - config.scales + 1, 0) :])
