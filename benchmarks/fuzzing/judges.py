@@ -111,7 +111,7 @@ def plan(root: Path, target: Path) -> None:
 
 def store(root: Path, _: Path) -> None:
     """A prepared store that is opened again, or prepared again where something is wrong with it."""
-    found = prepare(root, workers=1)
+    found = prepare(open_dataset(root), workers=1)
     opened = open_store(root / "prepared")
     require(found.plan == opened.plan, "two plans")
     for case in opened.cases:

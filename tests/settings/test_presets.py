@@ -337,11 +337,13 @@ def test_scans_that_the_import_has_cut_are_not_cut_again(tmp_path: Path) -> None
         data = _imported(tmp_path / str(cropped), cropped=cropped)
         paper = load_config(None, {"data": data, "preset": "la", "labelled": 8, "protocol": "paper"})
         assert (paper.plan.crop == "none") == cropped
-        assert not deviations(paper)
-        assert list(differences(paper)) == ["preset la, method cml, protocol paper: as the paper has it"]
+        assert not deviations(paper, cropped)
+        assert list(differences(paper, ())) == ["preset la, method cml, protocol paper: as the paper has it"]
         honest = load_config(None, {"data": data, "preset": "la", "labelled": 8})
         assert honest.plan.crop == "none"
-        told = any(line.startswith("plan.crop: none; the paper: around the label") for line in deviations(honest))
+        told = any(
+            line.startswith("plan.crop: none; the paper: around the label") for line in deviations(honest, cropped)
+        )
         assert told != cropped
 
 

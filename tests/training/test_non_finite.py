@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.methods.base import Loss, Method
 from semiseg.methods.supervised import Supervised
@@ -131,7 +132,7 @@ def test_a_row_goes_on_over_a_restart(data: Path, tmp_path: Path, monkeypatch: p
 
 def _break_image(data: Path, case: str) -> Path:
     """Infinite voxels in the prepared image of a case, as a failing disk might leave them."""
-    store = prepare(data, None)
+    store = prepare(open_dataset(data), None)
     path = store.root / "store" / f"{case}.image.npy"
     image = np.load(path)
     image[:, ::2] = np.inf

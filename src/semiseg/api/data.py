@@ -99,6 +99,7 @@ def prepare(
     """
     from rich.progress import Progress
 
+    from semiseg.datasets.dataset import open_dataset
     from semiseg.preparing.prepare import prepare as run
     from semiseg.settings.presets import wishes
     from semiseg.system.cluster import on_cluster
@@ -111,7 +112,7 @@ def prepare(
     with Progress(disable=not show) as bar:
         task = bar.add_task("preparing", total=None)
         return run(
-            Path(data),
+            open_dataset(Path(data)),
             as_path(prepared),
             workers=workers,
             plan=as_path(plan),

@@ -44,15 +44,12 @@ def train(
     Raises:
         InputError: settings, data or folders are not usable; all problems are named.
     """
-    from semiseg.settings.presets import differences
     from semiseg.settings.run import load_config
     from semiseg.training.train import train as run
 
     resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
-    for line in differences(resolved):
-        say(line)
     target = Path(output) if output else default_output(resolved)
-    return run(resolved, target, show=show, watch=watch, track=track)
+    return run(resolved, target, show=show, watch=watch, track=track, say=say)
 
 
 def preview(

@@ -14,10 +14,11 @@ from semiseg.comparison.forecast import forecast
 from semiseg.comparison.gather import gather
 from semiseg.comparison.grid import Grid
 from semiseg.comparison.launch import run_here
+from semiseg.comparison.opened import Opened
 from semiseg.comparison.operations import TFLOPS
 from semiseg.comparison.results import Results, results_of
 from semiseg.comparison.slurm import run_jobs
-from semiseg.comparison.splits import open_prepared, with_splits, write_splits
+from semiseg.comparison.splits import with_splits, write_splits
 from semiseg.comparison.states import check_same, records_of
 from semiseg.comparison.work import Record, Task, record_of, task_of
 from semiseg.errors import InputError, raise_all
@@ -50,9 +51,11 @@ def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: 
     Raises:
         InputError: all that is wrong with the settings of any cell, or finished cells have other settings.
     """
-    drafts = cells_of(grid, assignments)
-    cells = with_epochs(with_splits(drafts, output) if grid.data is not None and grid.data.is_dir() else drafts)
-    check_same(cells, output)
+    opened = Opened()
+    drafts = cells_of(grid, assignments, opened)
+    there = grid.data is not None and grid.data.is_dir()
+    cells = with_epochs(with_splits(drafts, output, opened) if there else drafts, opened=opened)
+    check_same(cells, output, opened)
     return forecast(cells, records_of(cells, output), output, workers, tflops)
 
 
@@ -75,18 +78,19 @@ def compare(
             settings; another process works in `output`.
     """
     raise_all(_problems(grid, how))
-    drafts = cells_of(grid, assignments)
+    opened = Opened()
+    drafts = cells_of(grid, assignments, opened)
     _check_data(grid)
-    cells = with_epochs(with_splits(drafts, output))
+    cells = with_epochs(with_splits(drafts, output, opened), opened=opened)
     if paper.shown:
         check_known(cells, paper.dataset)
-    check_same(cells, output)
+    check_same(cells, output, opened)
     with locked(output):
         places = {place_of(cell): cell.config for cell in cells}
-        plans = {place: open_prepared(config)[1].plan for place, config in places.items()}
-        write_splits(cells, drafts, output)
-        cells = with_epochs(with_splits(drafts, output), plans)
-        check_same(cells, output)
+        plans = {place: opened.store(config).plan for place, config in places.items()}
+        write_splits(cells, drafts, output, opened)
+        cells = with_epochs(with_splits(drafts, output, opened), plans, opened)
+        check_same(cells, output, opened)
         write_text(output / "grid.yaml", _yaml(grid, assignments))
         complete = _run(cells, output, how, say)
         if complete:

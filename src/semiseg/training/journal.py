@@ -51,7 +51,9 @@ class Journal:
         display = self._display = kind(config.method, config.steps, step, shown=screen != "none")
         if screen != "none":
             counted = "" if self._session.fabric.device.type == "cpu" else ", counted for a CPU"
-            display.note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory{counted}")
+            display.note(
+                f"a step takes about {step_bytes(self._session.memory_inputs) / 2**30:.2g} GiB of memory{counted}"
+            )
             display.note(f"{self._session.choice.note}; {self._session.batches.note}")
         events = Forgiving(TensorBoard(run.path / "tensorboard", step), "tensorboard", display.note)
         files: list[Logger] = [JsonLines(run.log, step), events]
