@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from devices import chosen
-from semiseg.batches.feed import Feed, MappedFeed, ResidentFeed, Window, fill
+from semiseg.batches.feed import Feed, MappedFeed, Maps, ResidentFeed, Window, fill
 from semiseg.training.timing import CLOCKS, alternating, ratio, seconds
 
 SHAPE = (180, 150, 88)

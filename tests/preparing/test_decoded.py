@@ -140,7 +140,7 @@ def test_only_what_is_to_be_prepared_is_kept(tmp_path: Path, monkeypatch: pytest
     root = tiny_dataset(tmp_path / "data", cases=4, labelled=2)
     prepare(open_dataset(root), workers=1)
     kept = []
-    monkeypatch.setattr(Spool, "keep", lambda spool, case, found, stamps: kept.append(case))
+    monkeypatch.setattr(Spool, "keep", lambda spool, case, *_: kept.extend({case} & spool.cases))
     source, other = (root / "imagesTr" / f"case_00{number}_0000.nii.gz" for number in (1, 2))
     source.write_bytes(other.read_bytes())
     prepare(open_dataset(root), workers=1)

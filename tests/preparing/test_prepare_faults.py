@@ -17,6 +17,7 @@ from semiseg.errors import InputError
 from semiseg.preparing import cases
 from semiseg.preparing import prepare as module
 from semiseg.preparing.prepare import prepare
+from semiseg.preparing.store import CaseMeta
 from tiny import tiny_dataset
 
 
@@ -35,9 +36,9 @@ def test_two_at_once_do_the_work_once(root: Path, tmp_path: Path, monkeypatch: p
     worked: list[str] = []
     real = cases._write
 
-    def write(files: cases.CaseFiles, *more: object) -> None:
+    def write(files: cases.CaseFiles, *more: object) -> CaseMeta:
         worked.append(files.case)
-        real(files, *more)  # type: ignore[arg-type]
+        return real(files, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cases, "_write", write)
     found: list[object] = []

@@ -1,4 +1,4 @@
-"""From scans to a prepared dataset."""
+"""What there is (methods, presets), and the way from scans to a prepared dataset."""
 
 from __future__ import annotations
 
