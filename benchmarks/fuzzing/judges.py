@@ -24,7 +24,8 @@ from semiseg.reports.records import read_records
 from semiseg.runs import checkpoint
 from semiseg.runs.folder import Run
 from semiseg.scans.readers import read_header, read_image, read_label
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.validation import parse, read_mapping
 
 Judge = Callable[[Path, Path], None]

@@ -16,7 +16,7 @@ from semiseg.comparison.operations import Kind, kind_of, steps_of
 from semiseg.comparison.splits import with_splits, write_splits
 from semiseg.methods.base import entry, registry
 from semiseg.runs.build import Build, choose_split
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.optim import learning_rate
 from tiny import tiny_dataset
 from toy_grid import toy_grid

@@ -19,7 +19,8 @@ from semiseg.preparing.prepare import prepare
 from semiseg.runs import build as resolve
 from semiseg.runs.build import Build, check_batch, one_piece
 from semiseg.scans.components import piece_sizes
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.memory import MemoryInputs, explained
 from tiny import tiny_dataset, write_nifti
 

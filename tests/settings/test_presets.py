@@ -16,8 +16,9 @@ from semiseg.methods.base import entry, registry
 from semiseg.papers.datasets import preset_of
 from semiseg.papers.figures import figures
 from semiseg.papers.quotes import ELSEWHERE
+from semiseg.settings.load import load_config
 from semiseg.settings.presets import Preset, deviations, differences, names, preset, wishes
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.run import RunConfig
 from semiseg.validation import parse
 
 

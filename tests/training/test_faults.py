@@ -22,7 +22,8 @@ from semiseg.errors import InputError
 from semiseg.preparing.prepare import prepare
 from semiseg.runs import checkpoint
 from semiseg.runs.logging import JsonLines, read_log
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training import train as engine
 from semiseg.training.train import train
 from tiny import tiny_dataset

@@ -23,7 +23,8 @@ from semiseg.evaluation import runs
 from semiseg.preparing.prepare import prepare
 from semiseg.runs.folder import Run
 from semiseg.scans.readers import read_label
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.train import train
 from tiny import tiny_dataset, write_nifti
 
@@ -55,7 +56,7 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])  # one core: all work that can be is done in this process
 sys.addaudithook(hook)
 from pathlib import Path
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.train import train
 if __name__ == "__main__":
     train(load_config(Path(sys.argv[1]), {}), Path(sys.argv[2]), show=False)

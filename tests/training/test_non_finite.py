@@ -18,7 +18,8 @@ from semiseg.errors import InputError
 from semiseg.methods.base import Loss, Method
 from semiseg.methods.supervised import Supervised
 from semiseg.preparing.prepare import prepare
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training import train as module
 from semiseg.training.train import train
 from tiny import tiny_dataset

@@ -161,7 +161,7 @@ def import_dataset(
         InputError: unknown dataset or option, files that are missing or cannot be read; all problems are named.
     """
     from semiseg.conversion.papers.run import import_dataset as run
-    from semiseg.settings.run import assign
+    from semiseg.settings.merge import assign
 
     values = dict(options or {})
     for assignment in assignments:

@@ -50,7 +50,7 @@ def train(
     Raises:
         InputError: settings, data or folders are not usable; all problems are named.
     """
-    from semiseg.settings.run import load_config
+    from semiseg.settings.load import load_config
     from semiseg.training.train import train as run
 
     resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
@@ -82,7 +82,7 @@ def preview(
         InputError: settings or data are not usable; all problems are named.
     """
     from semiseg.reports.preview import preview as run
-    from semiseg.settings.run import load_config
+    from semiseg.settings.load import load_config
 
     resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
     return run(resolved, (Path(output) if output else default_output(resolved)) / "preview", count)

@@ -12,8 +12,9 @@ from semiseg.comparison.controls import Control, Controls, controls_of, matched
 from semiseg.comparison.grid import Grid, MethodEntry, unique
 from semiseg.comparison.opened import Opened
 from semiseg.errors import InputError, raise_all
+from semiseg.settings.load import load_config
 from semiseg.settings.merge import merge
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.run import RunConfig
 
 Role = Literal["control", "method", "bound"]
 UNNAMED = Path("DATA")

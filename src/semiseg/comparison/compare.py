@@ -145,7 +145,11 @@ def _run(cells: Sequence[Cell], output: Path, execution: Execution, say: Say) ->
     told = _Teller(len(waiting), say)
     if execution.launcher == "processes":
         return run_here(waiting, execution.workers, told)
-    jobs = {"folder": output / "jobs", "cluster": execution.launcher, "parameters": execution.slurm or {}}
+    jobs: dict[str, Any] = {
+        "folder": output / "jobs",
+        "cluster": execution.launcher,
+        "parameters": execution.slurm or {},
+    }
     return run_jobs(waiting, execution.workers, told, **jobs)
 
 
