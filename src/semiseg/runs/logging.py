@@ -1,4 +1,4 @@
-"""What a run says while it trains: JSON lines, TensorBoard, and a progress bar."""
+"""What a run says while it trains: JSON lines and TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from semiseg.system.files import write_text, writing
@@ -118,39 +117,6 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]
         elif isinstance(value, int | float) and name != "step":
             pairs.append((prefix + name, float(value)))
     return pairs
-
-
-class Bar:
-    """Progress bar with loss terms, patches per second and time left."""
-
-    def __init__(self, title: str, steps: int, start: int, *, shown: bool) -> None:
-        self._progress = Progress(
-            TextColumn(title),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[terms]}"),
-            disable=not shown,
-        )
-        self._task = self._progress.add_task(title, total=steps, completed=start, terms="")
-        self._progress.start()
-
-    def note(self, text: str) -> None:
-        """A line above the bar."""
-        self._progress.console.print(text, highlight=False)
-
-    def advance(self) -> None:
-        """One step further."""
-        self._progress.advance(self._task)
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Show the newest terms."""
-        terms = "  ".join(f"{name} {value:.3f}" for name, value in record.get("loss", {}).items())
-        self._progress.update(self._task, terms=f"{terms}  {record.get('patches_per_second', 0):.1f} patches/s")
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self._progress.stop()
 
 
 class Stopwatch:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
-from semiseg.runs.logging import Bar, Display, JsonLines, Logger, Meter, Stopwatch, TensorBoard, read_log
+from semiseg.runs.logging import Display, JsonLines, Logger, Meter, Stopwatch, TensorBoard, read_log
 from semiseg.training.execution import uncompiled
 from semiseg.training.memory import step_bytes
 from semiseg.training.non_finite import KEPT, Dump, Trail, Update, broken_state
+from semiseg.training.progress import Bar
 from semiseg.training.session import Session
 from semiseg.training.trackers import Forgiving, open_tracker
 from semiseg.training.validate import Validation
