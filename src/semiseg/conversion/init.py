@@ -60,6 +60,7 @@ def init_dataset(
         InputError: files that cannot be assigned or read, names that do not fit, or a folder that is already in use;
             all problems of the names are told together, and then all of the files.
     """
+    _refuse_inside(output, images, labels)
     sources = find_sources(images, labels, options)
     count = worker_count(workers, len(sources.images), _BYTES_PER_VOXEL * largest_scan(sources.images.values()))
     with processes(count) as run:
@@ -76,12 +77,27 @@ def init_dataset(
     return Initialised(output, notes, check(output, workers))
 
 
+def _refuse_inside(output: Path, *sources: str | Path | None) -> None:
+    """Refuse a dataset among the files that it is made of: the next call would take it for scans."""
+    target = output.resolve()
+    for source in sources:
+        folder = None if source is None else Path(source).resolve()
+        if folder is not None and folder.is_dir() and target.is_relative_to(folder):
+            raise InputError(
+                f"{output}: expected a folder outside of {source}, of whose files the dataset is made: choose another "
+                "one, as in -o DATA"
+            )
+
+
 def _label_values(sources: Sources, run: Map) -> dict[Path, dict[int, int]]:
     found: dict[Path, dict[int, int]] = {}
     problems: list[str] = []
     for path, counts, wrong in run(_survey, sources.labels.values()):
-        found[path] = counts
+        found |= {path: counts} if not wrong else {}
         problems += wrong
+    if problems and not found and all("expected whole numbers" in problem for problem in problems):
+        problems.insert(0, "no label file holds labels: are the folders of images and labels swapped?")
+        raise InputError(*problems)
     raise_all(sorted(problems))
     return dict(sorted(found.items()))
 
