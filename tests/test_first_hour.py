@@ -100,7 +100,7 @@ MISTAKES = {
     "GPU": ((*TRAIN, "--accelerator", "gpu", *SMALL[:2]), "gpu"),
     "settings file": (("train", "--config", "{root}/bad.yaml"), "did you mean 'labelled'"),
     "settings file that is none": (("train", "--config", "{root}/odd.yaml"), "expected a mapping of settings"),
-    "settings file that is not there": (("train", "--config", "{root}/bod.yaml"), "did you mean 'bad.yaml'"),
+    "settings file that is not there": (("train", "--config", "{root}/badd.yaml"), "did you mean 'bad.yaml'"),
     # data
     "wrong path": (("train", "{root}/dato"), "dato"),
     "raw folder": (("train", "{mri}"), "semiseg init {mri} --labels LABELS -o DATA"),
@@ -136,7 +136,7 @@ MISTAKES = {
     "evaluate: no labels": (("evaluate", "{pred}"), "semiseg evaluate {pred} LABELS"),
     "evaluate: swapped": (("evaluate", "{seg}", "{pred}"), "swapped"),
     "evaluate: scans as predictions": (("evaluate", "{mri}", "{seg}"), "whole numbers"),
-    "evaluate: scans as references": (("evaluate", "{pred}", "{mri}"), "--pattern"),
+    "evaluate: scans as references": (("evaluate", "{pred}", "{mri}"), "whole numbers"),
     "evaluate: not predicted yet": (("evaluate", "{run}"), "semiseg predict {run}"),
     "evaluate: wrong path": (("evaluate", "{pred}", "{root}/segg"), "segg"),
     "evaluate: wrong pattern": (("evaluate", "{pred}", "{seg}", "--pattern", "case"), "brackets"),

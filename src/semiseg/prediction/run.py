@@ -50,7 +50,7 @@ def predict_run(
     target, config = target_of(run, scans, output), run.config()
     if scans is not None and scans.is_dir() and target.resolve() == scans.resolve():
         raise InputError(
-            f"{target}: holds the scans, beside which predictions would pass for scans: choose another folder"
+            f"{target}: holds the scans, and predictions would pass for some: choose another folder with -o"
         )
     window = None if overlap is None else config.window.model_copy(update={"overlap": overlap, "stride": None})
     predictor = load_predictor(run, accelerator=accelerator, window=window)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,13 +121,14 @@ def _keep(session: Session, journal: Journal, stop: list[int]) -> None:
 
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """A list that is empty until SIGINT or SIGTERM arrives; the second signal acts as usual."""
+    """A list that is empty until SIGINT or SIGTERM arrives, which is answered at once; the second acts as usual."""
     received: list[int] = []
     usual: dict[int, Any] = {}
 
     def note(number: int, _: object) -> None:
         received.append(number)
         signal.signal(number, usual[number])
+        print("Stopping after this step, with a checkpoint; once more ends at once.", file=sys.stderr, flush=True)
 
     for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         usual[number] = signal.signal(number, note)
