@@ -20,7 +20,7 @@ from semiseg.system.documents import read_json
 from semiseg.system.files import refuse_links, write_json, write_text
 from semiseg.validation import parse, read_mapping
 
-_WRITTEN = ("log.jsonl", "checkpoints", "tensorboard", "predictions")
+_WRITTEN = ("log.jsonl", "log.txt", "checkpoints", "tensorboard", "predictions")
 """What a run writes to without replacing it."""
 
 _PLACES = ("data", "prepared", "split")
@@ -35,9 +35,12 @@ INFERENCE = "inference.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the files in it."""
+    """A run folder, `Run("runs/first")`, and the files in it."""
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
     @property
     def checkpoints(self) -> Path:

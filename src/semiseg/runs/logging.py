@@ -1,4 +1,4 @@
-"""What a run says while it trains: JSON lines and TensorBoard."""
+"""What a run says while it trains: JSON lines, a text and TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,6 +72,26 @@ class JsonLines:
         """Close the file."""
         with suppress(OSError):  # what a full disk left in the buffer was told when it was written
             self._file.close()
+
+
+class TextLog:
+    """The record for people: the notes that the terminal showed, and a line per reading; a full disk stops no run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def note(self, text: str) -> None:
+        """A line of its own, with the time."""
+        with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """The losses or scores of a record."""
+        told = [f"{name.removeprefix('loss/')} {value:.4g}" for name, value in flat(record)]
+        self.note(f"step {record['step']}: {', '.join(line for line in told if not line.startswith('observed/'))}")
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
