@@ -240,7 +240,7 @@ def test_the_plan_before_and_after(data: Path, grid: Grid, finished: Results, tm
     assert "3 cells: 0 finished, 0 failed, 3 open." in text
     assert "Time unknown until a cell of the same method is finished: supervised, mean_teacher." in text
     assert not (tmp_path / "out").exists()
-    more = plan(toy_grid(data, seeds=3), finished.output, workers=2)
+    more = plan(toy_grid(data, seeds=3), finished.output, execution=Execution(2))
     assert "9 cells: 3 finished, 0 failed, 6 open." in more
     assert "Training of 6 of them:" in more
     assert "unknown" not in more

@@ -76,7 +76,9 @@ def preview(
         data: dataset folder; prepared first where that is not done yet.
         output: run folder, in which `preview` is written; default as `train` has it. It may hold a run or none.
         count: number of batches, at least 1.
-        config, assignments, settings: as in `train`.
+        config: as in `train`.
+        assignments: as in `train`.
+        settings: as in `train`.
 
     Raises:
         InputError: settings or data are not usable; all problems are named.
@@ -166,6 +168,7 @@ def evaluate(
     *,
     empty: EmptyRule | None = None,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
     workers: int = 0,
     cluster: Cluster | None = None,
 ) -> Scores: ...
@@ -179,6 +182,7 @@ def evaluate(
     *,
     empty: EmptyRule | None = None,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
     workers: int = 0,
     shard: str,
 ) -> None: ...
@@ -191,6 +195,7 @@ def evaluate(
     *,
     empty: EmptyRule | None = None,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
     workers: int = 0,
     shard: str | None = None,
     cluster: Cluster | None = None,
@@ -198,14 +203,16 @@ def evaluate(
     """Score predicted label files against reference labels, per class and case.
 
     Args:
-        predictions: folder of predicted label files, or a run folder (then its test cases are scored, and the
-            opening of the test labels is counted in the run).
-        labels: folder of reference label files; not needed for a run folder.
+        predictions: folder of predicted label files, one such file, or a run folder (then its test cases are scored,
+            and the opening of the test labels is counted in the run).
+        labels: folder of reference label files, or one file; not needed for a run folder.
         output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
         empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
             `dhc` (128 voxels, as DHC's code for AMOS and Synapse); default: as the run's settings say, `diagonal` for
             folders.
         cases: score only these cases of a folder; a run is scored on all of its test cases.
+        pattern: regular expression whose first group is the case, where names of predictions and labels differ more
+            than `semiseg init` could match.
         workers: cases at a time; 0 takes one per core.
         shard: `2/8` scores the second eighth of the cases and leaves them in `output` for the call without a shard,
             which computes what is missing, and alone gives scores.
@@ -221,13 +228,13 @@ def evaluate(
 
     if cluster is not None:
         paths = absolute(predictions, labels, output)
-        call = partial(evaluate, *paths, empty=empty, cases=cases, workers=workers)
+        call = partial(evaluate, *paths, empty=empty, cases=cases, pattern=pattern, workers=workers)
         on_cluster(call, cluster, (paths[2] or paths[0]) / ".jobs")
     source, target = Path(predictions), as_path(output)
     part = None if shard is None else Shard.parse(shard)
     if labels is not None:
-        rule = empty or "diagonal"
-        return evaluate_folders(source, Path(labels), target, empty=rule, workers=workers, shard=part, cases=cases)
+        which: dict[str, Any] = {"shard": part, "cases": cases, "pattern": pattern}
+        return evaluate_folders(source, Path(labels), target, empty=empty or "diagonal", workers=workers, **which)
     if cases is not None:
         raise InputError("cases: a run is scored on all of its test cases: leave them out, or give its label folder")
     return evaluate_run(source, target, empty=empty, workers=workers, shard=part)

@@ -56,9 +56,12 @@ def train(
 ) -> None:
     """Train, or continue: the same command again does the rest. Ctrl-C saves and stops."""
     import semiseg
+    from semiseg.errors import InputError
     from semiseg.system.heap import reuse_freed_memory
 
     reuse_freed_memory()
+    if data is None and config is None:
+        raise InputError("expected a dataset folder: semiseg train DATA (semiseg train --help shows all options)")
     settings: dict[str, Any] = {
         "config": config,
         "preset": preset,
@@ -145,7 +148,7 @@ def predict(
 
 @app.command(cls=Several)
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of predicted labels, or a run folder")],
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted labels, one file, or a run folder")],
     labels: Annotated[Path | None, typer.Argument(help="Folder of reference labels; not for a run folder")] = None,
     output: Output = None,
     empty: Annotated[
@@ -157,6 +160,9 @@ def evaluate(
     ] = None,
     cases: Annotated[
         list[str] | None, typer.Option("--cases", help="Score only these cases of a folder of labels")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression: its first group is the case in both folders' names")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
     matching: Annotated[
@@ -181,7 +187,13 @@ def evaluate(
             raise InputError("--matching takes a run folder alone: leave the folder of reference labels out")
         typer.echo(semiseg.matching(predictions, output).table())
         return
-    how: Any = {"empty": empty, "cases": cases or None, "workers": workers, **parts(shard, launcher, jobs, slurm)}
+    how: Any = {
+        "empty": empty,
+        "cases": cases or None,
+        "pattern": pattern,
+        "workers": workers,
+        **parts(shard, launcher, jobs, slurm),
+    }
     scores = semiseg.evaluate(predictions, labels, output, **how)
     from semiseg.evaluation.runs import heading
 

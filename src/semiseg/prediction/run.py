@@ -53,6 +53,10 @@ def predict_run(
     """
     target, config = target_of(run, scans, output), run.config()
     build = Build(config, run.plan())
+    if scans is not None and scans.is_dir() and target.resolve() == scans.resolve():
+        raise InputError(
+            f"{target}: holds the scans, and predictions would pass for some: choose another folder with -o"
+        )
     window = None if overlap is None else config.window.model_copy(update={"overlap": overlap, "stride": None})
     predictor = load_predictor(run, accelerator=accelerator, window=window, build=build)
     found = test_scans(run, build, dataset) if scans is None else find_scans(scans, len(build.plan.channels), spacing)
