@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import semiseg
 from semiseg.api.lists import describe
 from semiseg.cli import app
-from semiseg.cli.method_pages import page
+from semiseg.cli.pages import method_page as page
 from semiseg.errors import InputError
 from semiseg.methods.base import entry, registry
 from semiseg.papers import Row, Setup, paper_of, papers, replay, tables

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from semiseg.cli.preset_pages import overview, page
+from semiseg.cli.pages import preset_overview as overview
+from semiseg.cli.pages import preset_page as page
 from semiseg.errors import InputError
 from semiseg.methods.base import entry, registry
 from semiseg.papers.datasets import preset_of

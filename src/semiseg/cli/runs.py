@@ -18,6 +18,7 @@ from semiseg.cli.shared import (
     ShardOption,
     Slurm,
     app,
+    but,
     on_first_process,
     parts,
     voxel_sides,
@@ -55,6 +56,7 @@ def train(
     ] = None,
 ) -> None:
     """Train, or continue: the same command again does the rest. Ctrl-C saves and stops."""
+    given = but(locals(), "data", "output", "watch", "track", "set_", "preview")
     import semiseg
     from semiseg.errors import InputError
     from semiseg.system.heap import reuse_freed_memory
@@ -62,23 +64,7 @@ def train(
     reuse_freed_memory()
     if data is None and config is None:
         raise InputError("expected a dataset folder: semiseg train DATA (semiseg train --help shows all options)")
-    settings: dict[str, Any] = {
-        "config": config,
-        "preset": preset,
-        "protocol": protocol,
-        "method": method,
-        "labelled": labelled,
-        "split": split,
-        "test": test,
-        "steps": steps,
-        "seed": seed,
-        "prepared": prepared,
-        "network": {"name": network} if network else None,
-        "precision": precision,
-        "accelerator": accelerator,
-        "devices": devices,
-        "assignments": set_ or (),
-    }
+    settings = given | {"assignments": set_ or ()}
     if preview is not None:
         for path in semiseg.preview(data, output, count=preview, **settings):
             typer.echo(path)
@@ -125,23 +111,13 @@ def predict(
     slurm: Slurm = None,
 ) -> None:
     """Label scans of any format; the .nii.gz files have the scans' own geometry. The same command does the rest."""
+    given = but(locals(), "shard", "launcher", "jobs", "slurm")
     import semiseg
     from semiseg.system.heap import reuse_freed_memory
 
     reuse_freed_memory()
-    written = semiseg.predict(
-        run,
-        scans,
-        output,
-        overlap=overlap,
-        largest_component=largest_component,
-        spacing=voxel_sides(spacing),
-        accelerator=accelerator,  # type: ignore[arg-type]
-        **parts(shard, launcher, jobs, slurm),
-        overwrite=overwrite,
-        done=lambda case: typer.echo(f"{case}: done"),
-        say=typer.echo,
-    )
+    given |= {"spacing": voxel_sides(spacing), **parts(shard, launcher, jobs, slurm)}
+    written = semiseg.predict(**given, done=lambda case: typer.echo(f"{case}: done"), say=typer.echo)
     where = f" in {next(iter(written.values())).parent}" if written else ""
     typer.echo(f"{len(written)} scans labelled{where}")
 
@@ -187,13 +163,8 @@ def evaluate(
             raise InputError("--matching takes a run folder alone: leave the folder of reference labels out")
         typer.echo(semiseg.matching(predictions, output).table())
         return
-    how: Any = {
-        "empty": empty,
-        "cases": cases or None,
-        "pattern": pattern,
-        "workers": workers,
-        **parts(shard, launcher, jobs, slurm),
-    }
+    how: Any = {"empty": empty, "cases": cases or None, "pattern": pattern, "workers": workers}
+    how |= parts(shard, launcher, jobs, slurm)
     scores = semiseg.evaluate(predictions, labels, output, **how)
     from semiseg.evaluation.runs import heading
 
@@ -257,36 +228,12 @@ def compare(
     ] = 80.0,
 ) -> None:
     """Train a grid of methods, budgets and seeds, test them against the control, and write tables; resumable."""
+    given = but(locals(), "data", "output", "set_", "slurm", "dry_run")
     from semiseg.api.runs import comparison
     from semiseg.system.cluster import parameters
 
-    found = comparison(
-        data,
-        output,
-        config=config,
-        assignments=set_ or (),
-        workers=workers,
-        launcher=launcher,  # type: ignore[arg-type]
-        slurm=parameters(slurm or ()),
-        paper=paper,
-        paper_dataset=paper_dataset,
-        say=typer.echo,
-        dry=dry_run,
-        tflops=tflops,
-        prepared=prepared,
-        methods=methods or None,
-        labelled=labelled or None,
-        splits=splits or None,
-        presets=presets or None,
-        subsets=subsets,
-        seeds=seeds,
-        test=test,
-        steps=steps,
-        control=control,
-        controls=controls,
-        bound=bound,
-        paired_test=paired_test,
-    )
+    words = {"assignments": set_ or (), "slurm": parameters(slurm or ()), "dry": dry_run, "say": typer.echo}
+    found = comparison(data, output, **given, **words)
     if found is not None and not found.complete:
         typer.echo(f"Stopped. Continue with the same command: {shlex.join(['semiseg', *sys.argv[1:]])}")
     elif found is not None:
@@ -333,20 +280,10 @@ def bench(
     ] = None,
 ) -> None:
     """Measure training steps on this machine and say what holds them up, with percent of the floor."""
+    given = but(locals(), "data", "method", "quick", "output", "set_")
     import semiseg
     from semiseg.system.heap import reuse_freed_memory
 
     reuse_freed_memory()
-    wishes = {"prepared": prepared, "preset": preset, "network": {"name": network} if network else None}
-    found = semiseg.bench(
-        data,
-        method,
-        quick=quick,
-        output=output,
-        assignments=set_ or (),
-        precision=precision,
-        accelerator=accelerator,
-        devices=devices,
-        **{name: value for name, value in wishes.items() if value is not None},
-    )
+    found = semiseg.bench(data, method, quick=quick, output=output, assignments=set_ or (), **given)
     on_first_process(found.report())
