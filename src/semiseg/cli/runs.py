@@ -232,7 +232,12 @@ def compare(
     from semiseg.api.runs import comparison
     from semiseg.system.cluster import parameters
 
-    words = {"assignments": set_ or (), "slurm": parameters(slurm or ()), "dry": dry_run, "say": typer.echo}
+    words: dict[str, Any] = {
+        "assignments": set_ or (),
+        "slurm": parameters(slurm or ()),
+        "dry": dry_run,
+        "say": typer.echo,
+    }
     found = comparison(data, output, **given, **words)
     if found is not None and not found.complete:
         typer.echo(f"Stopped. Continue with the same command: {shlex.join(['semiseg', *sys.argv[1:]])}")
