@@ -87,7 +87,8 @@ class Group:
         points = [
             np.mean(shape.points, axis=0) if isinstance(shape, Tube) else shape.centre for shape in self.parts[0].add
         ]
-        return np.mean(points, axis=0, dtype=float)
+        middle: NDArray[np.float64] = np.mean(points, axis=0, dtype=float)
+        return middle
 
 
 def vary(group: Group, rng: np.random.Generator) -> Group:
