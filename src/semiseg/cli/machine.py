@@ -28,7 +28,7 @@ def bench(
 ) -> None:
     """Measure training steps on this machine and say what holds them up, with percent of the floor."""
     import semiseg
-    from semiseg.system.heap import reuse_freed_memory
+    from semiseg.system.memory import reuse_freed_memory
 
     reuse_freed_memory()
     wishes = {"prepared": prepared, "preset": preset, "network": {"name": network} if network else None}

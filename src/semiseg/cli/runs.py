@@ -53,7 +53,7 @@ def train(
 ) -> None:
     """Train, or continue: the same command again does the rest. Ctrl-C saves and stops."""
     import semiseg
-    from semiseg.system.heap import reuse_freed_memory
+    from semiseg.system.memory import reuse_freed_memory
 
     reuse_freed_memory()
     settings: dict[str, Any] = {
@@ -120,7 +120,7 @@ def predict(
 ) -> None:
     """Label scans of any format; the .nii.gz files have the scans' own geometry. The same command does the rest."""
     import semiseg
-    from semiseg.system.heap import reuse_freed_memory
+    from semiseg.system.memory import reuse_freed_memory
 
     reuse_freed_memory()
     written = semiseg.predict(

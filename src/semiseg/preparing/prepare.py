@@ -15,7 +15,7 @@ from semiseg.preparing.cases import CaseTask, prepare_case, source_files, stamp,
 from semiseg.preparing.checks import check_and_measure
 from semiseg.preparing.decoded import Spool
 from semiseg.preparing.fingerprint import Fingerprint, fingerprint
-from semiseg.preparing.overrides import PlanWishes
+from semiseg.preparing.overrides import PlanOverrides
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.planning import make_plan
 from semiseg.preparing.store import STORE_VERSION, Store, open_store, writing_to
@@ -42,7 +42,7 @@ def prepare(
     *,
     workers: int = 0,
     plan: Path | None = None,
-    wishes: PlanWishes = PlanWishes(),
+    wishes: PlanOverrides = PlanOverrides(),
     apart: bool = False,
     shard: Shard | None = None,
     progress: Progress | None = None,
@@ -91,7 +91,7 @@ def prepare(
         return open_store(output, mine)
 
 
-def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanWishes, run: Map, spool: Spool) -> Plan:
+def _planned(dataset: Dataset, output: Path, given: Plan | None, wishes: PlanOverrides, run: Map, spool: Spool) -> Plan:
     """The plan to prepare with, after the dataset was checked and measured."""
     found = _fingerprint(dataset, output, run, spool)
     automatic = make_plan(found, wishes=wishes, normalised=normalised(dataset.root))
@@ -129,7 +129,7 @@ def _all_files(dataset: Dataset) -> list[Path]:
     return [dataset.root / "dataset.json", *(file for case in dataset.cases.values() for file in source_files(case))]
 
 
-def _choose(path: Path, given: Plan | None, automatic: Plan, wishes: PlanWishes) -> Plan:
+def _choose(path: Path, given: Plan | None, automatic: Plan, wishes: PlanOverrides) -> Plan:
     """The plan to prepare with, which is also what then stands in `path`."""
     old = Plan.load(path) if path.is_file() and given is None else None
     if given is not None:

@@ -19,7 +19,7 @@ from semiseg.networks.base import Network
 from semiseg.preparing.plan import Plan
 from semiseg.runs.build import network_builder, patch_of
 from semiseg.settings.run import RunConfig
-from semiseg.system.oom import is_out_of_memory
+from semiseg.system.memory import is_out_of_memory
 from semiseg.training.footprint import footprint
 from semiseg.training.launch import precision_of
 

@@ -41,8 +41,8 @@ from semiseg.settings.run import RunConfig
 from semiseg.system.files import sweep
 from semiseg.system.locks import locked
 from semiseg.training.execution import execute
+from semiseg.training.execution_choice import Choice, Workload, choose_execution
 from semiseg.training.launch import launch, precision_of
-from semiseg.training.levers import Choice, Work, choose
 from semiseg.training.memory import Step, explained
 from semiseg.training.optim import make_optimiser
 from semiseg.training.stages import Span, spans
@@ -250,11 +250,11 @@ def _assemble(
     config: RunConfig, fabric: Fabric, run: Run, store: Store, split: Split, batch_plan: BatchPlan
 ) -> Session:
     """Networks, optimisers and batches on the device, resumed from the newest whole checkpoint."""
-    choice = _choose_levers(config, fabric, run, store.plan)
+    choice = _choose_execution(config, fabric, run, store.plan)
     task = task_of(store, split, entry(config.method).configure(config.options), config.steps)
     torch.manual_seed(_number(config.seed, _INIT))
     method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
-    execute(method, choice.levers, store.plan.spatial_dims)
+    execute(method, choice.mode, store.plan.spatial_dims)
     stepper = fabric.setup_module(Stepper(method))
     optimisers = {name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()}
     batches = Batches(
@@ -265,7 +265,7 @@ def _assemble(
         seed=config.seed,
         device=fabric.device,
         share=Share(fabric.global_rank, fabric.world_size),
-        layout=choice.levers.memory_format(store.plan.spatial_dims),
+        layout=choice.mode.memory_format(store.plan.spatial_dims),
         resident={"auto": None, "on": True, "off": False}[config.speed.resident],
     )
     progress = _resume(config, run, method, optimisers, fabric)
@@ -274,7 +274,7 @@ def _assemble(
     )
 
 
-def _choose_levers(config: RunConfig, fabric: Fabric, run: Run, plan: Plan) -> Choice:
+def _choose_execution(config: RunConfig, fabric: Fabric, run: Run, plan: Plan) -> Choice:
     """How this run executes its networks: the first process finds out, for all."""
     if not fabric.is_global_zero:
         return fabric.broadcast(None)  # type: ignore[return-value]
@@ -282,8 +282,8 @@ def _choose_levers(config: RunConfig, fabric: Fabric, run: Run, plan: Plan) -> C
     images = (sum(step.patches) // fabric.world_size, len(plan.channels), *step.patch)
     network = str([config.network.name, config.network.options, plan.filters, plan.strides, plan.classes])
     build = network_builder(config, plan, pretrained=False)
-    work = Work(build, network, plan.classes, images, precision_of(config), fabric.device, config.steps)
-    return fabric.broadcast(choose(config.speed, work, run.path))
+    work = Workload(build, network, plan.classes, images, precision_of(config), fabric.device, config.steps)
+    return fabric.broadcast(choose_execution(config.speed, work, run.path))
 
 
 def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:
