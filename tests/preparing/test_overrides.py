@@ -10,13 +10,13 @@ import pytest
 
 from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
-from semiseg.preparing.overrides import PlanWishes
+from semiseg.preparing.overrides import PlanOverrides
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.prepare import prepare
 from semiseg.validation import parse
 from tiny import tiny_dataset, write_nifti
 
-AS_IT_IS = PlanWishes.model_validate({"spacing": "kept", "normalisation": "none", "crop": "none"})
+AS_IT_IS = PlanOverrides.model_validate({"spacing": "kept", "normalisation": "none", "crop": "none"})
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_the_store_holds_scans_as_they_are(root: Path) -> None:
 
 
 def test_the_label_decides_the_box_only_where_it_is_asked_for(root: Path) -> None:
-    wishes = PlanWishes.model_validate(
+    wishes = PlanOverrides.model_validate(
         {"spacing": "kept", "crop": {"margin": [[1, 1]] * 3, "smallest": [2, 2, 2], "axes": [0, 1]}}
     )
     store = prepare(open_dataset(root), workers=1, wishes=wishes)
@@ -82,25 +82,25 @@ def test_a_person_decides_before_the_settings(root: Path) -> None:
 
 
 def test_slices_of_one_size(root: Path) -> None:
-    wishes = PlanWishes(spatial_dims=2, slice_size=(32, 32))
+    wishes = PlanOverrides(spatial_dims=2, slice_size=(32, 32))
     plan = prepare(open_dataset(root), workers=1, wishes=wishes).plan
     assert (plan.spatial_dims, plan.patch, plan.slice_size) == (2, (32, 32), (32, 32))
 
 
 def test_wishes_that_do_not_go_together(root: Path) -> None:
     with pytest.raises(InputError, match="slice_size: expected null"):
-        prepare(open_dataset(root), workers=1, wishes=PlanWishes(spatial_dims=3, slice_size=(32, 32)))
+        prepare(open_dataset(root), workers=1, wishes=PlanOverrides(spatial_dims=3, slice_size=(32, 32)))
     with pytest.raises(InputError, match="normalisation: expected 1"):
-        prepare(open_dataset(root), workers=1, wishes=PlanWishes.model_validate({"normalisation": ["none", "none"]}))
+        prepare(open_dataset(root), workers=1, wishes=PlanOverrides.model_validate({"normalisation": ["none", "none"]}))
     with pytest.raises(InputError, match="each of 0, 1, 2 once"):
-        parse(PlanWishes, {"transpose": [0, 1, 1]}, "plan")
+        parse(PlanOverrides, {"transpose": [0, 1, 1]}, "plan")
 
 
 def test_unknown_wishes_and_schemes_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'crop'"):
-        parse(PlanWishes, {"crops": "none"}, "plan")
+        parse(PlanOverrides, {"crops": "none"}, "plan")
     with pytest.raises(InputError, match="normalisation"):
-        parse(PlanWishes, {"normalisation": "nothing"}, "plan")
+        parse(PlanOverrides, {"normalisation": "nothing"}, "plan")
 
 
 def test_plans_from_before_these_fields_keep_their_digests(root: Path) -> None:

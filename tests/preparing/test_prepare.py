@@ -15,7 +15,7 @@ from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.preparing import cases
 from semiseg.preparing import prepare as module
-from semiseg.preparing.overrides import PlanWishes
+from semiseg.preparing.overrides import PlanOverrides
 from semiseg.preparing.prepare import prepare
 from semiseg.preparing.store import CaseFiles, open_store
 from semiseg.scans import readers
@@ -187,7 +187,7 @@ def test_what_an_import_normalised_is_not_normalised_again(root):
 
 
 def test_raw_intensities_that_are_to_be_taken_as_they_are_are_told(root, caplog):
-    wishes = PlanWishes.model_validate({"normalisation": "none"})
+    wishes = PlanOverrides.model_validate({"normalisation": "none"})
     for _ in range(2):
         prepare(open_dataset(root), workers=1, wishes=wishes)
     told = [

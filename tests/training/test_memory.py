@@ -19,7 +19,7 @@ from semiseg.preparing.plan import Plan
 from semiseg.preparing.prepare import prepare
 from semiseg.runs.build import Build
 from semiseg.settings.load import load_config
-from semiseg.system.oom import is_out_of_memory
+from semiseg.system.memory import is_out_of_memory
 from semiseg.training import session as session_module
 from semiseg.training import train as train_module
 from semiseg.training.memory import MemoryInputs, explained, step_bytes

@@ -127,7 +127,7 @@ def test_continued_runs_are_bit_identical_with_every_lever(
     assert _same(train(config, tmp_path / "halves", show=False).path, whole.path)
     (choice,) = json.loads((whole.path / "speed.json").read_text()).values()
     wishes = levers.get("speed", {})
-    assert (choice["levers"]["compile"], choice["levers"]["losses"]) == (
+    assert (choice["mode"]["compile"], choice["mode"]["losses"]) == (
         "compile" in wishes,
         wishes.get("losses") == "on",
     )

@@ -59,7 +59,7 @@ def train(
     given = but(locals(), "data", "output", "watch", "track", "set_", "preview")
     import semiseg
     from semiseg.errors import InputError
-    from semiseg.system.heap import reuse_freed_memory
+    from semiseg.system.memory import reuse_freed_memory
 
     reuse_freed_memory()
     if data is None and config is None:
@@ -113,7 +113,7 @@ def predict(
     """Label scans of any format; the .nii.gz files have the scans' own geometry. The same command does the rest."""
     given = but(locals(), "shard", "launcher", "jobs", "slurm")
     import semiseg
-    from semiseg.system.heap import reuse_freed_memory
+    from semiseg.system.memory import reuse_freed_memory
 
     reuse_freed_memory()
     given |= {"spacing": voxel_sides(spacing), **parts(shard, launcher, jobs, slurm)}
@@ -287,7 +287,7 @@ def bench(
     """Measure training steps on this machine and say what holds them up, with percent of the floor."""
     given = but(locals(), "data", "method", "quick", "output", "set_")
     import semiseg
-    from semiseg.system.heap import reuse_freed_memory
+    from semiseg.system.memory import reuse_freed_memory
 
     reuse_freed_memory()
     found = semiseg.bench(data, method, quick=quick, output=output, assignments=set_ or (), **given)

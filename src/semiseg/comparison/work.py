@@ -16,8 +16,8 @@ from semiseg.errors import InputError
 from semiseg.runs.folder import Run
 from semiseg.settings.run import RunConfig
 from semiseg.system.files import sha256, write_json
-from semiseg.system.heap import reuse_freed_memory
 from semiseg.system.locks import locked
+from semiseg.system.memory import reuse_freed_memory
 
 State = Literal["finished", "failed", "open"]
 _PATIENCE = 60.0

@@ -40,7 +40,7 @@ from semiseg.scans.readers import Header, Volume, read_header, read_image, read_
 from semiseg.settings.run import Accelerator, WindowConfig
 from semiseg.system.files import write_json
 from semiseg.system.locks import locked
-from semiseg.system.oom import memory_told
+from semiseg.system.memory import memory_told
 from semiseg.system.shards import Shard
 
 Image = np.ndarray[Any, np.dtype[Any]]

@@ -17,7 +17,7 @@ from semiseg.preparing.cases import CaseTask, made_of, prepare_case, source_file
 from semiseg.preparing.checks import check_and_measure
 from semiseg.preparing.decoded import Spool, Stamps
 from semiseg.preparing.fingerprint import Fingerprint, fingerprint
-from semiseg.preparing.overrides import PlanWishes
+from semiseg.preparing.overrides import PlanOverrides
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.planning import make_plan
 from semiseg.preparing.store import STORE_VERSION, CaseFiles, CaseMeta, Store, writing_to
@@ -44,7 +44,7 @@ def prepare(
     *,
     workers: int = 0,
     plan: Path | None = None,
-    wishes: PlanWishes = PlanWishes(),
+    wishes: PlanOverrides = PlanOverrides(),
     apart: bool = False,
     shard: Shard | None = None,
     progress: Progress | None = None,
@@ -97,14 +97,14 @@ def prepare(
     return Store(output, chosen, {case: meta for case in mine if (meta := metas[case]) is not None})
 
 
-def prepared_folder(root: Path, output: Path | None, wishes: PlanWishes) -> Path:
+def prepared_folder(root: Path, output: Path | None, wishes: PlanOverrides) -> Path:
     """Where the dataset in `root` is prepared: `output`, or `root/prepared`, with `wishes` a folder beside it, so that
     runs that ask for different stores do not replace each other's.
     """
     return output or root / wishes.folder
 
 
-def _planned(dataset: Dataset, found: Fingerprint, output: Path, given: Plan | None, wishes: PlanWishes) -> Plan:
+def _planned(dataset: Dataset, found: Fingerprint, output: Path, given: Plan | None, wishes: PlanOverrides) -> Plan:
     """The plan to prepare with, after the dataset was checked and measured."""
     automatic = make_plan(found, wishes=wishes, normalised=dataset.normalised)
     first = not (output / "plan.json").is_file()
@@ -156,7 +156,7 @@ def _largest(dataset: Dataset, known: Fingerprint | None) -> int:
     return max(math.prod(case.shape) for case in known.cases.values()) * len(known.channels)
 
 
-def _choose(path: Path, given: Plan | None, automatic: Plan, wishes: PlanWishes) -> Plan:
+def _choose(path: Path, given: Plan | None, automatic: Plan, wishes: PlanOverrides) -> Plan:
     """The plan to prepare with, which is also what then stands in `path`."""
     old = Plan.load(path) if path.is_file() and given is None else None
     if given is not None:

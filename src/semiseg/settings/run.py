@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from semiseg.batches.augment import AugmentConfig
 from semiseg.metrics.metrics import EmptyRule
-from semiseg.preparing.overrides import PlanWishes
+from semiseg.preparing.overrides import PlanOverrides
 from semiseg.scans.crop import LabelCrop
 from semiseg.settings.merge import named
 
@@ -139,7 +139,7 @@ class RunConfig(_Settings):
     prepared: Absolute | None = Field(
         None, description="prepared store; null: `prepared` inside the dataset folder, or `prepared_...` with a plan"
     )
-    plan: PlanWishes = Field(PlanWishes(), description="decisions of the planner that the settings take")
+    plan: PlanOverrides = Field(PlanOverrides(), description="decisions of the planner that the settings take")
     split: Absolute | None = Field(None, description="JSON file with the roles of the cases")
     labelled: int | None = Field(None, ge=1, description="number of labelled cases to draw when there is no split file")
     validation: int = Field(0, ge=0, description="cases of the label budget kept for choosing the checkpoint")

@@ -145,8 +145,8 @@ class Journal:
             logger.write(record)
 
     def _tell_what_is_not_compiled(self) -> None:
-        levers, before = self._session.choice.levers, self._uncompiled
-        if self._display and (levers.compile or levers.losses):
+        mode, before = self._session.choice.mode, self._uncompiled
+        if self._display and (mode.compile or mode.losses):
             self._uncompiled = uncompiled()
             if self._uncompiled > before:
                 self._note(f"{self._uncompiled} pieces of code cannot be compiled here, and run as they are")

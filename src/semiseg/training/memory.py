@@ -16,7 +16,7 @@ from semiseg.errors import InputError
 from semiseg.methods.base import Method, Task
 from semiseg.networks import network_class
 from semiseg.runs.build import Build
-from semiseg.system.oom import is_out_of_memory
+from semiseg.system.memory import is_out_of_memory
 from semiseg.training.footprint import footprint
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

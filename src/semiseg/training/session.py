@@ -33,8 +33,8 @@ from semiseg.settings.run import RunConfig
 from semiseg.system.files import sweep
 from semiseg.system.locks import locked
 from semiseg.training.execution import execute
+from semiseg.training.execution_choice import Choice, Workload, choose_execution
 from semiseg.training.launch import launch
-from semiseg.training.levers import Choice, Work, choose
 from semiseg.training.memory import MemoryInputs, explained
 from semiseg.training.optim import make_optimiser
 from semiseg.training.stages import Span, spans
@@ -262,11 +262,11 @@ def open_session(
 def _assemble(build: Build, fabric: Fabric, run: Run, store: Store, split: Split, batch_plan: BatchPlan) -> Session:
     """Networks, optimisers and batches on the device, resumed from the newest whole checkpoint."""
     config, plan = build.config, build.plan
-    choice = _choose_levers(build, fabric, run)
+    choice = _choose_execution(build, fabric, run)
     task = task_of(store, split, build.options, config.steps)
     torch.manual_seed(_number(config.seed, _INIT))
     method = build.method(task)
-    execute(method, choice.levers, plan.spatial_dims)
+    execute(method, choice.mode, plan.spatial_dims)
     stepper = fabric.setup_module(Stepper(method))
     optimisers = {name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()}
     batches = Batches(
@@ -277,14 +277,14 @@ def _assemble(build: Build, fabric: Fabric, run: Run, store: Store, split: Split
         seed=config.seed,
         device=fabric.device,
         share=Share(fabric.global_rank, fabric.world_size),
-        layout=choice.levers.memory_format(plan.spatial_dims),
+        layout=choice.mode.memory_format(plan.spatial_dims),
         resident={"auto": None, "on": True, "off": False}[config.speed.resident],
     )
     progress = _resume(config, run, method, optimisers, fabric)
     return Session(build, fabric, run, store, split, batches, task, method, stepper, optimisers, progress, choice)
 
 
-def _choose_levers(build: Build, fabric: Fabric, run: Run) -> Choice:
+def _choose_execution(build: Build, fabric: Fabric, run: Run) -> Choice:
     """How this run executes its networks: the first process finds out, for all."""
     if not fabric.is_global_zero:
         return fabric.broadcast(None)  # type: ignore[return-value]
@@ -292,8 +292,8 @@ def _choose_levers(build: Build, fabric: Fabric, run: Run) -> Choice:
     images = MemoryInputs(build, fabric.world_size).images
     network = str([config.network.name, config.network.options, plan.filters, plan.strides, plan.classes])
     networks = build.networks(pretrained=False)
-    work = Work(networks, network, plan.classes, images, build.precision, fabric.device, config.steps)
-    return fabric.broadcast(choose(config.speed, work, run.path))
+    work = Workload(networks, network, plan.classes, images, build.precision, fabric.device, config.steps)
+    return fabric.broadcast(choose_execution(config.speed, work, run.path))
 
 
 def _prepared(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Store:

@@ -99,7 +99,7 @@ def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> N
     session.seed(step)
     summed: dict[str, Tensor] = {}
     totals: list[Tensor] = []
-    with training_step(session.choice.levers):
+    with training_step(session.choice.mode):
         losses = session.method.step(batch, session.clock(step))
         while (loss := session.stepper(losses)) is not None:
             group, total, terms, update = loss

@@ -15,7 +15,7 @@ import numpy as np
 
 from semiseg.errors import InputError
 from semiseg.scans.grids import Grid, spacing_of
-from semiseg.system.machine import memory
+from semiseg.system.memory import total_memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Triple = tuple[float, float, float]
@@ -179,7 +179,7 @@ def check_size(path: Path, shape: tuple[int, ...], kind: np.dtype[Any], held: in
             f"{path}: its header promises shape {list(shape)} of {kind}, {promised} bytes, which cannot be in "
             f"a file of {held} bytes: the file is cut off or its header is wrong; copy or export it again"
         )
-    if promised > memory():
+    if promised > total_memory():
         raise InputError(
             f"{path}: its header promises shape {list(shape)} of {kind}, {promised} bytes, which is more than this "
             "machine has: crop or resample the scan"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from semiseg.datasets.description import cropped_around_labels
 from semiseg.errors import InputError, did_you_mean, raise_all
-from semiseg.preparing.overrides import PlanWishes
+from semiseg.preparing.overrides import PlanOverrides
 from semiseg.settings.merge import merge
 from semiseg.settings.run import Protocol, RunConfig
 from semiseg.validation import parse
@@ -196,9 +196,9 @@ def _published(budget: Budget, data: Path | None, values: Mapping[str, Any]) -> 
     return {"labelled": budget.cases if values.get("labelled") else None}
 
 
-def wishes(name: str | None) -> PlanWishes:
+def wishes(name: str | None) -> PlanOverrides:
     """What runs with the preset `name` ask of the plan under the honest protocol; nothing when there is no preset."""
-    return PlanWishes() if name is None else parse(PlanWishes, preset(name).plan, f"preset {name}")
+    return PlanOverrides() if name is None else parse(PlanOverrides, preset(name).plan, f"preset {name}")
 
 
 def differences(config: RunConfig, found: Sequence[str]) -> Iterator[str]:

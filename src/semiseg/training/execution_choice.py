@@ -1,7 +1,6 @@
-"""Which way of executing its networks and losses a run takes.
+"""Memory layout, compilation and CUDA graphs of a run, chosen by timing them on its own network and patches.
 
-None of them changes what is learnt, only how fast; so they are measured when a run starts, on its own network and
-patches, and kept only when faster. The choice is remembered for the machine, in the user's cache folder, and written
+A mode is kept only when it is faster. The choice is remembered for the machine, in the user's cache folder, and written
 into the run folder (`speed.json`), for a run that is continued must do what it did before.
 """
 
@@ -17,30 +16,31 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from semiseg.networks.base import Network
 from semiseg.settings.run import SpeedConfig
 from semiseg.system.files import write_json
-from semiseg.system.oom import is_out_of_memory
-from semiseg.training.execution import Layout, Levers, forget_trials, losses_seconds, pass_seconds, usual
+from semiseg.system.memory import is_out_of_memory
+from semiseg.training.execution import ExecutionMode, Layout, forget_trials, losses_seconds, pass_seconds
 
 _log = logging.getLogger(__name__)
 
 LONG = 1000
 """Steps from which on both layouts are tried, which takes about as long as ten steps."""
-GAIN = 1.05
-"""How many times as fast a way must be to be taken in place of the usual one."""
-HOPED = 0.1
-"""Share of a run's time that compilation may save: it is tried where that is more than it costs."""
-COMPILATION = 120.0
+MIN_SPEEDUP = 1.05
+"""Factor by which a mode must be faster to be taken in place of the usual one."""
+MAX_COMPILE_SHARE = 0.1
+"""Share of a run's time that compilation, which may save as much, is allowed to cost."""
+COMPILE_SECONDS = 120.0
 """Seconds that compiling a network for training takes, roughly."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What shall be fast: passes of a network on images `[B, channels, *S]`, so many times.
+class Workload:
+    """Passes of a network on images `[B, channels, *S]`, as many as the run has steps.
 
     Attributes:
         network: names the network with all its options.
@@ -56,49 +56,49 @@ class Work:
     steps: int
 
     def key(self, config: SpeedConfig) -> str:
-        """Names machine, software, work and wishes."""
+        """Name of machine, software, workload and settings."""
         cuda = self.device.type == "cuda"
         name = torch.cuda.get_device_name(self.device) if cuda else platform.processor() or platform.machine()
         machine = (torch.__version__, self.device.type, name, os.cpu_count(), torch.get_num_threads())
         # Whether compilation is worth its while depends on the length of the run.
         length = self.steps.bit_length() if cuda else self.steps >= LONG
         work = (self.network, self.classes, self.images, self.precision, length)
-        wishes = config.model_dump(exclude={"resident"})
-        return hashlib.sha256(json.dumps([machine, work, wishes]).encode()).hexdigest()[:16]
+        settings = config.model_dump(exclude={"resident"})
+        return hashlib.sha256(json.dumps([machine, work, settings]).encode()).hexdigest()[:16]
 
-    def pass_seconds(self, levers: Levers) -> float:
-        """Of a pass of the network, forwards and backwards."""
-        return pass_seconds(self.build(), torch.randn(self.images, device=self.device), self.precision, levers)
+    def pass_seconds(self, mode: ExecutionMode) -> float:
+        """Seconds of a pass of the network, forwards and backwards."""
+        return pass_seconds(self.build(), torch.randn(self.images, device=self.device), self.precision, mode)
 
-    def losses_seconds(self, levers: Levers) -> float:
-        """Of the losses of a step."""
+    def losses_seconds(self, mode: ExecutionMode) -> float:
+        """Seconds that the losses of one step take."""
         kind = torch.bfloat16 if self.precision == "bf16" else torch.float32
         logits = torch.randn((self.images[0], self.classes, *self.images[2:]), device=self.device)
-        return losses_seconds(logits.to(kind), levers)
+        return losses_seconds(logits.to(kind), mode)
 
     def pays_compilation(self, spent: Callable[[], float]) -> bool:
         """Whether compiling passes of so many seconds may save more than it costs; not on CPUs, see docs/speed.md."""
         if self.device.type != "cuda" or self.steps < LONG:
             return False
-        return COMPILATION < HOPED * self.steps * spent() < math.inf
+        return COMPILE_SECONDS < MAX_COMPILE_SHARE * self.steps * spent() < math.inf
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Levers and why they were taken, in a line."""
+    """A mode and the reason for it, in a line."""
 
-    levers: Levers
+    mode: ExecutionMode
     note: str
 
 
-def choose(config: SpeedConfig, work: Work, run: Path, cache: Path | None = None) -> Choice:
-    """What the run did before, or what is known of the machine, or what is measured now.
+def choose_execution(config: SpeedConfig, work: Workload, run: Path, cache: Path | None = None) -> Choice:
+    """The choice that the run made before, or an earlier one on this machine, or the one measured now.
 
     It never fails: what does not work here is left out, and the note says so.
 
     Args:
         config: what is asked for; `auto` leaves it to measurement.
-        work: what shall be fast.
+        work: what is timed.
         run: folder of the run.
         cache: file with the choices of this machine; None: the one in the user's cache folder.
     """
@@ -121,10 +121,10 @@ def cache_file() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "semiseg" / "speed.json"
 
 
-def _measured(config: SpeedConfig, work: Work) -> tuple[Choice, bool]:
+def _measured(config: SpeedConfig, work: Workload) -> tuple[Choice, bool]:
     """The choice, and whether it holds for later runs as well: memory may have been another process's."""
-    passes = _Trial("a pass", work.pass_seconds, _of_networks)
-    losses = _Trial("losses", work.losses_seconds, _of_losses)
+    passes = _Trial("a pass", work.pass_seconds, _named)
+    losses = _Trial("losses", work.losses_seconds, _named_of_losses)
     best = _best(config, work, passes, losses)
     if passes.words or losses.words:
         forget_trials(work.device)
@@ -133,8 +133,8 @@ def _measured(config: SpeedConfig, work: Work) -> tuple[Choice, bool]:
     return choice, not (passes.short_of_memory or losses.short_of_memory)
 
 
-def _best(config: SpeedConfig, work: Work, passes: _Trial, losses: _Trial) -> Levers:
-    best = usual(work.device)
+def _best(config: SpeedConfig, work: Workload, passes: _Trial, losses: _Trial) -> ExecutionMode:
+    best = ExecutionMode.usual(work.device)
     if config.layout != "auto":
         best = replace(best, layout=config.layout)
     elif work.steps >= LONG:
@@ -146,7 +146,7 @@ def _best(config: SpeedConfig, work: Work, passes: _Trial, losses: _Trial) -> Le
         best = passes.faster(best, replace(best, compile=True))
     if best.compile and work.device.type == "cuda" and config.graphs != "off":
         decide = passes.working if config.graphs == "on" else passes.faster
-        best = decide(best, replace(best, graphs=True))
+        best = decide(best, replace(best, cuda_graphs=True))
     if config.losses == "on":
         best = losses.working(best, replace(best, losses=True))
     elif config.losses == "auto" and best.compile:
@@ -155,56 +155,64 @@ def _best(config: SpeedConfig, work: Work, passes: _Trial, losses: _Trial) -> Le
 
 
 class _Trial:
-    """Ways of executing something, measured once each."""
+    """Modes of executing something, measured once each."""
 
-    def __init__(self, name: str, measure: Callable[[Levers], float], name_way: Callable[[Levers], str]) -> None:
-        self._name, self._measure, self._name_way = name, measure, name_way
-        self._took: dict[Levers, float] = {}
-        self._failed: dict[Levers, str] = {}
+    def __init__(
+        self, name: str, measure: Callable[[ExecutionMode], float], name_mode: Callable[[ExecutionMode], str]
+    ) -> None:
+        self._name, self._measure, self._name_mode = name, measure, name_mode
+        self._took: dict[ExecutionMode, float] = {}
+        self._failed: dict[ExecutionMode, str] = {}
         self.short_of_memory = False
 
-    def faster(self, old: Levers, new: Levers) -> Levers:
+    def faster(self, old: ExecutionMode, new: ExecutionMode) -> ExecutionMode:
         """`new` if it works and is clearly faster."""
-        return new if self.seconds(old) > GAIN * self.seconds(new) else old
+        return new if self.seconds(old) > MIN_SPEEDUP * self.seconds(new) else old
 
-    def working(self, old: Levers, new: Levers) -> Levers:
+    def working(self, old: ExecutionMode, new: ExecutionMode) -> ExecutionMode:
         """`new` if it works."""
         return new if self.seconds(new) < math.inf else old
 
-    def seconds(self, levers: Levers) -> float:
+    def seconds(self, mode: ExecutionMode) -> float:
         """What it takes; infinite where it does not work."""
-        if levers not in self._took:
+        if mode not in self._took:
             try:
-                self._took[levers] = self._measure(levers)
+                self._took[mode] = self._measure(mode)
             except Exception as error:  # whatever it is (no compiler, an old device, no memory), others may work
-                self._took[levers] = math.inf
+                self._took[mode] = math.inf
                 memory = is_out_of_memory(error)
                 self.short_of_memory |= memory
-                self._failed[levers] = "takes too much memory" if memory else f"fails ({type(error).__name__})"
-        return self._took[levers]
+                self._failed[mode] = "takes too much memory" if memory else f"fails ({type(error).__name__})"
+        return self._took[mode]
 
     @property
     def words(self) -> str:
         """What was found; empty where nothing was measured."""
         parts = [self._failed.get(each, f"{1000 * spent:.3g} ms") for each, spent in self._took.items()]
-        found = "; ".join(f"{self._name_way(each)} {part}" for each, part in zip(self._took, parts, strict=True))
+        found = "; ".join(f"{self._name_mode(each)} {part}" for each, part in zip(self._took, parts, strict=True))
         return f"{self._name} {found}" if found else ""
 
 
-def _of_networks(levers: Levers) -> str:
-    return levers.words
+def _named(mode: ExecutionMode) -> str:
+    return mode.words
 
 
-def _of_losses(levers: Levers) -> str:
-    return "compiled" if levers.losses else "not compiled"
+def _named_of_losses(mode: ExecutionMode) -> str:
+    return "compiled" if mode.losses else "not compiled"
 
 
 def _read(file: Path) -> dict[str, Choice]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return {key: Choice(Levers(**value["levers"]), value["note"]) for key, value in found.items()}
+        return {key: Choice(ExecutionMode(**_current(value)), value["note"]) for key, value in found.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _current(choice: dict[str, Any]) -> dict[str, Any]:
+    """The mode of a choice, also of files with its former names."""
+    mode = dict(choice.get("mode") or choice["levers"])
+    return mode if "graphs" not in mode else {**mode, "cuda_graphs": mode.pop("graphs")}
 
 
 def _write(file: Path, choices: dict[str, Choice]) -> None:

@@ -16,14 +16,17 @@ import torch
 from semiseg.networks import build_network
 from semiseg.settings.load import load_config
 from semiseg.settings.run import SpeedConfig
-from semiseg.training.execution import Levers, execute, forget_trials, losses_seconds, pass_seconds
-from semiseg.training.levers import Choice, Work, cache_file, choose
+from semiseg.training.execution import ExecutionMode, execute, forget_trials, losses_seconds, pass_seconds
+from semiseg.training.execution_choice import Choice, Workload, cache_file, choose_execution
 from semiseg.training.train import train
 from tiny import tiny_dataset
 
 CPU = torch.device("cpu")
-PLAIN, LAST = Levers("contiguous"), Levers("channels_last")
-COMPILED, GRAPHS = Levers("contiguous", compile=True), Levers("contiguous", compile=True, graphs=True)
+PLAIN, LAST = ExecutionMode("contiguous"), ExecutionMode("channels_last")
+COMPILED, GRAPHS = (
+    ExecutionMode("contiguous", compile=True),
+    ExecutionMode("contiguous", compile=True, cuda_graphs=True),
+)
 TINY = {
     "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
     "batch": {"patch": [8, 8, 8], "labelled": 1, "unlabelled": 0},
@@ -35,27 +38,27 @@ TINY = {
 BUILD = partial(build_network, "vnet", channels=1, classes=2, spatial_dims=2, filters=2)
 
 
-def work(steps: int = 5000, device: torch.device = CPU) -> Work:
-    return Work(BUILD, "vnet", 2, (2, 1, 32, 32), "fp32", device, steps)
+def work(steps: int = 5000, device: torch.device = CPU) -> Workload:
+    return Workload(BUILD, "vnet", 2, (2, 1, 32, 32), "fp32", device, steps)
 
 
 @pytest.fixture
-def took(monkeypatch: pytest.MonkeyPatch) -> dict[Levers, float]:
+def took(monkeypatch: pytest.MonkeyPatch) -> dict[ExecutionMode, float]:
     """Seconds that each way is said to take; what is not in it fails. Looked at ways are taken out."""
-    times: dict[Levers, float] = {}
+    times: dict[ExecutionMode, float] = {}
 
-    def said(network: object, images: object, precision: str, levers: Levers) -> float:
-        return times.pop(levers)
+    def said(network: object, images: object, precision: str, mode: ExecutionMode) -> float:
+        return times.pop(mode)
 
-    monkeypatch.setattr("semiseg.training.levers.pass_seconds", said)
+    monkeypatch.setattr("semiseg.training.execution_choice.pass_seconds", said)
     return times
 
 
 @pytest.fixture
-def took_by_losses(monkeypatch: pytest.MonkeyPatch) -> dict[Levers, float]:
+def took_by_losses(monkeypatch: pytest.MonkeyPatch) -> dict[ExecutionMode, float]:
     """The same of losses."""
-    times: dict[Levers, float] = {}
-    monkeypatch.setattr("semiseg.training.levers.losses_seconds", lambda logits, levers: times.pop(levers))
+    times: dict[ExecutionMode, float] = {}
+    monkeypatch.setattr("semiseg.training.execution_choice.losses_seconds", lambda logits, mode: times.pop(mode))
     return times
 
 
@@ -64,41 +67,43 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """A device that is called one, with tensors on the CPU."""
     randn = torch.randn
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "some GPU")
-    monkeypatch.setattr("semiseg.training.levers.torch.randn", lambda *shape, device: randn(*shape))
+    monkeypatch.setattr("semiseg.training.execution_choice.torch.randn", lambda *shape, device: randn(*shape))
     return torch.device("cuda")
 
 
 @pytest.fixture
 def asked(tmp_path: Path) -> Callable[..., object]:
-    return lambda config, what, run="run": choose(config, what, tmp_path / run, tmp_path / "cache" / "speed.json")
+    return lambda config, what, run="run": choose_execution(
+        config, what, tmp_path / run, tmp_path / "cache" / "speed.json"
+    )
 
 
 def test_short_runs_measure_nothing(took, asked) -> None:
-    assert asked(SpeedConfig(), work(steps=999)).levers == LAST
+    assert asked(SpeedConfig(), work(steps=999)).mode == LAST
 
 
 def test_the_faster_layout_is_kept_and_remembered(took, asked, tmp_path: Path) -> None:
     took |= {LAST: 0.2, PLAIN: 0.1}
     choice = asked(SpeedConfig(), work())
-    assert choice.levers == PLAIN
+    assert choice.mode == PLAIN
     assert "contiguous, not compiled 100 ms" in choice.note
     assert not took
     assert asked(SpeedConfig(), work(), "another") == choice  # nothing can be measured now
     (tmp_path / "cache" / "speed.json").unlink()
     assert asked(SpeedConfig(), work(), "another") == choice  # what a run did it goes on with
     took |= {LAST: 0.1, PLAIN: 0.2}
-    assert asked(SpeedConfig(), work(), "a third").levers == LAST
+    assert asked(SpeedConfig(), work(), "a third").mode == LAST
 
 
 def test_a_little_faster_is_not_enough(took, asked) -> None:
     took |= {LAST: 0.104, PLAIN: 0.1}
-    assert asked(SpeedConfig(), work()).levers == LAST
+    assert asked(SpeedConfig(), work()).mode == LAST
 
 
 def test_what_fails_is_left_out_and_told(took, asked) -> None:
     took[LAST] = 0.1
     choice = asked(SpeedConfig(compile="on"), work())
-    assert choice.levers == LAST
+    assert choice.mode == LAST
     assert choice.note.count("fails (KeyError)") == 2  # the other layout, and compilation
 
 
@@ -107,24 +112,24 @@ def test_what_another_process_had_no_memory_left_for_is_tried_again(
 ) -> None:
     full = [True]
 
-    def said(network: object, images: object, precision: str, levers: Levers) -> float:
-        if full[0] and levers == PLAIN:
+    def said(network: object, images: object, precision: str, mode: ExecutionMode) -> float:
+        if full[0] and mode == PLAIN:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return {PLAIN: 0.1, LAST: 0.2}[levers]
+        return {PLAIN: 0.1, LAST: 0.2}[mode]
 
-    monkeypatch.setattr("semiseg.training.levers.pass_seconds", said)
+    monkeypatch.setattr("semiseg.training.execution_choice.pass_seconds", said)
     choice = asked(SpeedConfig(), work())
-    assert choice.levers == LAST
+    assert choice.mode == LAST
     assert "takes too much memory" in choice.note
     full[0] = False
-    assert asked(SpeedConfig(), work(), "another").levers == PLAIN
+    assert asked(SpeedConfig(), work(), "another").mode == PLAIN
     assert asked(SpeedConfig(), work()) == choice, "what a run did it goes on with"
 
 
 def test_trials_give_back_what_they_took(took, asked, gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the scans' place is chosen by what is free."""
     freed = []
-    monkeypatch.setattr("semiseg.training.levers.forget_trials", freed.append)
+    monkeypatch.setattr("semiseg.training.execution_choice.forget_trials", freed.append)
     asked(SpeedConfig(), work(999, gpu))
     assert not freed
     took |= {LAST: 100.0, PLAIN: 0.1}
@@ -159,21 +164,21 @@ def test_a_training_that_is_not_compiled_as_the_note_says_tells_so(
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda call, **_: real(call, backend=backend, dynamic=False))
     known = Choice(COMPILED, "networks: contiguous, compiled")
-    monkeypatch.setattr("semiseg.training.session.choose", lambda *_: known)
+    monkeypatch.setattr("semiseg.training.session.choose_execution", lambda *_: known)
     data = tiny_dataset(tmp_path / "data", cases=2, labelled=2)
     train(load_config(None, {"data": data, **TINY}), tmp_path / "run")
     assert re.search(r"\b[1-9]\d* pieces of code cannot be compiled", " ".join(capsys.readouterr().out.split()))
 
 
 def test_wishes_are_followed_without_measuring(took, asked) -> None:
-    assert asked(SpeedConfig(layout="contiguous", compile="off"), work()).levers == PLAIN
+    assert asked(SpeedConfig(layout="contiguous", compile="off"), work()).mode == PLAIN
     took[COMPILED] = 9.0
-    assert asked(SpeedConfig(layout="contiguous", compile="on"), work(steps=10)).levers == COMPILED
+    assert asked(SpeedConfig(layout="contiguous", compile="on"), work(steps=10)).mode == COMPILED
 
 
 def test_cpus_do_not_compile_by_themselves(took, asked) -> None:
     took |= {LAST: 100.0, PLAIN: 100.0}
-    assert not asked(SpeedConfig(), work(steps=10**6)).levers.compile
+    assert not asked(SpeedConfig(), work(steps=10**6)).mode.compile
 
 
 @pytest.mark.parametrize(
@@ -186,9 +191,9 @@ def test_cpus_do_not_compile_by_themselves(took, asked) -> None:
         (15000, {PLAIN: 0.1, LAST: 0.2, COMPILED: 0.07}, COMPILED),  # graphs fail
     ],
 )
-def test_gpus_compile_where_it_pays(took, asked, gpu, steps: int, times: dict, best: Levers) -> None:
+def test_gpus_compile_where_it_pays(took, asked, gpu, steps: int, times: dict, best: ExecutionMode) -> None:
     took |= times
-    assert asked(SpeedConfig(), work(steps, gpu)).levers == best
+    assert asked(SpeedConfig(), work(steps, gpu)).mode == best
     assert not took
 
 
@@ -200,7 +205,7 @@ def test_losses_are_compiled_beside_networks_where_that_is_faster(
     took[COMPILED] = 5.0
     took_by_losses |= {COMPILED: 1.0, fused: seconds}
     choice = asked(SpeedConfig(layout="contiguous", compile="on"), work())
-    assert choice.levers == (fused if kept else COMPILED)
+    assert choice.mode == (fused if kept else COMPILED)
     assert "losses not compiled 1e+03 ms; compiled 9" in choice.note
     assert not took_by_losses
 
@@ -208,20 +213,20 @@ def test_losses_are_compiled_beside_networks_where_that_is_faster(
 def test_losses_are_compiled_where_they_are_asked_to_and_only_then(took, took_by_losses, asked) -> None:
     fused = replace(PLAIN, losses=True)
     took_by_losses[fused] = 9.0
-    assert asked(SpeedConfig(layout="contiguous", losses="on"), work()).levers == fused
-    assert asked(SpeedConfig(layout="contiguous", losses="auto"), work()).levers == PLAIN
+    assert asked(SpeedConfig(layout="contiguous", losses="on"), work()).mode == fused
+    assert asked(SpeedConfig(layout="contiguous", losses="auto"), work()).mode == PLAIN
     took[COMPILED] = 1.0
-    assert asked(SpeedConfig(layout="contiguous", compile="on", losses="off"), work()).levers == COMPILED
+    assert asked(SpeedConfig(layout="contiguous", compile="on", losses="off"), work()).mode == COMPILED
     failing = asked(SpeedConfig(layout="contiguous", losses="on"), work(steps=10))
-    assert (failing.levers, "fails (KeyError)" in failing.note) == (PLAIN, True)
+    assert (failing.mode, "fails (KeyError)" in failing.note) == (PLAIN, True)
 
 
 def test_damaged_and_unwritable_caches_do_no_harm(took, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no JSON")
     took |= {LAST: 0.1, PLAIN: 0.2}
-    assert choose(SpeedConfig(), work(), tmp_path / "run", tmp_path / "file" / "below").levers == LAST
+    assert choose_execution(SpeedConfig(), work(), tmp_path / "run", tmp_path / "file" / "below").mode == LAST
     took |= {LAST: 0.1, PLAIN: 0.2}
-    assert choose(SpeedConfig(), work(), tmp_path / "other", tmp_path / "file").levers == LAST
+    assert choose_execution(SpeedConfig(), work(), tmp_path / "other", tmp_path / "file").mode == LAST
     assert cache_file().parts[-2:] == ("semiseg", "speed.json")
 
 
@@ -292,5 +297,12 @@ def test_both_decoders_are_compiled_as_one(traced: list[object]) -> None:
 def test_runs_write_their_choice_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(load_config(None, {"data": tiny_dataset(tmp_path / "data", cases=2, labelled=2), **TINY}), tmp_path / "run")
     (choice,) = json.loads((tmp_path / "run" / "speed.json").read_text()).values()
-    assert choice["levers"] == {"layout": "contiguous", "compile": False, "graphs": False, "losses": False}
+    assert choice["mode"] == {"layout": "contiguous", "compile": False, "cuda_graphs": False, "losses": False}
     assert "networks: contiguous, not compiled; scans are read from memory maps" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_as_an_earlier_version_wrote_it_down(took, tmp_path: Path) -> None:
+    config, what = SpeedConfig(), work()
+    former = {"layout": "contiguous", "compile": True, "graphs": True, "losses": False}
+    (tmp_path / "speed.json").write_text(json.dumps({what.key(config): {"levers": former, "note": "measured"}}))
+    assert choose_execution(config, what, tmp_path, tmp_path / "cache.json").mode == GRAPHS

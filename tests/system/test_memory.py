@@ -13,7 +13,7 @@ from semiseg.cli import app
 CODE = """
 import resource, sys
 import numpy as np
-from semiseg.system.heap import reuse_freed_memory
+from semiseg.system.memory import reuse_freed_memory
 if sys.argv[1] == "reuse" and not reuse_freed_memory():
     sys.exit(3)
 np.ones(5 << 20)  # the heap grows once
@@ -38,6 +38,6 @@ def test_pages_are_not_asked_for_again() -> None:
 @pytest.mark.parametrize("command", ["train", "predict", "bench"])
 def test_commands_that_compute_ask_for_it(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("semiseg.system.heap.reuse_freed_memory", lambda: asked.append(command))
+    monkeypatch.setattr("semiseg.system.memory.reuse_freed_memory", lambda: asked.append(command))
     CliRunner().invoke(app, [command, "nowhere"])
     assert asked == [command]
