@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree  # nosec B405: it reads what matplotlib has just written
+from xml.etree import ElementTree  # nosec B405
 
 import matplotlib
 import numpy as np
@@ -228,11 +228,11 @@ def _svg(figure: Figure, label: str, hints: Sequence[str] = ()) -> Markup:
         # Glyphs that matplotlib's own font lacks are found by the browser.
         warnings.simplefilter("ignore")
         figure.savefig(file, format="svg")
-    drawn = ElementTree.fromstring(file.getvalue())  # nosec B314: it is matplotlib's, and names are escaped in it
+    drawn = ElementTree.fromstring(file.getvalue())  # nosec B314
     box = drawn.attrib["viewBox"]
     picture = ElementTree.Element("svg", {"viewBox": box, "role": "img", "aria-label": printable(label)})
     picture.extend(_parts(drawn, "", iter(hints)))
-    return Markup(ElementTree.tostring(picture, encoding="unicode"))  # nosec B704: ElementTree has escaped all of it
+    return Markup(ElementTree.tostring(picture, encoding="unicode"))
 
 
 def _parts(drawn: ElementTree.Element, kind: str, hints: Iterator[str]) -> Iterator[ElementTree.Element]:

@@ -49,8 +49,8 @@ def render(title: str, outcomes: Sequence[object], sections: Sequence[Section], 
         sections=sections,
         version=version,
         policy=policy(style, script),
-        style=Markup(style),  # nosec B704: a file of the package
-        script=Markup(script),  # nosec B704: likewise
+        style=Markup(style),
+        script=Markup(script),
     )
 
 
