@@ -513,7 +513,6 @@ EXEMPT: dict[str, str] = {
     "class_contrast.usable_rows": "places",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
-    "modules.ModuleListOf": "a list",
     "components.filtered_classes": "no arithmetic on tensors",
     "class_weights.ClassWeights": "abstract",
     "class_weights.rarity": "documented NaN for equal counts; DistDW keeps its weights then",
