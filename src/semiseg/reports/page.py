@@ -50,9 +50,9 @@ def render(title: str, outcomes: Sequence[object], sections: Sequence[Section], 
 @cache
 def environment() -> Environment:
     """How templates are read: whatever they print is escaped."""
-    looks = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     loader = PackageLoader("semiseg.reports")
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_printed, **looks)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_printed)
+    found.trim_blocks = found.lstrip_blocks = found.keep_trailing_newline = True
     found.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     found.filters |= {"percent": percent, "style": style_of}
     found.tests["numeric"] = lambda cell: str(cell)[:1].isdigit()

@@ -31,4 +31,4 @@ def number(value: float, digits: int = 2) -> str:
 
 def short(value: float) -> str:
     """A number for an axis."""
-    return f"{value:.3g}" if abs(value) < 1000 or value % 1 else f"{value:.0f}"
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 and value % 1 == 0 else f"{value:.3g}"
