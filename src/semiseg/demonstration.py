@@ -14,10 +14,10 @@ from rich.table import Table
 from semiseg.api.data import PathLike, prepare
 from semiseg.api.runs import evaluate, predict, train
 from semiseg.datasets.dataset import open_dataset
-from semiseg.evaluation.overlay import overlay_extremes
 from semiseg.evaluation.scores import Scores
 from semiseg.phantom.cohort import PhantomConfig, make_cohort
 from semiseg.reports.build import write_report
+from semiseg.reports.overlay import overlay_extremes
 from semiseg.runs.folder import Run
 from semiseg.system.files import write_json
 

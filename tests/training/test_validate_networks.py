@@ -86,10 +86,9 @@ def test_the_report_draws_a_curve_per_network_and_their_average(
     data: Path, tmp_path: Path, method: str, names: set[str]
 ) -> None:
     run = _train(data, tmp_path / "run", method=method, validate_networks=True)
-    html = str(validation(read_records([run.path])))
-    assert html.count('class="chart"') == 2
-    chart = html.split("mean Dice of each network")[-1]
-    assert set(re.findall(r'class="end">(\w+)</text>', chart)) == names
+    _, chart = validation(read_records([run.path])).charts
+    assert "mean Dice of each network" in chart.title
+    assert set(re.findall(r'class="end">(\w+)</text>', chart.svg)) == names
 
 
 def test_it_needs_validations(data: Path) -> None:

@@ -13,10 +13,12 @@ from matplotlib.colors import to_rgb
 
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate
-from semiseg.evaluation.overlay import COLOURS, class_colour, extremes, overlay, overlay_extremes
 from semiseg.evaluation.pairs import label_files
 from semiseg.evaluation.scores import Row, Scores
 from semiseg.metrics.metrics import Distances, MaskScores
+from semiseg.reports.cohort import extremes
+from semiseg.reports.overlay import overlay, overlay_extremes
+from semiseg.reports.planes import COLOURS, class_colour
 
 NAMES = ("background", "organ", "tumour")
 
@@ -119,7 +121,7 @@ def scored(*dices):
     ],
 )
 def test_extremes(dices, expected):
-    assert extremes(scored(*dices)) == expected
+    assert extremes(scored(*dices).case_means("dice")) == expected
 
 
 def test_extremes_are_drawn_from_files(tmp_path):
