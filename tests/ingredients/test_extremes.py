@@ -496,7 +496,10 @@ EXEMPT: dict[str, str] = {
         ["ema.ema_decay", "ema.ema_update", "ema.ema_update_buffers", "ema.frozen_statistics", "ema.recomputed"],
         "weights",
     ),
-    **dict.fromkeys(["class_sampling.draw", "masking.draw_block_mask", "mixing.draw_outside_box"], "random numbers"),
+    **dict.fromkeys(
+        ["class_sampling.draw", "masking.draw_block_mask", "mixing.draw_outside_box", "mixtures.draw_beta"],
+        "random numbers",
+    ),
     **dict.fromkeys(["masking.block_grid", "masking.block_mask", "mixing.box_sides", "mixing.outside_box"], "places"),
     **dict.fromkeys(["mixtures.box_mask", "mixtures.centre_box", "mixtures.corner_box"], "places"),
     **dict.fromkeys(["components.keep_largest", "pseudo_labels.hard_labels", "levels.coarse"], "whole numbers"),
