@@ -53,6 +53,7 @@ from semiseg.ingredients import (
     sample_losses,
     score_histogram,
     sharpening,
+    signed_distance,
     strong_views,
     totals,
     volume_memory,
@@ -462,6 +463,7 @@ TABLE: dict[str, Ingredient] = {
         for where in (torch.ones(g.sides, dtype=torch.bool), torch.zeros(g.sides, dtype=torch.bool))
     ],
     "sharpening.sharpen": lambda g: sharpening.sharpen(g.probabilities(), 0.1),
+    "signed_distance.signed_distances": lambda g: signed_distance.signed_distances(g.labels(), CLASSES),
     "strong_views.blurred": lambda g: strong_views.blurred(g.images(), torch.full((len(g.images()),), 0.5), 2),
     "strong_views.jittered": lambda g: strong_views.jittered(
         g.images(), *(torch.full((len(g.images()),), factor) for factor in (0.5, 1.5)), torch.ones(len(g.images())) > 0
@@ -514,9 +516,9 @@ EXEMPT: dict[str, str] = {
     "confidence.relative_entropy_limit": "numbers of the clock",
     "modes.evaluating": "networks",
     "class_contrast.usable_rows": "places",
+    "signed_distance.squared_distances": "documented infinity where nothing is there",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
-    "modules.ModuleListOf": "a list",
     "components.filtered_classes": "no arithmetic on tensors",
     "class_weights.ClassWeights": "abstract",
     "class_weights.rarity": "documented NaN for equal counts; DistDW keeps its weights then",
