@@ -27,6 +27,8 @@ EAGER = {
     "dst-paper": {"threshold": 0.3},
     "psmt": {"ramp_length": None},
     "psmt-official": {"ramp_length": None, "jitter": 0.0, "blur": 0.0},
+    "tracoco": {"ramp_length": None},
+    "tracoco-paper": {"ramp_length": None},
     "distillmatch": {"weight": 0.1},
     "distillmatch-official": {"weight": 0.1},
 }

@@ -36,10 +36,10 @@ class PSMT(Method):
     """Two moving averages that take turns to follow label what the student sees disturbed in image and features.
 
     The student gets strong views with a box of another patch, and that noise on its bottleneck which changes what the
-    teachers predict most; only sure labels count, weighted by how sure they are. The code (yyliu01/PS-MT) is for photographs;
-    here noise acts on what the decoder enlarges first, its skips are left as they are, and supervised losses have a
-    Dice. It looks for the noise at a distance of 1e-6 (`psmt-official`), where rounding in float32 decides, and draws
-    each teacher by itself. Source: Liu et al., CVPR 2022.
+    teachers predict most; only sure labels count, weighted by how sure they are. The code (yyliu01/PS-MT) is for
+    photographs; here noise acts on what the decoder enlarges first, its skips are left as they are, and supervised
+    losses have a Dice. It looks for the noise at a distance of 1e-6 (`psmt-official`), where rounding in float32
+    decides, and draws each teacher by itself. Source: Liu et al., CVPR 2022.
 
         L   = L_sup + w(t) mean over voxels with max q >= tau of max q CE(student(strong, f + r), argmax q)
         q   = softmax((t_1 + t_2) / 2)        r: of length eps, along the gradient of KL(q || q at f + xi d)
