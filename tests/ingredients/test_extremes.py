@@ -55,6 +55,7 @@ from semiseg.ingredients import (
     sharpening,
     signed_distance,
     strong_views,
+    sure_labels,
     totals,
     volume_memory,
 )
@@ -464,6 +465,12 @@ TABLE: dict[str, Ingredient] = {
     ],
     "sharpening.sharpen": lambda g: sharpening.sharpen(g.probabilities(), 0.1),
     "signed_distance.signed_distances": lambda g: signed_distance.signed_distances(g.labels(), CLASSES),
+    "adversarial.most_sensitive": lambda g: adversarial.most_sensitive(
+        g.net(), g.images(), adversarial.unit_noise(g.images()), 0.1
+    ),
+    "sure_labels.weighted_sure_loss": lambda g: [
+        sure_labels.weighted_sure_loss(g.logits(), g.logits(), threshold) for threshold in (0.5, 1.0)
+    ],
     "strong_views.blurred": lambda g: strong_views.blurred(g.images(), torch.full((len(g.images()),), 0.5), 2),
     "strong_views.jittered": lambda g: strong_views.jittered(
         g.images(), *(torch.full((len(g.images()),), factor) for factor in (0.5, 1.5)), torch.ones(len(g.images())) > 0
@@ -499,11 +506,19 @@ EXEMPT: dict[str, str] = {
         "weights",
     ),
     **dict.fromkeys(
-        ["class_sampling.draw", "masking.draw_block_mask", "mixing.draw_outside_box", "mixtures.draw_beta"],
+        [
+            "class_sampling.draw",
+            "masking.draw_block_mask",
+            "mixing.draw_outside_box",
+            "mixtures.draw_beta",
+            "mixtures.draw_column_boxes",
+        ],
         "random numbers",
     ),
     **dict.fromkeys(["masking.block_grid", "masking.block_mask", "mixing.box_sides", "mixing.outside_box"], "places"),
-    **dict.fromkeys(["mixtures.box_mask", "mixtures.centre_box", "mixtures.corner_box"], "places"),
+    **dict.fromkeys(
+        ["mixtures.box_mask", "mixtures.centre_box", "mixtures.column_box", "mixtures.corner_box"], "places"
+    ),
     **dict.fromkeys(["components.keep_largest", "pseudo_labels.hard_labels", "levels.coarse"], "whole numbers"),
     **dict.fromkeys(["pseudo_labels.threshold_labels", "score_histogram.no_scores", "reduce.processes"], "counts"),
     **dict.fromkeys(

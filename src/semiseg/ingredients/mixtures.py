@@ -180,6 +180,21 @@ def centre_box(shape: Sequence[int], shown: Tensor, uniform: Tensor) -> tuple[Te
     return torch.stack(lower, 1), torch.stack(upper, 1)
 
 
+def column_box(shape: Sequence[int], shown: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """`centre_box` in the first two axes and all of the third, as PS-MT and TraCoCo cut volumes."""
+    lower, upper = centre_box(shape, shown, uniform)
+    if len(shape) == 3:
+        lower[:, 2], upper[:, 2] = 0, shape[2]
+    return lower, upper
+
+
+def draw_column_boxes(images: Tensor, beta: float) -> Tensor:
+    """One `column_box` for each of `images` `[B, channels, *S]`, shown shares from Beta; bool `[B, 1, *S]`."""
+    uniform = torch.rand(len(images), images.ndim - 2, device=images.device)
+    shape = tuple(images.shape[2:])
+    return box_mask(*column_box(shape, draw_beta(beta, uniform[:, 0]), uniform), shape)
+
+
 def _integer(uniform: Tensor, first: int, end: int) -> Tensor:
     """Whole numbers from `first` to before `end` (or `first`, if there are none) of draws from [0, 1)."""
     # A draw just below one may round up to one in float32.

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.levels import one_hot
 from semiseg.ingredients.losses import FORMS, kept_cross_entropy
 from semiseg.ingredients.masked import masked_parts
+from semiseg.ingredients.pseudo_labels import confident_labels
+from semiseg.ingredients.reduce import batch_sum
 
 
 class SureLabelOptions(BaseModel):
@@ -29,3 +34,17 @@ class SureLabelOptions(BaseModel):
         if self.unlabelled_loss == "ce":
             return kept_cross_entropy(logits, labels, keep)
         return masked_parts(logits, one_hot(labels, logits.shape[1]), keep, dice=FORMS["ssl4mis"]).dice
+
+
+def weighted_sure_loss(logits: Tensor, target: Tensor, threshold: float) -> Tensor:
+    """Cross-entropy of `logits` against the labels of logits `target`, both `[B, C, *S]`, times their probability.
+
+    The mean over the voxels whose label has at least the probability `threshold`; zero without any. No gradient flows
+    to `target` (PS-MT, arXiv:2111.12903; TraCoCo, arXiv:2203.14523).
+    """
+    sure, labels = confident_labels(target)
+    keep = (sure >= threshold).to(sure.dtype)
+    losses = F.cross_entropy(full_precision(logits), labels, reduction="none")
+    total, kept = batch_sum(torch.stack([(losses * sure * keep).sum(), keep.sum()]))
+    mean: Tensor = total / kept.clamp(min=1)
+    return mean
