@@ -68,6 +68,7 @@ class BranchedNet(Network):
         head_dropout: bool = True,
         part: Literal["whole", "encoder", "decoder"] = "whole",
         skips: Sequence[Tensor] = (),
+        embeddings: bool = False,
     ) -> Any:
         active = self.training if dropout is None else dropout
         if part == "decoder":
@@ -75,6 +76,9 @@ class BranchedNet(Network):
         self.check_call(x, taps)
         if part == "encoder":
             return self._encode(x, Recorder(()), active)
+        if embeddings:
+            features = self._encode(x, Recorder(()), active)
+            return [_with_embedding(decoder, features, active) for decoder in self.decoders]
         if drops:
             return self._decode_dropped(x, drops, first, active, head_dropout)
         if gradients is not None:
@@ -96,6 +100,15 @@ class BranchedNet(Network):
         # By way of the call, for that is what is compiled, anew for each number; tensors are no such numbers.
         factors = tuple(g if g in (None, 1.0) else x.new_full((), g) for g in gradients)
         found: list[Tensor] = nn.Module.__call__(self, x, dropout=dropout, gradients=factors)
+        return found
+
+    def decode_with_embeddings(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Logits of every decoder, and the features `[B, width, *S]` that its head received.
+
+        Raises:
+            ValueError: as a plain call does.
+        """
+        found: list[tuple[Tensor, Tensor]] = nn.Module.__call__(self, x, embeddings=True)
         return found
 
     def encode(self, x: Tensor, *, dropout: bool | None = None) -> list[Tensor]:
@@ -176,5 +189,11 @@ def _decode(decoder: Decoder, features: Sequence[Tensor], keep: Recorder, active
     *skips, x = features
     for number, skip in enumerate(reversed(skips)):
         x = keep(f"dec{number + 1}", decoder.merge(number, decoder.rise(number, x), skip))
-    logits: Tensor = decoder.head(drop_channels(x, decoder.p, active))
+    logits: Tensor = decoder.head(keep("embedding", drop_channels(x, decoder.p, active)))
     return logits
+
+
+def _with_embedding(decoder: Decoder, features: Sequence[Tensor], active: bool) -> tuple[Tensor, Tensor]:
+    keep = Recorder(("embedding",))
+    logits, found = keep.result(_decode(decoder, features, keep, active))
+    return logits, found["embedding"]
