@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 _CLASSES = {"unet": "UNet", "unet2d": "UNet2D", "unet3d": "UNet3D", "vnet": "VNet"}
 """Class of each network, in the module that has the network's name."""
 
-_FORMS = {"branches": "BranchedNet", "distance": "DistanceNet", "lefed": "LeFeDNet", "resnet": "ResNet"}
+_FORMS = {
+    "branches": "BranchedNet",
+    "distance": "DistanceNet",
+    "dynamic": "DynamicNet",
+    "lefed": "LeFeDNet",
+    "resnet": "ResNet",
+}
 """Networks that single methods ask for, made of the run's architecture."""
 
 _WHOLE = ("distance",)
@@ -52,7 +58,7 @@ def build_network(
         spatial_dims: 2 or 3.
         network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders;
             `branches`, one encoder with any number of decoders; `distance`, a second head for signed distances;
-            `resnet`, a residual encoder before its decoder.
+            `resnet`, a residual encoder before its decoder; `dynamic`, kernels that depend on the image.
         options: fields of the network's `Options`; with `network` also those of the form.
 
     Raises:
