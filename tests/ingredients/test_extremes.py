@@ -53,6 +53,7 @@ from semiseg.ingredients import (
     sample_losses,
     score_histogram,
     sharpening,
+    signed_distance,
     strong_views,
     sure_labels,
     totals,
@@ -463,6 +464,7 @@ TABLE: dict[str, Ingredient] = {
         for where in (torch.ones(g.sides, dtype=torch.bool), torch.zeros(g.sides, dtype=torch.bool))
     ],
     "sharpening.sharpen": lambda g: sharpening.sharpen(g.probabilities(), 0.1),
+    "signed_distance.signed_distances": lambda g: signed_distance.signed_distances(g.labels(), CLASSES),
     "adversarial.most_sensitive": lambda g: adversarial.most_sensitive(
         g.net(), g.images(), adversarial.unit_noise(g.images()), 0.1
     ),
@@ -529,9 +531,9 @@ EXEMPT: dict[str, str] = {
     "confidence.relative_entropy_limit": "numbers of the clock",
     "modes.evaluating": "networks",
     "class_contrast.usable_rows": "places",
+    "signed_distance.squared_distances": "documented infinity where nothing is there",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
-    "modules.ModuleListOf": "a list",
     "components.filtered_classes": "no arithmetic on tensors",
     "class_weights.ClassWeights": "abstract",
     "class_weights.rarity": "documented NaN for equal counts; DistDW keeps its weights then",

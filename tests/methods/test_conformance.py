@@ -78,8 +78,7 @@ def train(
             total = None if loss is None else loss.total
         if total is None:
             return found
-        for each in optimiser.values():
-            each.zero_grad()
+        optimiser[loss.group].zero_grad()
         total.backward()
         optimiser[loss.group].step()
         found.append({name: term.detach() for name, term in loss.terms.items()} | {"total": total.detach()})

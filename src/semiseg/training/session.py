@@ -44,7 +44,7 @@ from semiseg.training.execution import execute
 from semiseg.training.launch import launch, precision_of
 from semiseg.training.levers import Choice, Work, choose
 from semiseg.training.memory import Step, explained
-from semiseg.training.optim import make_optimiser
+from semiseg.training.optim import make_optimisers
 from semiseg.training.stages import Span, spans
 from semiseg.training.used import changed_cases, used_cases
 
@@ -256,7 +256,7 @@ def _assemble(
     method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
     execute(method, choice.levers, store.plan.spatial_dims)
     stepper = fabric.setup_module(Stepper(method))
-    optimisers = {name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()}
+    optimisers = make_optimisers(config.optimiser, method)
     batches = Batches(
         store,
         split.labelled,
