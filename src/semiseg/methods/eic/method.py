@@ -74,7 +74,7 @@ class EIC(Method):
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         codes = [p for p in self.autoencoder.parameters() if p.requires_grad]
-        return {"main": list(self.student.parameters()), CODES: codes}
+        return {"main": list(self.student.parameters())} | ({CODES: codes} if codes else {})
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c, n, x, y = self.config, batch.n, batch.images, batch.labels
