@@ -14,6 +14,7 @@ def test_papers_have_addresses_that_lead_to_them() -> None:
         "adsh",
         "adsh-paper",
         "mcf",
+        "eic",
         "distillmatch",
         "distillmatch-official",
     }

@@ -45,8 +45,8 @@ class DistanceNet(Network):
     ) -> Any:
         if not distances:
             return self.net(x, taps, dropout=dropout)
-        logits, features = self.net(x, ("embedding",), dropout=dropout)
-        return logits, torch.tanh(self.distance_head(features["embedding"]))
+        logits, features = self.net(x, ("embedding", *taps), dropout=dropout)
+        return logits, torch.tanh(self.distance_head(features["embedding"])), features
 
     def with_distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits `[B, C, *S]` and signed distances `[B, maps, *S]` in (-1, 1), negative inside, of one pass.
@@ -54,8 +54,16 @@ class DistanceNet(Network):
         Raises:
             ValueError: as a plain call does.
         """
+        return self.with_distances_and_features(x, ())[:2]
+
+    def with_distances_and_features(
+        self, x: Tensor, taps: tuple[str, ...], *, dropout: bool | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The same, with the features called `taps`."""
         # By way of the call, for that is what is compiled.
-        found: tuple[Tensor, Tensor] = nn.Module.__call__(self, x, distances=True)
+        found: tuple[Tensor, Tensor, dict[str, Tensor]] = nn.Module.__call__(
+            self, x, taps, dropout=dropout, distances=True
+        )
         return found
 
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

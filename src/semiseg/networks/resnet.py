@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, Tap
-from semiseg.networks.blocks import CONVOLUTION, drop_channels, initialise, normalisation, same_padding
+from semiseg.networks.blocks import CONVOLUTION, ConvUnit, drop_channels, initialise, normalisation, same_padding
 from semiseg.networks.import_weights import import_official
 from semiseg.networks.parts import Decoder, part_name
 
@@ -79,7 +79,7 @@ class _Encoder(nn.Module):
         super().__init__()
         first, dims = stages[0], len(stages[0].stride)
         kernel = (STEM,) * dims
-        self.stem = _Unit(
+        self.stem = _unit(
             CONVOLUTION[dims](channels, first.channels, kernel, first.stride, same_padding(kernel), bias=False),
             first.channels,
             dims,
@@ -98,19 +98,6 @@ class _Encoder(nn.Module):
         return features
 
 
-class _Unit(nn.Module):
-    """Convolution and batch normalisation."""
-
-    def __init__(self, conv: nn.Module, channels: int, dims: int) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = normalisation("batch", channels, dims, affine_instance=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(self.conv(x))
-        return y
-
-
 class _Block(nn.Module):
     """Two convolutions whose sum with the input, brought to its shape where it must be, is rectified."""
 
@@ -118,16 +105,21 @@ class _Block(nn.Module):
         super().__init__()
         dims = len(stride)
 
-        def unit(inputs: int, kernel: int, stride: tuple[int, ...]) -> _Unit:
+        def unit(inputs: int, kernel: int, stride: tuple[int, ...]) -> ConvUnit:
             sides = (kernel,) * dims
             conv = CONVOLUTION[dims](inputs, channels, sides, stride, same_padding(sides), bias=False)
-            return _Unit(conv, channels, dims)
+            return _unit(conv, channels, dims)
 
         self.first, self.second = unit(inputs, 3, stride), unit(channels, 3, (1,) * dims)
         self.shortcut = unit(inputs, 1, stride) if inputs != channels or set(stride) != {1} else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
+def _unit(conv: nn.Module, channels: int, dims: int) -> ConvUnit:
+    """Convolution and batch normalisation."""
+    return ConvUnit(conv, normalisation("batch", channels, dims, affine_instance=False), nn.Identity())
 
 
 def _channels(net: Network) -> int:
