@@ -42,4 +42,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    ours = {name for name, value in globals().items() if getattr(value, "__module__", "").startswith(__name__)}
+    return sorted({"__version__", *_LATER, *(name for name in ours if not name.startswith("_"))})
