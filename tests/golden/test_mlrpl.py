@@ -36,17 +36,15 @@ class TwoDecoders(nn.Module):
 def test_steps(g, case):
     logits = [leaf(g[f"{case}_logits{k}"], torch.float32) for k in (1, 2)]
     features = [leaf(g[f"{case}_feat{k}"], torch.float32) for k in (1, 2)]
-    method = make_method("mlrpl-official", logits[0].shape)
-    config = method.config
-    assert config.labelled_weight == float(g["lamda"])
-    assert (config.weight, config.ramp_length) == (float(g["consistency"]), float(g["consistency_rampup"]))
+    options = {"labelled_weight": float(g["lamda"]), "weight": float(g["consistency"])}
+    method = make_method("mlrpl-official", logits[0].shape, **options)
     method.net = TwoDecoders(logits, features)
     n = len(logits[0]) // 2
     batch = Batch(torch.ones(len(logits[0]), 1, *logits[0].shape[2:]), labels(g[f"{case}_labels"])[:n])
     loss = loss_of(method, batch)
     close(loss.terms["supervised"], g[f"{case}_loss_dice"], **CLOSE)
     close(loss.terms["mutual"], g[f"{case}_loss_consist"], **CLOSE)
-    for term, weight, key in (("mutual", 1.0, "consist"), ("supervised", config.labelled_weight, "half_dice")):
+    for term, weight, key in (("mutual", 1.0, "consist"), ("supervised", options["labelled_weight"], "half_dice")):
         found = torch.autograd.grad(weight * loss.terms[term], logits, retain_graph=True)
         for k, gradient in enumerate(found, 1):
             close(gradient, g[f"{case}_grad_{key}_{k}"], **CLOSE)
@@ -66,7 +64,8 @@ def test_reliability(g, case, student, teacher):
 
 
 def test_schedule(g):
-    config = make_method("mlrpl-official", (2, 2, 8, 8)).config
+    options = {"weight": float(g["consistency"]), "ramp_length": float(g["consistency_rampup"])}
+    config = make_method("mlrpl-official", (2, 2, 8, 8), **options).config
     for i, weight in zip(g["iterations"].tolist(), g["consistency_weight"], strict=True):
         close(config.weight * config.ramp_up(clock(step=i)), weight, rtol=1e-6)
 
