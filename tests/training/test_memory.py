@@ -95,7 +95,7 @@ def test_all_that_say_so_are_known(error: BaseException) -> None:
     assert is_out_of_memory(error)
 
 
-@pytest.mark.parametrize(("module", "name"), [(train_module, "train_step"), (session_module, "make_optimiser")])
+@pytest.mark.parametrize(("module", "name"), [(train_module, "train_step"), (session_module, "make_optimisers")])
 def test_memory_may_run_out_in_a_step_and_before_the_first_one(
     root: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:

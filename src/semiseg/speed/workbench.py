@@ -24,6 +24,7 @@ AT_WORK: dict[str, dict[str, Any]] = {
     "ducisc": {"warmup": 0.0},
     "cml": {"pretraining": 0.0},
     "bcp": {"pretraining": 0.0},
+    "eic": {"autoencoder": 0.0},
 }
 """Options with which a method does from the first step on what it does for most of a run."""
 

@@ -36,7 +36,7 @@ from semiseg.training.execution import execute
 from semiseg.training.execution_choice import Choice, Workload, choose_execution
 from semiseg.training.launch import launch
 from semiseg.training.memory import MemoryInputs, explained
-from semiseg.training.optim import make_optimiser
+from semiseg.training.optim import make_optimisers
 from semiseg.training.stages import Span, spans
 from semiseg.training.used import changed_cases, used_cases
 
@@ -268,7 +268,7 @@ def _assemble(build: Build, fabric: Fabric, run: Run, store: Store, split: Split
     method = build.method(task)
     execute(method, choice.mode, plan.spatial_dims)
     stepper = fabric.setup_module(Stepper(method))
-    optimisers = {name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()}
+    optimisers = make_optimisers(config.optimiser, method)
     batches = Batches(
         store,
         split.labelled,

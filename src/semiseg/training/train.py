@@ -117,7 +117,10 @@ def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> N
 
 
 def _at_rate(session: Session, group: str, rate: float) -> torch.optim.Optimizer:
+    """The optimiser of a group, which has the rate of the run or keeps its own."""
     optimiser = session.optimisers[group]
+    if group in session.method.optimisers():
+        return optimiser
     for parameters in optimiser.param_groups:
         parameters["lr"] = rate
     return optimiser
