@@ -1,7 +1,7 @@
 """Every ingredient gives finite values and gradients where networks are far off: logits and features of +-10 000.
 
-The table holds every public function and module of `semiseg.ingredients`; a new one has to be added, or exempted with a
-reason.
+The table holds every public function and module of `semiseg.ingredients`, and of the parts that lie beside a method; a
+new one has to be added, or exempted with a reason.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 import semiseg.ingredients
+import semiseg.methods
 from semiseg.batches.places import Place
 from semiseg.ingredients import (
     adaptive_thresholds,
@@ -41,7 +42,6 @@ from semiseg.ingredients import (
     levels,
     losses,
     masked,
-    masking,
     mixing,
     mixtures,
     prior,
@@ -58,6 +58,8 @@ from semiseg.ingredients import (
     volume_memory,
 )
 from semiseg.ingredients.class_memory import ClassMemory
+from semiseg.methods.base import Method
+from semiseg.methods.micd import masking
 
 EXTREME, CLASSES, WIDTH = 1e4, 3, 4
 COUNTS = (900.0, 100.0, 0.0)
@@ -245,9 +247,7 @@ def _mixed(g: Given) -> list[Tensor]:
 
 
 def _hidden(g: Given) -> list[Tensor]:
-    maker = masking.Masking(masking.MaskingOptions(mask_ratio=1.0, mask_fill="mean"), len(g.sides))
-    images = g.images()
-    return [maker.hide(images, maker.draw(images))]
+    return [masking.Masking(masking.MaskingOptions(mask_ratio=1.0), len(g.sides)).hide(g.images())]
 
 
 def _pseudo_labelled(g: Given) -> list[Tensor]:
@@ -274,9 +274,7 @@ def _histograms(g: Given) -> list[Tensor]:
 
 
 def _decoders(g: Given) -> list[Tensor]:
-    found = features.FeatureOptions(kl_direction="symmetric")
-    pair = [[g.features(), g.features()], [g.features(), g.features()]]
-    return [features.decoder_consistency(*pair, found)]
+    return [features.decoder_consistency([g.features(), g.features()], [g.features(), g.features()])]
 
 
 WEIGHT = torch.tensor([0.0, 0.0, 5.0])
@@ -392,7 +390,6 @@ TABLE: dict[str, Ingredient] = {
     ],
     "features.channel_kl": lambda g: features.channel_kl(g.features(), g.features()),
     "features.decoder_consistency": _decoders,
-    "features.feature_consistency": _decoders,
     "features.feature_mse": lambda g: features.feature_mse([g.features()], [g.features()]),
     "feedback.discrepancy": lambda g: [
         feedback.discrepancy(g.features(), g.features(), encoding)
@@ -435,8 +432,7 @@ TABLE: dict[str, Ingredient] = {
     "masked.over_levels": lambda g: masked.over_levels(
         [masked.masked_parts(g.logits(), g.probabilities(), g.keep()), masked.dice_ce_parts(g.logits(), g.labels())]
     ),
-    "masking.Masking": _hidden,
-    "masking.hide": _hidden,
+    "micd.masking.Masking": _hidden,
     "mixing.mix": lambda g: mixing.mix(g.images(), g.images(), mixing.outside_box([0] * 3, [1] * 3, g.sides)),
     "mixing.mix_partners": lambda g: mixing.mix_partners(g.images(), torch.ones(g.sides, dtype=torch.bool), "all"),
     "mixtures.Mixer": _mixed,
@@ -496,8 +492,9 @@ EXEMPT: dict[str, str] = {
         ["ema.ema_decay", "ema.ema_update", "ema.ema_update_buffers", "ema.frozen_statistics", "ema.recomputed"],
         "weights",
     ),
-    **dict.fromkeys(["class_sampling.draw", "masking.draw_block_mask", "mixing.draw_outside_box"], "random numbers"),
-    **dict.fromkeys(["masking.block_grid", "masking.block_mask", "mixing.box_sides", "mixing.outside_box"], "places"),
+    **dict.fromkeys(["class_sampling.draw", "mixing.draw_outside_box"], "random numbers"),
+    **dict.fromkeys([f"micd.masking.{name}" for name in ("block_grid", "block_mask", "draw_block_mask")], "places"),
+    **dict.fromkeys(["mixing.box_sides", "mixing.outside_box"], "places"),
     **dict.fromkeys(["mixtures.box_mask", "mixtures.centre_box", "mixtures.corner_box"], "places"),
     **dict.fromkeys(["components.keep_largest", "pseudo_labels.hard_labels", "levels.coarse"], "whole numbers"),
     **dict.fromkeys(["pseudo_labels.threshold_labels", "score_histogram.no_scores", "reduce.processes"], "counts"),
@@ -513,7 +510,6 @@ EXEMPT: dict[str, str] = {
     "class_contrast.usable_rows": "places",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
-    "modules.ModuleListOf": "a list",
     "components.filtered_classes": "no arithmetic on tensors",
     "class_weights.ClassWeights": "abstract",
     "class_weights.rarity": "documented NaN for equal counts; DistDW keeps its weights then",
@@ -542,17 +538,28 @@ def _tensors(found: Any) -> Iterator[Tensor]:
 
 
 def _public() -> Iterator[str]:
-    for module in pkgutil.iter_modules(semiseg.ingredients.__path__):
-        found = importlib.import_module(f"semiseg.ingredients.{module.name}")
+    for prefix, path in _modules():
+        found = importlib.import_module(path)
         for name, value in vars(found).items():
             own = not name.startswith("_") and getattr(value, "__module__", None) == found.__name__
             if own and (inspect.isfunction(value) or (inspect.isclass(value) and not _is_record(value))):
-                yield f"{module.name}.{name}"
+                yield f"{prefix}.{name}"
+
+
+def _modules() -> Iterator[tuple[str, str]]:
+    """Short and full names of the ingredients, and of the parts of methods that have a folder."""
+    for module in pkgutil.iter_modules(semiseg.ingredients.__path__):
+        yield module.name, f"semiseg.ingredients.{module.name}"
+    for package in pkgutil.iter_modules(semiseg.methods.__path__):
+        if package.ispkg:
+            folder = importlib.import_module(f"semiseg.methods.{package.name}")
+            for module in pkgutil.iter_modules(folder.__path__):
+                yield f"{package.name}.{module.name}", f"{folder.__name__}.{module.name}"
 
 
 def _is_record(cls: type) -> bool:
-    """Options, named tuples, protocols and constants compute nothing."""
-    return issubclass(cls, BaseModel | tuple) or is_dataclass(cls) or getattr(cls, "_is_protocol", False)
+    """Options, named tuples, protocols and constants compute nothing; methods have tests of their own."""
+    return issubclass(cls, BaseModel | tuple | Method) or is_dataclass(cls) or getattr(cls, "_is_protocol", False)
 
 
 def test_the_table_is_complete() -> None:
