@@ -24,7 +24,6 @@ from semiseg.batches.places import Place
 from semiseg.ingredients import (
     adaptive_thresholds,
     adversarial,
-    alignment,
     class_contrast,
     class_performance,
     class_sampling,
@@ -43,7 +42,6 @@ from semiseg.ingredients import (
     losses,
     masked,
     mixing,
-    mixtures,
     prior,
     prototypes,
     pseudo_labels,
@@ -54,11 +52,11 @@ from semiseg.ingredients import (
     score_histogram,
     sharpening,
     strong_views,
-    totals,
     volume_memory,
 )
 from semiseg.ingredients.class_memory import ClassMemory
 from semiseg.methods.base import Method
+from semiseg.methods.ducisc import ablations, thresholds, totals
 from semiseg.methods.micd import masking
 
 EXTREME, CLASSES, WIDTH = 1e4, 3, 4
@@ -174,20 +172,20 @@ def _volume_memory(g: Given) -> list[Tensor]:
 
 
 def _self_aware(g: Given) -> Tensor:
-    found = confidence.SelfAwareThresholds(CLASSES, 2, 0.99, (0.3, 0.95))
+    found = thresholds.SelfAwareThresholds(CLASSES, 2, 0.99, (0.3, 0.95))
     found.update(0, g.logits(), g.labels())
     return found.value
 
 
 def _selected(g: Given) -> list[Tensor]:
-    def predict(images: Tensor) -> list[Tensor]:
-        return [class_sums.probabilities(z) for z in g.several()][: len(images) + 2]
+    def teach(images: Tensor) -> levels.Levels:
+        return levels.Levels(g.several()[: len(images) + 2], [])
 
     out = []
     for selection in ("self_aware", "all", "probability", "entropy"):
-        chosen = confidence.Selector(confidence.SelectionOptions(selection=selection), CLASSES, 2)
+        chosen = ablations.make_selection(ablations.AblationOptions(selection=selection), CLASSES, 2, 0)
         chosen.follow(g.several(), [g.labels(), g.labels()])
-        out += [*chosen.keep(predict, g.images(), [g.probabilities(), g.probabilities()], 0.5)]
+        out += [*chosen.keep(teach, g.images(), [g.probabilities(), g.probabilities()], 0.5)]
         out += [*chosen.observations().values()]
     return out
 
@@ -237,13 +235,10 @@ def _prototypes(g: Given) -> list[Tensor]:
 
 
 def _mixed(g: Given) -> list[Tensor]:
-    out = []
-    for mixing_kind in ("mixup", "cutmix", "cutout", "copy_paste"):
-        mixer = mixtures.Mixer(mixtures.MixingOptions(mixing=mixing_kind, paste_low=0.8, paste_high=1.25))
-        images, labels = mixer.resized(g.images(), g.labels())
-        share = mixer.draw(labels)
-        out += [mixer.images(images, g.images(), share), mixer.target_share(share)]
-    return out
+    if not g.samples:
+        return []
+    found = [mixer()(g.images(), g.labels(), g.images(), g.probabilities()) for mixer in ablations.MIXERS.values()]
+    return [value for mixture in found for value in mixture]
 
 
 def _hidden(g: Given) -> list[Tensor]:
@@ -283,13 +278,6 @@ WEIGHT = torch.tensor([0.0, 0.0, 5.0])
 Ingredient = Callable[[Given], Any]
 
 
-def _mixed_with_labelled(g: Given) -> list[Tensor]:
-    if not g.samples:
-        return []
-    mixer = mixtures.Mixer(mixtures.MixingOptions())
-    return [*mixtures.mix_with_labelled(mixer, g.images(), g.labels(), g.images(), g.probabilities())]
-
-
 def _usable(g: Given) -> list[Tensor]:
     a, b = (prototypes.level_prototypes(g.view()) for _ in range(2))
     usable = prototypes.UsableLevels(len(a))
@@ -301,9 +289,10 @@ def _usable(g: Given) -> list[Tensor]:
 def _aligned(g: Given) -> list[Tensor]:
     out = []
     for kind in ("prototype", "feature"):
-        found = alignment.make_alignment(alignment.AlignmentOptions(alignment=kind), 2)
+        found = ablations.make_alignment(ablations.AblationOptions(alignment=kind), 2, "ulb")
         other = g.view()
-        out += [found(g.view(), other, lambda view=other: [f.detach() for f in view.features])]
+        taught = levels.Levels([], [f.detach() for f in other.features])
+        out += [found(g.view(), other, lambda images, taught=taught: taught)]
         out += [*found.observations().values()]
     return out
 
@@ -369,8 +358,18 @@ TABLE: dict[str, Ingredient] = {
             [class_weights.make_weights(kind, COUNTS, 50, 0.99, strict=False) for kind in ("diff", "dist")],
         ).values()
     ),
-    "confidence.SelfAwareThresholds": _self_aware,
-    "confidence.Selector": _selected,
+    "ducisc.thresholds.SelfAwareThresholds": _self_aware,
+    **dict.fromkeys(
+        [
+            "ducisc.thresholds.SelfAwareSelection",
+            "ducisc.ablations.make_selection",
+            "ducisc.ablations.EveryVoxel",
+            "ducisc.ablations.ProbableVoxels",
+            "ducisc.ablations.LowEntropyVoxels",
+        ],
+        _selected,
+    ),
+    "ducisc.ablations.MonteCarloVoxels": _mean_of_passes,
     "confidence.entropy": lambda g: confidence.entropy(class_sums.probabilities(g.logits())),
     "confidence.low_entropy": lambda g: confidence.low_entropy(g.probabilities(), 1.0),
     "confidence.monte_carlo_mean": _mean_of_passes,
@@ -390,7 +389,7 @@ TABLE: dict[str, Ingredient] = {
     ],
     "features.channel_kl": lambda g: features.channel_kl(g.features(), g.features()),
     "features.decoder_consistency": _decoders,
-    "features.feature_mse": lambda g: features.feature_mse([g.features()], [g.features()]),
+    "ducisc.ablations.feature_mse": lambda g: ablations.feature_mse([g.features()], [g.features()]),
     "feedback.discrepancy": lambda g: [
         feedback.discrepancy(g.features(), g.features(), encoding)
         for encoding in ("a_minus_b", "b_minus_a", "absolute", "entropy")
@@ -418,6 +417,7 @@ TABLE: dict[str, Ingredient] = {
         for over in ("all", "kept")
     ],
     "losses.soft_dice": _all_dices,
+    "masked.labelled_levels": lambda g: masked.labelled_levels([g.logits()], [g.labels()]) if g.samples else [],
     "masked.dice_ce_parts": lambda g: list(masked.dice_ce_parts(g.logits(), g.labels())) if g.samples else [],
     "masked.dice_of_sums": _all_dices,
     "masked.masked_levels": lambda g: [
@@ -435,12 +435,16 @@ TABLE: dict[str, Ingredient] = {
     "micd.masking.Masking": _hidden,
     "mixing.mix": lambda g: mixing.mix(g.images(), g.images(), mixing.outside_box([0] * 3, [1] * 3, g.sides)),
     "mixing.mix_partners": lambda g: mixing.mix_partners(g.images(), torch.ones(g.sides, dtype=torch.bool), "all"),
-    "mixtures.Mixer": _mixed,
-    "mixtures.mix": _mixed,
-    "mixtures.rescale": _mixed,
-    "mixtures.mix_with_labelled": _mixed_with_labelled,
+    "mixtures.mixup": _mixed,
+    **dict.fromkeys([f"ducisc.ablations.{name}" for name in ("CutMix", "CutOut", "CopyPaste")], _mixed),
+    "ducisc.mixing.Mixup": _mixed,
     **dict.fromkeys(
-        ["alignment.FeatureAlignment", "alignment.PrototypeAlignment", "alignment.make_alignment"], _aligned
+        [
+            "ducisc.ablations.FeatureAlignment",
+            "ducisc.ablations.make_alignment",
+            "ducisc.alignment.PrototypeAlignment",
+        ],
+        _aligned,
     ),
     "prototypes.UsableLevels": _usable,
     "prototypes.aligned_levels": _usable,
@@ -471,7 +475,7 @@ TABLE: dict[str, Ingredient] = {
     "score_histogram.channel_histogram": _histograms,
     "score_histogram.label_histogram": _histograms,
     "score_histogram.score_at": _histograms,
-    "totals.self_normalised": _normalised,
+    "ducisc.totals.self_normalised": _normalised,
     "volume_memory.VolumeMemory": _volume_memory,
 }
 
@@ -483,11 +487,14 @@ EXEMPT: dict[str, str] = {
             "co_training.view_pair",
             "ema.Teacher",
             "ema.make_teacher",
-            "snapshots.Snapshots",
+            "ducisc.snapshots.Snapshots",
         ],
         "networks",
     ),
-    **dict.fromkeys(["snapshots.make_ensemble", "levels.run_levels", "levels.level_taps"], "networks"),
+    **dict.fromkeys(["ducisc.ablations.make_ensemble", "levels.run_levels", "levels.level_taps"], "networks"),
+    "ducisc.views.sure_in_mixture": "masks",
+    "ducisc.mixing.draws": "random numbers",
+    "mixtures.draw_beta": "random numbers",
     **dict.fromkeys(
         ["ema.ema_decay", "ema.ema_update", "ema.ema_update_buffers", "ema.frozen_statistics", "ema.recomputed"],
         "weights",

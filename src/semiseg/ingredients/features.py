@@ -13,8 +13,6 @@ from torch.autograd.function import once_differentiable
 
 from semiseg.ingredients.class_sums import full_precision
 from semiseg.ingredients.fusion import fusable
-from semiseg.ingredients.levels import Reduction
-from semiseg.ingredients.reduce import batch_sum
 
 _VECTOR_WIDTH = 16
 """Float32 numbers in the widest vector registers of CPUs."""
@@ -51,17 +49,6 @@ def decoder_consistency(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return torch.stack([weight * channel_kl(of_a, of_b) for weight, of_a, of_b in stages]).sum()
 
 
-def feature_mse(a: Sequence[Tensor], b: Sequence[Tensor], reduction: Reduction = "mean") -> Tensor:
-    """Sum over levels of the squared difference of features `[B, Z, *S]`, mean over voxels and samples.
-
-    Over channels it is the mean, or the `sum` as printed (DuCiSC, arXiv:2507.21440, Eq. 13).
-    """
-    levels = [_mse(full_precision(x), full_precision(y)) for x, y in zip(a, b, strict=True)]
-    if reduction == "sum":
-        levels = [level * x.shape[1] for level, x in zip(levels, a, strict=True)]
-    return torch.stack(levels).sum()
-
-
 class _Divergence(Function):
     """KL(P || Q) of the softmaxes along an axis, summed over all others; differentiable once.
 
@@ -96,11 +83,3 @@ def _divergence(
         gap.sub_(divergence).mul_(p) if to_a else None,
         log_q.exp_().sub_(p) if to_b else None,
     )
-
-
-def _mse(a: Tensor, b: Tensor) -> Tensor:
-    """Over the batch of all processes, so that a quotient of it is the same on each of them."""
-    total = (a - b).square().sum()
-    summed, count = batch_sum(torch.stack([total, total.new_full((), a.numel())]))
-    mean: Tensor = summed / count.clamp(min=1)
-    return mean
