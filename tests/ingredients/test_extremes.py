@@ -381,8 +381,8 @@ TABLE: dict[str, Ingredient] = {
         consistency.probability_mse(g.logits(), g.logits(), mutual=mutual) for mutual in (True, False)
     ],
     "discrepancy.direction": lambda g: [discrepancy.direction(g.features()), discrepancy.direction(0 * g.features())],
-    "discrepancy.discrepancy": lambda g: discrepancy.discrepancy(g.features(), 0 * g.features()),
-    "discrepancy.mutual_discrepancy": lambda g: discrepancy.mutual_discrepancy(g.features(), g.features()),
+    "discrepancy.cosine_similarity_loss": lambda g: discrepancy.cosine_similarity_loss(g.features(), 0 * g.features()),
+    "discrepancy.mutual_similarity_loss": lambda g: discrepancy.mutual_similarity_loss(g.features(), g.features()),
     "ensemble.ensemble_probabilities": lambda g: [
         ensemble.ensemble_probabilities([g.net(), g.net()], g.images(), average)
         for average in ("logits", "probabilities")
@@ -433,8 +433,8 @@ TABLE: dict[str, Ingredient] = {
         [masked.masked_parts(g.logits(), g.probabilities(), g.keep()), masked.dice_ce_parts(g.logits(), g.labels())]
     ),
     "micd.masking.Masking": _hidden,
-    "mixing.mix": lambda g: mixing.mix(g.images(), g.images(), mixing.outside_box([0] * 3, [1] * 3, g.sides)),
-    "mixing.mix_partners": lambda g: mixing.mix_partners(g.images(), torch.ones(g.sides, dtype=torch.bool), "all"),
+    "mixing.paste": lambda g: mixing.paste(g.images(), g.images(), mixing.outside_box([0] * 3, [1] * 3, g.sides)),
+    "mixing.paste_partners": lambda g: mixing.paste_partners(g.images(), torch.ones(g.sides, dtype=torch.bool), "all"),
     "mixtures.mixup": _mixed,
     **dict.fromkeys([f"ducisc.ablations.{name}" for name in ("CutMix", "CutOut", "CopyPaste")], _mixed),
     "ducisc.mixing.Mixup": _mixed,
@@ -517,6 +517,8 @@ EXEMPT: dict[str, str] = {
     "class_contrast.usable_rows": "places",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
+    **dict.fromkeys(["cml.cutmix.CutMix", "cml.cutmix.view_of", "cml.ablations.PlainImages"], "networks"),
+    "cml.cutmix.PseudoLabels": "whole numbers",
     "components.filtered_classes": "no arithmetic on tensors",
     "class_weights.ClassWeights": "abstract",
     "class_weights.rarity": "documented NaN for equal counts; DistDW keeps its weights then",
