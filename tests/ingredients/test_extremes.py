@@ -36,7 +36,6 @@ from semiseg.ingredients import (
     discrepancy,
     ensemble,
     features,
-    feedback,
     generations,
     levels,
     losses,
@@ -57,6 +56,7 @@ from semiseg.ingredients import (
 from semiseg.ingredients.class_memory import ClassMemory
 from semiseg.methods.base import Method
 from semiseg.methods.ducisc import ablations, thresholds, totals
+from semiseg.methods.lefed import feedback
 from semiseg.methods.micd import masking
 
 EXTREME, CLASSES, WIDTH = 1e4, 3, 4
@@ -390,8 +390,8 @@ TABLE: dict[str, Ingredient] = {
     "features.channel_kl": lambda g: features.channel_kl(g.features(), g.features()),
     "features.decoder_consistency": _decoders,
     "ducisc.ablations.feature_mse": lambda g: ablations.feature_mse([g.features()], [g.features()]),
-    "feedback.discrepancy": lambda g: [
-        feedback.discrepancy(g.features(), g.features(), encoding)
+    "lefed.feedback.feature_difference": lambda g: [
+        feedback.feature_difference(g.features(), g.features(), encoding)
         for encoding in ("a_minus_b", "b_minus_a", "absolute", "entropy")
     ],
     "generations.PseudoLabeller": _pseudo_labelled,
