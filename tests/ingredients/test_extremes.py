@@ -36,7 +36,6 @@ from semiseg.ingredients import (
     discrepancy,
     ensemble,
     features,
-    generations,
     levels,
     losses,
     masked,
@@ -55,6 +54,7 @@ from semiseg.ingredients import (
 )
 from semiseg.ingredients.class_memory import ClassMemory
 from semiseg.methods.base import Method
+from semiseg.methods.crest import labeller
 from semiseg.methods.ducisc import ablations, thresholds, totals
 from semiseg.methods.lefed import feedback
 from semiseg.methods.micd import masking
@@ -246,9 +246,9 @@ def _hidden(g: Given) -> list[Tensor]:
 
 
 def _pseudo_labelled(g: Given) -> list[Tensor]:
-    labeller = generations.PseudoLabeller([g.net()], torch.ones(CLASSES))  # type: ignore[list-item]
-    labeller.follow([g.net()], [(g.images(), g.keep())])  # type: ignore[list-item]
-    return [*labeller(g.images()), labeller.threshold]
+    found = labeller.PseudoLabeller([g.net()], torch.ones(CLASSES))  # type: ignore[list-item]
+    found.follow([g.net()], [(g.images(), g.keep())])  # type: ignore[list-item]
+    return [*found(g.images()), found.threshold]
 
 
 def _taken(g: Given) -> Tensor:
@@ -394,7 +394,7 @@ TABLE: dict[str, Ingredient] = {
         feedback.feature_difference(g.features(), g.features(), encoding)
         for encoding in ("a_minus_b", "b_minus_a", "absolute", "entropy")
     ],
-    "generations.PseudoLabeller": _pseudo_labelled,
+    "crest.labeller.PseudoLabeller": _pseudo_labelled,
     "levels.one_hot": lambda g: levels.one_hot(g.labels(), CLASSES),
     "levels.one_hots": lambda g: levels.one_hots([g.labels()], CLASSES),
     "levels.resize_linear": lambda g: levels.resize_linear(g.logits(), g.sides) if g.samples else [],
