@@ -11,10 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from semiseg.api.data import prepare
-from semiseg.api.paths import PathLike
-from semiseg.api.results import evaluate
-from semiseg.api.runs import predict, train
+from semiseg.api.data import PathLike, prepare
+from semiseg.api.runs import evaluate, predict, train
 from semiseg.datasets.dataset import open_dataset
 from semiseg.evaluation.overlay import overlay_extremes
 from semiseg.evaluation.scores import Scores

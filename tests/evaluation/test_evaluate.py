@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from semiseg.errors import InputError
-from semiseg.evaluation.evaluate import evaluate, label_files
+from semiseg.evaluation.evaluate import evaluate
+from semiseg.evaluation.pairs import label_files
 from semiseg.evaluation.scores import METRICS
 from semiseg.metrics.metrics import overlap_and_surface
 from semiseg.scans.components import largest_component

@@ -14,10 +14,10 @@ from semiseg.methods.base import Method, Task, entry
 from semiseg.methods.lefed import lefed
 from semiseg.methods.lefed.feedback import feature_difference
 from semiseg.networks import build_network
+from semiseg.runs.build import precision_of
 from semiseg.runs.device import tell_of_precision
 from semiseg.runs.precision import autocast
 from semiseg.settings.run import RunConfig
-from semiseg.training.launch import precision_of
 from stand_ins import clock
 
 OFF = {"encoder_dropout": 0.0, "decoder_dropout": 0.0}

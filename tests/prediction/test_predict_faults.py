@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import semiseg
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.evaluation import evaluate
 from semiseg.prediction import predict as module
@@ -33,7 +34,7 @@ SETTINGS = {
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     data = tiny_dataset(folder / "data", cases=6, labelled=6)
-    prepare(data, workers=1)
+    prepare(open_dataset(data), workers=1)
     return semiseg.train(data, folder / "run", **SETTINGS).path
 
 
@@ -78,8 +79,10 @@ def test_a_scan_is_never_overwritten_by_its_labels(run: Path, tmp_path: Path) ->
     scans.mkdir()
     shutil.copy(_data(run) / "imagesTr" / "case_000_0000.nii.gz", scans / "new.nii.gz")
     before = (scans / "new.nii.gz").read_bytes()
-    with pytest.raises(InputError, match=r"new\.nii\.gz: is one of the scans"):
+    with pytest.raises(InputError, match=r"scans: holds the scans"):
         semiseg.predict(run, scans, scans, accelerator="cpu")
+    with pytest.raises(InputError, match=r"new\.nii\.gz: is one of the scans"):
+        semiseg.predict(run, scans / "new.nii.gz", scans, accelerator="cpu")
     assert (scans / "new.nii.gz").read_bytes() == before
 
 

@@ -13,7 +13,7 @@ from semiseg.errors import InputError
 from semiseg.reports.records import read_records
 from semiseg.reports.training import validation
 from semiseg.runs.folder import Run
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.train import train
 from tiny import tiny_dataset
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from semiseg.datasets.dataset import open_dataset
+from semiseg.datasets.dataset import Dataset, open_dataset
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, evaluate_shard
+from semiseg.evaluation.pairs import refuse_swapped
 from semiseg.evaluation.scores import Scores
 from semiseg.metrics.metrics import EmptyRule
 from semiseg.runs.folder import INFERENCE, Run
@@ -32,28 +33,34 @@ def evaluate_folders(
     workers: int = 0,
     shard: Shard | None = None,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
 ) -> Scores | None:
-    """Score every label file of `labels`, or those of `cases`; class names come from the `dataset.json` beside it.
+    """Score every label file of `labels`, or those of `cases`; of two single files, the one against the other.
+
+    Class names come from the `dataset.json` beside the labels, or from the model that predicted. Scores of folders are
+    written beside the predictions, those of single files only where `output` says.
 
     The cases of a `shard` wait for the call without one, which gives the scores.
 
     Raises:
         InputError: files are missing or do not fit together.
     """
-    target = output or predictions
+    refuse_swapped(predictions, labels)
+    target = output or (predictions if predictions.is_dir() else None)
+    how: dict[str, Any] = {"empty": empty, "workers": workers, "cases": cases, "pattern": pattern}
     if shard is not None:
-        evaluate_shard(predictions, labels, target, shard, empty=empty, workers=workers, cases=cases)
+        if target is None:
+            raise InputError("a shard of single files: leave --shard out")
+        evaluate_shard(predictions, labels, target, shard, **how)
         return None
-    names = _class_names(labels.parent / "dataset.json")
+    names = _class_names(labels.parent / "dataset.json") or _class_names(predictions / INFERENCE)
     return evaluate(
         predictions,
         labels,
         class_names=names,
         output=target,
-        empty=empty,
-        workers=workers,
         parts=target,
-        cases=cases,
+        **how,
     )
 
 
@@ -64,23 +71,29 @@ def evaluate_run(
     empty: EmptyRule | None = None,
     workers: int = 0,
     shard: Shard | None = None,
+    dataset: Dataset | None = None,
 ) -> Scores | None:
     """Score a run's predictions of its test cases, and count that the test labels were opened.
 
     Rules are those of the run's settings; `empty` goes before its rule for empty masks. Protocol, stamps, label budget
     and the count travel with the scores. The cases of a `shard` wait for the call without one, which gives the scores
-    and counts.
+    and counts. `dataset` is that of the run, where it is open already.
 
     Raises:
         InputError: no run folder, no test cases, no labels for them, or predictions are missing.
     """
     run = Run(path)
+    if not (path / "config.yaml").is_file():
+        raise InputError(
+            f"{path}: no run folder (config.yaml is missing): give the folder that train wrote, or score predictions "
+            f"against a folder of reference labels: semiseg evaluate {path} LABELS"
+        )
     config, split, plan = run.config(), run.split(), run.plan()
     if not split.test:
         raise InputError(f"{path}: its split has no test cases: score a folder, as in semiseg evaluate PRED LABELS")
     if not run.predictions.is_dir():
         raise InputError(f"{path}: no predictions yet: run semiseg predict {path}")
-    dataset = open_dataset(config.data)
+    dataset = dataset or open_dataset(config.data)
     labels = {case: label for case in split.test if (label := dataset.cases[case].label) is not None}
     target = output or path
     how: dict[str, Any] = {"cases": split.test, "empty": empty or config.metrics.empty, "workers": workers}
