@@ -68,6 +68,7 @@ def check(
     import semiseg
 
     _print_report(semiseg.check(data, workers=workers))
+    typer.echo(f"Next: semiseg prepare {data}")
 
 
 def _print_report(report: Any) -> None:
@@ -97,7 +98,7 @@ def prepare(
     store = semiseg.prepare(**given, **parts(shard, launcher, jobs, slurm), show=True)
     for decision, reason in store.plan.reasons.items():
         typer.echo(f"{decision}: {reason}")
-    typer.echo(f"{len(store.cases)} cases are ready in {store.root}")
+    typer.echo(f"{len(store.cases)} cases are ready in {store.root}\nNext: semiseg train {data} -o runs/first")
 
 
 @app.command("import")

@@ -33,6 +33,14 @@ def methods(
 
 
 @app.command()
+def config() -> None:
+    """Print all settings with defaults and comments: semiseg config > my.yaml, edit, semiseg train --config my.yaml."""
+    from semiseg.settings.template import template
+
+    typer.echo(template(), nl=False)
+
+
+@app.command()
 def presets(name: Annotated[str | None, typer.Argument(help="A preset, to see all its settings")] = None) -> None:
     """List the papers' settings per dataset, or show one."""
     import semiseg

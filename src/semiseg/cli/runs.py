@@ -119,7 +119,8 @@ def predict(
     given |= {"spacing": voxel_sides(spacing), **parts(shard, launcher, jobs, slurm)}
     written = semiseg.predict(**given, done=lambda case: typer.echo(f"{case}: done"), say=typer.echo)
     where = f" in {next(iter(written.values())).parent}" if written else ""
-    typer.echo(f"{len(written)} scans labelled{where}")
+    following = f"{run}" if scans is None else f"{output} LABELS"
+    typer.echo(f"{len(written)} scans labelled{where}\nNext: semiseg evaluate {following}")
 
 
 @app.command(cls=Several)
@@ -173,6 +174,11 @@ def evaluate(
         return
 
     typer.echo("\n".join(part for part in (heading(scores), scores.table()) if part))
+    written = output or (predictions if predictions.is_dir() else None)
+    if written is not None:
+        typer.echo(f"Written: {written / 'scores.csv'}, {written / 'scores.json'}")
+    if labels is None:
+        typer.echo(f"Next: semiseg report {predictions}")
 
 
 @app.command(cls=Several)

@@ -14,7 +14,6 @@ app = typer.Typer(
     name="semiseg",
     help="Segment medical images from a few labelled scans and many unlabelled ones.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -106,3 +105,20 @@ def on_first_process(line: str) -> None:
     """Print `line` once, however many processes share the work."""
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0:
         typer.echo(line)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"semiseg {version('semiseg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop")
+    ] = False,
+) -> None:
+    """Segment medical images from a few labelled scans and many unlabelled ones."""
