@@ -22,7 +22,7 @@ from semiseg.comparison.render import Table, comma_separated, document, escaped,
 from semiseg.comparison.results import Results, results_of
 from semiseg.comparison.work import Record
 from semiseg.errors import InputError
-from semiseg.evaluation.scores import METRICS
+from semiseg.metrics.base import columns
 from semiseg.metrics.statistics import PairedTest, mean_interval
 from semiseg.settings.run import load_config
 
@@ -36,7 +36,7 @@ def outcome(
     """A finished cell; `dice` is `[classes, cases]`, other metrics are multiples of it."""
     config = load_config(None, {"data": Path(data), "method": method or label, "seed": seed})
     cell = Cell(label, role, "all" if role == "bound" else "l4", 0, seed, "", config)
-    factors = {metric: index + 1 for index, metric in enumerate(METRICS)}
+    factors = {metric: index + 1 for index, metric in enumerate(columns())}
     scores = {
         (name, metric): {f"case{i}": float(value * factor) for i, value in enumerate(values)}
         for name, values in zip(CLASSES, dice, strict=True)

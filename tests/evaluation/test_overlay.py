@@ -15,7 +15,7 @@ from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, label_files
 from semiseg.evaluation.overlay import COLOURS, class_colour, extremes, overlay, overlay_extremes
 from semiseg.evaluation.scores import Row, Scores
-from semiseg.metrics.metrics import Distances, MaskScores
+from semiseg.metrics.mask_scores import MaskScores
 
 NAMES = ("background", "organ", "tumour")
 
@@ -103,8 +103,7 @@ def test_shapes_must_agree(tmp_path):
 
 
 def scored(*dices):
-    far = Distances.all_equal(1.0)
-    rows = [Row(f"c{index}", 1, MaskScores(dice, dice, far, far, 1, 1)) for index, dice in enumerate(dices)]
+    rows = [Row(f"c{index}", 1, MaskScores({"dice": dice}, 1, 1)) for index, dice in enumerate(dices)]
     return Scores(tuple(rows), ("background", "organ"), "diagonal", False)
 
 

@@ -12,7 +12,7 @@ from semiseg.api.paths import PathLike, as_path
 if TYPE_CHECKING:
     from semiseg.evaluation.scores import Scores
     from semiseg.evaluation.semantic_matching import Matching
-    from semiseg.metrics.metrics import EmptyRule
+    from semiseg.metrics.empty import EmptyRule
     from semiseg.settings.run import Accelerator
     from semiseg.system.cluster import Cluster
 

@@ -14,7 +14,8 @@ from statistics import fmean
 from semiseg.comparison.cells import Cell
 from semiseg.comparison.operations import kind_of
 from semiseg.comparison.work import Record, State
-from semiseg.evaluation.scores import METRICS, patients_in
+from semiseg.evaluation.scores import patients_in
+from semiseg.metrics.base import columns
 from semiseg.runs.folder import Run
 
 CASES = ("preset", "budget", "role", "method", "subset", "seed", "case", "class", "label", "metric", "value", "patient")
@@ -110,7 +111,7 @@ def _outcome(cell: Cell, record: Record, folder: Path) -> Outcome:
     texts = []
     with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            for metric in METRICS:
+            for metric in columns():
                 scores.setdefault((row["class"], metric), {})[row["case"]] = float(row[metric])
                 texts.append((row["case"], row["class"], row["label"], metric, row[metric]))
     labels: Mapping[str, int] = facts["label_budget"]

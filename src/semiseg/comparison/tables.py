@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from semiseg.comparison.beside import PRINTED, Printed
 from semiseg.comparison.lines import MEAN, Group, Line, Side, patients_of
 from semiseg.comparison.render import Table
-from semiseg.evaluation.tables import COLUMNS
+from semiseg.metrics.base import shown_columns
 from semiseg.metrics.statistics import FEWEST, Comparison, PairedTest
 
-SHOWN = COLUMNS[:4]
+_SHOWN = [(column.name, column.heading, column.factor) for column in shown_columns()]
+SHOWN = [each for each in _SHOWN if not each[0].endswith("_voxel")]
 """Metrics of the tables; those in voxels are in the CSV files."""
-_HEADINGS = {metric: (heading, factor) for metric, heading, factor in COLUMNS}
+_HEADINGS = {metric: (heading, factor) for metric, heading, factor in _SHOWN}
 _COSTS = {
     "steps": ("steps", 1.0, 0),
     "seconds": ("seconds", 1.0, 1),

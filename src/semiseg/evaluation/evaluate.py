@@ -20,7 +20,9 @@ from scipy import ndimage
 from semiseg.errors import InputError, raise_all
 from semiseg.evaluation.parts import CaseScores, Parts
 from semiseg.evaluation.scores import Row, Scores
-from semiseg.metrics.metrics import EmptyRule, MaskScores, check_empty_rule, empty_scores, overlap_and_surface
+from semiseg.metrics.base import columns
+from semiseg.metrics.empty import EmptyRule, check_empty_rule
+from semiseg.metrics.mask_scores import MaskScores, empty_scores, score_masks
 from semiseg.scans.components import largest_component as keep_largest
 from semiseg.scans.formats import ENDINGS, ending_of, relatives
 from semiseg.scans.grids import Grid, grid_problems
@@ -48,7 +50,7 @@ def evaluate(
     workers: int = 0,
     parts: Path | None = None,
 ) -> Scores:
-    """Dice, Jaccard and surface distances per case and class.
+    """Every metric per case and class.
 
     Every label file needs a prediction of the same name on the same grid. Predictions without a label file cannot be
     scored; their number is kept in the provenance. A class that is in neither mask of a case is skipped and counted,
@@ -114,7 +116,8 @@ def evaluate_shard(
 
 
 def _parts(folder: Path, largest: bool, empty: EmptyRule) -> Parts:
-    return Parts(folder, f"semiseg {version('semiseg')}, empty {empty}, largest component {largest}")
+    rules = f"semiseg {version('semiseg')}, empty {empty}, largest component {largest}, {', '.join(columns())}"
+    return Parts(folder, rules)
 
 
 def _all(pairs: Sequence[_Pair], largest: bool, empty: EmptyRule, workers: int, parts: Parts | None) -> list[_Found]:
@@ -260,7 +263,7 @@ def _score_classes(
     for label, (predicted, true) in enumerate(boxes, start=1):
         if predicted and true:
             box = tuple(slice(min(p.start, t.start), max(p.stop, t.stop)) for p, t in zip(predicted, true, strict=True))
-            yield label, overlap_and_surface(prediction[box] == label, truth[box] == label, spacing, empty=empty)
+            yield label, score_masks(prediction[box] == label, truth[box] == label, spacing, empty=empty)
         elif predicted or true:
             sizes = _voxels(prediction, predicted, label), _voxels(truth, true, label)
             yield label, empty_scores(*sizes, truth.shape, spacing, empty)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from semiseg.errors import InputError
 from semiseg.evaluation.planes import Plane, cut_planes
 from semiseg.evaluation.scores import Scores
-from semiseg.metrics.metrics import dice
+from semiseg.metrics.dice import dice
 from semiseg.scans.readers import read_channel, read_label
 from semiseg.system.files import replacing
 

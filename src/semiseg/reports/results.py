@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from semiseg.evaluation.scores import METRICS, Scores
-from semiseg.metrics.metrics import EMPTY_RULES
+from semiseg.evaluation.scores import Scores
+from semiseg.metrics.base import Column, shown_columns
+from semiseg.metrics.empty import EMPTY_RULES
 from semiseg.metrics.statistics import mean_interval
 from semiseg.reports.charts import Box, box_plot, linear_axis, style_of, swatch
 from semiseg.reports.cohort import Cohort
@@ -109,17 +110,17 @@ def _reached(record: Record) -> list[object]:
 def classes(cohort: Cohort) -> Markup:
     """Table and box plots per class."""
     names, scores = cohort.class_names, cohort.scores
-    heads = ("class", "run", "Dice %", "95 % interval", "95HD mm", "ASD mm", "scans", "patients")
+    first, *others = (column.heading for column in report_columns())
+    heads = ("class", "run", first, "95 % interval", *others, "scans", "patients")
     rows = []
     for label in range(1, len(names)):
         for record, found in zip(cohort.records, scores, strict=True):
             rows.append([names[label], record.key, *_class_cells(found, label)])
     rule = scores[0].empty
     caption = (
-        "Mean ± standard deviation over scans. Dice: overlap of prediction and reference, 100 is perfect. 95HD: 95 % "
-        "of the two surfaces are closer than this. ASD: mean distance of the predicted surface to the reference. Empty "
-        f"masks, rule {rule!r}: {EMPTY_RULES[rule]}. The interval is that of the mean over patients, whose scans are "
-        f"averaged first (Student's t, corrected for skewness).{_unknown(cohort)}"
+        f"Mean ± standard deviation over scans. {_meanings()} Empty masks, rule {rule!r}: {EMPTY_RULES[rule]}. The "
+        "interval is that of the mean Dice over patients, whose scans are averaged first (Student's t, corrected for "
+        f"skewness).{_unknown(cohort)}"
     )
     plots = [_boxes(cohort, "dice", "Dice", 100.0, "%"), _boxes(cohort, "hd95_mm", "95HD", 1.0, "mm")]
     legend = tag("p", "A dot is a scan, the box holds the middle half of them, its bar is the median.", class_="note")
@@ -134,6 +135,16 @@ def classes(cohort: Cohort) -> Markup:
     )
 
 
+def report_columns() -> list[Column]:
+    """The columns of the report's tables, Dice first; distances in mm."""
+    return shown_columns("mm")
+
+
+def _meanings() -> str:
+    metrics = [column.metric for column in report_columns()]
+    return " ".join(f"{metric.label}: {metric.meaning or metric.definition}." for metric in metrics)
+
+
 def _unknown(cohort: Cohort) -> str:
     """That scans stand for patients, where the run does not say whose they are."""
     keys = [record.key for record in cohort.records if record.scores and not record.scores.patients]
@@ -146,10 +157,7 @@ def _class_cells(scores: Scores, label: int) -> list[object]:
     patients = scores.by_patient("dice", label)
     dice = mean_interval(patients)
     bounds = f"{100 * dice.low:.1f} to {100 * dice.high:.1f}" if not math.isnan(dice.low) else "-"
-    spread = [
-        _spread(scores, metric, label, factor)
-        for metric, factor in (("dice", 100.0), ("hd95_mm", 1.0), ("asd_mm", 1.0))
-    ]
+    spread = [_spread(scores, column.name, label, column.factor) for column in report_columns()]
     counts = scores.summary("dice", label).count, int((~np.isnan(patients)).sum())
     return [spread[0], bounds, *spread[1:], *counts]
 
@@ -180,23 +188,21 @@ def _boxes(cohort: Cohort, metric: str, title: str, factor: float, unit: str) ->
 
 def numbers(cohorts: Sequence[Cohort]) -> Markup:
     """Every score of every scan with the line of the file that it was read from."""
-    shown = ("dice", "jaccard", "hd95_mm", "asd_mm")
-    heads = ("run", "line of scores.csv", "case", "class", "Dice %", "Jaccard %", "95HD mm", "ASD mm")
+    heads = ("run", "line of scores.csv", "case", "class", *(column.heading for column in report_columns()))
     return join(
         tag(
             "details",
             tag("summary", f"All numbers of run {record.key} ({record.name}/scores.csv)"),
-            table(f"Scores of run {record.key}", heads, list(_lines(record, scores, shown))),
+            table(f"Scores of run {record.key}", heads, list(_lines(record, scores))),
         )
         for cohort in cohorts
         for record, scores in zip(cohort.records, cohort.scores, strict=True)
     )
 
 
-def _lines(record: Record, scores: Scores, metrics: Sequence[str]) -> Iterator[list[object]]:
+def _lines(record: Record, scores: Scores) -> Iterator[list[object]]:
     for line, row in enumerate(scores.rows, start=2):
-        factors = (100 if metric in ("dice", "jaccard") else 1 for metric in metrics)
-        values = [number(METRICS[metric](row.scores) * factor) for metric, factor in zip(metrics, factors, strict=True)]
+        values = [number(row.scores[column.name] * column.factor) for column in report_columns()]
         yield [record.key, line, row.case, scores.class_names[row.label], *values]
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from semiseg.batches.augment import AugmentConfig
 from semiseg.errors import InputError, raise_all
-from semiseg.metrics.metrics import EmptyRule
+from semiseg.metrics.empty import EmptyRule
 from semiseg.preparing.overrides import PlanWishes
 from semiseg.scans.crop import LabelCrop
 from semiseg.settings.merge import merge
