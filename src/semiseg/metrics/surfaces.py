@@ -62,8 +62,8 @@ def surface_distances(predicted: Mask, true: Mask, spacing: Sequence[float]) -> 
     return SurfaceDistances(
         _nearest(predicted & ~true, true, spacing),
         _nearest(true & ~predicted, predicted, spacing),
-        np.count_nonzero(predicted),
-        np.count_nonzero(true),
+        int(np.count_nonzero(predicted)),
+        int(np.count_nonzero(true)),
     )
 
 
