@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from semiseg.evaluation.scores import Scores
     from semiseg.evaluation.semantic_matching import Matching
     from semiseg.metrics.empty import EmptyRule
@@ -149,7 +151,7 @@ def compare(
     paper_dataset: str | None = None,
     say: Callable[[str], None] = lambda line: None,
     **grid: Any,
-) -> Any:
+) -> DataFrame:
     """Train a grid of methods, label budgets and seeds, each beside supervised controls and the bound of all labels.
 
     Killed or stopped, the same call goes on where it was; what is finished is not done again. A failed cell does not
@@ -171,16 +173,15 @@ def compare(
 
     Returns:
         A row per method, budget, class and metric: mean, spread, interval, test against the control, label budget,
-        protocol, time. A pandas DataFrame if pandas is installed, else a list of dictionaries.
+        protocol, time.
 
     Raises:
         InputError: settings or data are not usable; finished cells have other settings; all problems are named.
     """
-    from semiseg.comparison.beside import Paper
     from semiseg.comparison.compare import How
     from semiseg.comparison.compare import compare as run
     from semiseg.comparison.grid import default_output, load_grid
-    from semiseg.comparison.results import as_frame
+    from semiseg.comparison.published import Paper
 
     asked = load_grid(as_path(config), {"data": data, **grid})
     folder = Path(output) if output else default_output(asked)
@@ -192,4 +193,4 @@ def compare(
         paper=Paper(paper or paper_dataset is not None, paper_dataset),
         say=say,
     )
-    return as_frame(found.rows())
+    return found.frame()

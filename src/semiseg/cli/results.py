@@ -108,9 +108,6 @@ def compare(
         list[str] | None, typer.Option("--slurm", help="Parameter of the jobs for submitit, such as timeout_min=600")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the complete plan and do nothing")] = False,
-    tflops: Annotated[
-        float, typer.Option(min=0.001, help="10^12 operations per second of a GPU, for the plan of --dry-run")
-    ] = 80.0,
 ) -> None:
     """Train a grid of methods, budgets and seeds, test them against the control, and write tables; resumable."""
     from semiseg.comparison.command import Asked, run
@@ -131,7 +128,7 @@ def compare(
         "bound": bound,
         "paired_test": paired_test,
     }
-    asked = Asked(grid, config, output, set_ or [], workers, launcher, slurm or [], paper, paper_dataset, tflops)
+    asked = Asked(grid, config, output, set_ or [], workers, launcher, slurm or [], paper, paper_dataset)
     sys.exit(run(asked, dry=dry_run, say=typer.echo))
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.comparison.beside import Paper
 from semiseg.comparison.compare import How, compare, plan
 from semiseg.comparison.grid import default_output, load_grid
-from semiseg.comparison.operations import TFLOPS
-from semiseg.comparison.render import document
+from semiseg.comparison.published import Paper
 from semiseg.comparison.results import Results
+from semiseg.comparison.tables import document
 from semiseg.errors import InputError, did_you_mean
 from semiseg.system.cluster import parameters
 
@@ -34,7 +33,6 @@ class Asked:
     slurm: Sequence[str]
     paper: bool
     paper_dataset: str | None
-    tflops: float = TFLOPS
 
 
 def run(asked: Asked, *, dry: bool, say: Callable[[str], None]) -> int:
@@ -47,7 +45,7 @@ def run(asked: Asked, *, dry: bool, say: Callable[[str], None]) -> int:
     output = (asked.output or default_output(grid)).absolute()
     how = _how(asked)
     if dry:
-        say(plan(grid, output, asked.assignments, workers=how.workers, tflops=asked.tflops))
+        say(plan(grid, output, asked.assignments, workers=how.workers))
         return 0
     paper = Paper(asked.paper or asked.paper_dataset is not None, asked.paper_dataset)
     results = compare(grid, output, asked.assignments, how=how, paper=paper, say=say)

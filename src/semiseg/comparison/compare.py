@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from semiseg.comparison.beside import Paper, check_known
 from semiseg.comparison.cells import Cell, cells_of
+from semiseg.comparison.dry_run import plan_text
 from semiseg.comparison.epochs import place_of, with_epochs
-from semiseg.comparison.forecast import forecast
-from semiseg.comparison.gather import gather
 from semiseg.comparison.grid import Grid
-from semiseg.comparison.launch import run_here
-from semiseg.comparison.operations import TFLOPS
+from semiseg.comparison.launch import run_here, run_jobs
+from semiseg.comparison.outcomes import gather
+from semiseg.comparison.published import Paper, check_known
 from semiseg.comparison.results import Results, results_of
-from semiseg.comparison.slurm import run_jobs
 from semiseg.comparison.splits import open_prepared, with_splits, write_splits
-from semiseg.comparison.states import check_same, records_of
-from semiseg.comparison.work import Record, Task, record_of, task_of
+from semiseg.comparison.work import Record, Task, check_same, record_of, records_of, task_of
 from semiseg.errors import InputError, raise_all
 from semiseg.system.files import sweep, write_text
 from semiseg.system.locks import locked
@@ -44,8 +41,8 @@ class How:
     slurm: Mapping[str, Any] | None = None
 
 
-def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: int = 1, tflops: float = TFLOPS) -> str:
-    """The complete plan as text; nothing is prepared, trained or written. `tflops` as of `forecast`.
+def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: int = 1) -> str:
+    """The complete plan as text; nothing is prepared, trained or written.
 
     Raises:
         InputError: all that is wrong with the settings of any cell, or finished cells have other settings.
@@ -53,7 +50,7 @@ def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: 
     drafts = cells_of(grid, assignments)
     cells = with_epochs(with_splits(drafts, output) if grid.data is not None and grid.data.is_dir() else drafts)
     check_same(cells, output)
-    return forecast(cells, records_of(cells, output), output, workers, tflops)
+    return plan_text(cells, records_of(cells, output), output, workers)
 
 
 def compare(

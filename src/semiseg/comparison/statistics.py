@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from semiseg.comparison.cells import Role
-from semiseg.comparison.gather import Outcome
+from semiseg.comparison.outcomes import Outcome
 from semiseg.metrics.base import columns, shown_columns
 from semiseg.metrics.statistics import (
     Comparison,
