@@ -122,18 +122,12 @@ def _joined(frames: Sequence[pd.DataFrame], header: Sequence[str]) -> pd.DataFra
 
 def read_scores(path: Path) -> pd.DataFrame:
     """Rows of a run's `scores.csv`, one per case, class and metric; NaN for metrics that its version did not have."""
-    names = list(columns())
-    texts = dict.fromkeys(("case", "class", "label"), str)
-    wide = pd.read_csv(
-        path,
-        dtype=texts,
-        keep_default_na=False,
-        na_values={name: ["nan"] for name in names},
-        float_precision="round_trip",
-    )
-    wide = wide.reindex(columns=[*texts, *names])
-    long = wide.melt(list(texts), names, var_name="metric", value_name="value", ignore_index=False)
-    return long.sort_index(kind="stable").reset_index(drop=True)
+    place, metrics = list(SCORE[:3]), list(columns())
+    texts = pd.read_csv(path, dtype=str, keep_default_na=False)
+    texts = texts.reindex(columns=[*place, *metrics], fill_value="nan")
+    rows = texts.melt(place, metrics, var_name="metric", value_name="value", ignore_index=False)
+    rows = rows.sort_index(kind="stable").reset_index(drop=True)
+    return rows.assign(value=rows["value"].map(float))
 
 
 def _outcome(cell: Cell, record: Record, folder: Path) -> Outcome:
