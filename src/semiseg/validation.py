@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -30,7 +30,9 @@ def _problem(model: type[BaseModel], item: Any, source: str) -> str:
     path = [str(part) for part in item["loc"]]
     name = ".".join(path)
     if item["type"] == "extra_forbidden":
-        return f"{source}: unknown setting {shown(name)}: {did_you_mean(path[-1], _fields(model, path[:-1]))}"
+        elsewhere = [dotted for dotted in _dotted(model) if dotted.split(".")[-1] == path[-1]]
+        meant = f"did you mean {elsewhere[0]!r}?" if elsewhere else did_you_mean(path[-1], _fields(model, path[:-1]))
+        return f"{source}: unknown setting {shown(name)}: {meant}"
     if item["type"] == "missing":
         return f"{source}: setting {name!r} is missing"
     came = f" (came: {shown(item['input'])})" if item["type"] != "value_error" else ""
@@ -45,6 +47,15 @@ def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
             return []
         model = found
     return list(model.model_fields)
+
+
+def _dotted(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Names of all settings with those of the groups that they stand in, `optimiser.lr`."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _dotted(kind, f"{prefix}{name}.")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

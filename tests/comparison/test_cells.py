@@ -155,3 +155,9 @@ def test_the_bound_of_split_files_has_their_labels_and_test_cases(tmp_path: Path
     bounds = {cell.budget: roles(cell.config.split) for cell in cells if cell.role == "bound" and cell.config.split}
     assert {name: split.test for name, split in bounds.items()} == {"all": ("case_006",), "all-2": ("case_005",)}
     assert bounds["all"].labelled == tuple(f"case_{i:03d}" for i in range(6))  # case_007 has no label
+
+
+def test_what_a_method_says_of_itself_goes_before_what_the_grid_says(tmp_path: Path) -> None:
+    longer = {"method": "supervised", "name": "longer", "settings": {"steps": 60}}
+    cells = cells_of(toy_grid(tmp_path, methods=[longer], steps=30, seeds=1), ())
+    assert {cell.label: cell.config.steps for cell in cells if cell.role == "method"} == {"longer": 60}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -341,8 +342,6 @@ def test_a_stopped_call_goes_on_and_a_finished_one_is_not_overwritten(
     data = tmp_path / "data"
     assert not (data / "dataset.json").exists()
     before = (data / "imagesTr/a_0000.nii.gz").stat().st_mtime_ns
-    with pytest.raises(InputError, match="other files or options: choose another folder, or remove this one"):
-        _init(tmp_path, classes=("x", "y"))
     assert _init(tmp_path).report.errors == ()
     assert (data / "imagesTr/a_0000.nii.gz").stat().st_mtime_ns == before
     assert calls[0] == "init.json"
@@ -350,8 +349,8 @@ def test_a_stopped_call_goes_on_and_a_finished_one_is_not_overwritten(
         ["a.nii.gz", "a_0000.nii.gz", "b_0000.nii.gz", "dataset.json", "init.json"]
     )
     assert _init(tmp_path).report.errors == ()
-    with pytest.raises(InputError, match="expected a new folder"):
-        semiseg.init_dataset(tmp_path / "images", None, data, workers=1)
+    semiseg.init_dataset(tmp_path / "images", None, data, workers=1)
+    assert (data / "labelsTr/a.nii.gz").is_file()
 
 
 def test_folders_of_others_and_folders_without_scans(tmp_path: Path) -> None:
@@ -386,3 +385,74 @@ def test_several_processes_make_the_same_dataset(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "two/data/dataset.json").read_text()) == json.loads(
         (tmp_path / "data/dataset.json").read_text()
     )
+
+
+def _names(root: Path, folder: str) -> list[str]:
+    return sorted(path.name for path in (root / "data" / folder).iterdir())
+
+
+def test_another_call_adds_scans_and_labels_and_says_so(tmp_path: Path) -> None:
+    _scans(tmp_path, ["a.nii.gz", "b.nii.gz"], ["a.nii.gz"])
+    _init(tmp_path, classes=("x", "y"))
+    _write(tmp_path / "images/c.nii.gz", _image(7))
+    _write(tmp_path / "labels/b.nii.gz", _label())
+    made = _init(tmp_path)
+    assert {"added: 1 (c)", "labels added: 1 (b)"} <= set(made.notes)
+    assert _names(tmp_path, "imagesTr") == [f"{case}_0000.nii.gz" for case in "abc"]
+    assert _names(tmp_path, "labelsTr") == ["a.nii.gz", "b.nii.gz"]
+    assert open_dataset(tmp_path / "data").class_names == ("background", "x", "y")
+    assert not any(note.startswith(("added", "changed")) for note in _init(tmp_path).notes)
+
+
+def test_a_folder_of_new_scans_alone_can_be_added_and_the_rest_stays(tmp_path: Path) -> None:
+    _scans(tmp_path, ["a.nrrd", "b.nrrd"], ["a.nii.gz"])
+    _init(tmp_path)
+    shutil.rmtree(tmp_path / "images")  # what was converted needs its source no more
+    _write(tmp_path / "more/d.nrrd", _image(3))
+    made = semiseg.init_dataset(tmp_path / "more", None, tmp_path / "data", workers=1)
+    assert {"added: 1 (d)", "left as they are: 2"} <= set(made.notes)
+    assert made.report.errors == ()
+    assert set(open_dataset(tmp_path / "data").cases) == {"a", "b", "d"}
+
+
+def test_a_forgotten_folder_of_labels_is_given_afterwards(tmp_path: Path) -> None:
+    _scans(tmp_path, ["a.nii.gz"], ["a.nii.gz"], values=(0, 3))
+    semiseg.init_dataset(tmp_path / "images", None, tmp_path / "data", workers=1)
+    assert open_dataset(tmp_path / "data").class_names == ("background", "class_1")
+    made = _init(tmp_path, classes=("organ",))
+    assert "labels added: 1 (a)" in made.notes
+    assert set(np.unique(read_label(tmp_path / "data/labelsTr/a.nii.gz").array)) == {0, 1}
+
+
+def test_a_new_class_renumbers_all_labels_or_says_which_source_is_gone(tmp_path: Path) -> None:
+    _scans(tmp_path, ["a.nii.gz", "b.nii.gz"], ["a.nii.gz"], values=(0, 5))
+    _init(tmp_path, classes=("5=organ",))
+    _write(tmp_path / "labels/b.nii.gz", _label((0, 2, 5)))
+    classes = ("2=vessel", "5=organ")
+    label = tmp_path / "labels/a.nii.gz"
+    label.rename(tmp_path / "kept.nii.gz")
+    with pytest.raises(InputError, match=r"a.nii.gz: the classes change.*restore it"):
+        semiseg.init_dataset(tmp_path / "images", tmp_path / "labels", tmp_path / "data", workers=1, classes=classes)
+    (tmp_path / "kept.nii.gz").rename(label)
+    _init(tmp_path, classes=classes)
+    assert set(np.unique(read_label(tmp_path / "data/labelsTr/a.nii.gz").array)) == {0, 2}
+    assert set(np.unique(read_label(tmp_path / "data/labelsTr/b.nii.gz").array)) == {0, 1, 2}
+
+
+def test_another_file_under_the_name_of_a_case_replaces_it(tmp_path: Path) -> None:
+    _scans(tmp_path, ["a.nrrd"], ["a.nii.gz"])
+    _init(tmp_path)
+    _write(tmp_path / "again/a.nrrd", _image(40))
+    os.utime(tmp_path / "again/a.nrrd", (0, 0))
+    made = semiseg.init_dataset(tmp_path / "again", None, tmp_path / "data", workers=1)
+    assert "changed: 1 (a)" in made.notes
+    image = read_image([tmp_path / "data/imagesTr/a_0000.nii.gz"])
+    assert image.array.min() == 40
+    assert _names(tmp_path, "labelsTr") == ["a.nii.gz"]
+
+
+def test_all_cases_of_a_dataset_have_the_same_channels(tmp_path: Path) -> None:
+    _scans(tmp_path, ["a.nii.gz"], ["a.nii.gz"])
+    _init(tmp_path, channels=("T1",))
+    with pytest.raises(InputError, match="--channels was \\['T1'\\], now \\['CT'\\]"):
+        semiseg.init_dataset(tmp_path / "images", None, tmp_path / "data", workers=1, channels=("CT",))

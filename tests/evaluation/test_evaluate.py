@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from semiseg.errors import InputError
-from semiseg.evaluation.evaluate import evaluate, label_files
+from semiseg.evaluation.evaluate import evaluate
+from semiseg.evaluation.pairs import label_files
 from semiseg.metrics.base import columns
 from semiseg.metrics.mask_scores import score_masks
 from semiseg.scans.components import largest_component

@@ -12,8 +12,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from semiseg.errors import InputError
-from semiseg.evaluation.evaluate import evaluate, label_files
+from semiseg.evaluation.evaluate import evaluate
 from semiseg.evaluation.overlay import COLOURS, class_colour, extremes, overlay, overlay_extremes
+from semiseg.evaluation.pairs import label_files
 from semiseg.evaluation.scores import Row, Scores
 from semiseg.metrics.mask_scores import MaskScores
 

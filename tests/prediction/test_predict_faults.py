@@ -78,8 +78,10 @@ def test_a_scan_is_never_overwritten_by_its_labels(run: Path, tmp_path: Path) ->
     scans.mkdir()
     shutil.copy(_data(run) / "imagesTr" / "case_000_0000.nii.gz", scans / "new.nii.gz")
     before = (scans / "new.nii.gz").read_bytes()
-    with pytest.raises(InputError, match=r"new\.nii\.gz: is one of the scans"):
+    with pytest.raises(InputError, match=r"scans: holds the scans"):
         semiseg.predict(run, scans, scans, accelerator="cpu")
+    with pytest.raises(InputError, match=r"new\.nii\.gz: is one of the scans"):
+        semiseg.predict(run, scans / "new.nii.gz", scans, accelerator="cpu")
     assert (scans / "new.nii.gz").read_bytes() == before
 
 

@@ -42,3 +42,10 @@ def test_a_length_in_steps_replaces_one_in_epochs(lower: dict, upper: dict, expe
 
 def test_null_is_a_value() -> None:
     assert merge({"optimiser": {"clip": 12}}, {"optimiser": {"clip": None}}) == {"optimiser": {"clip": None}}
+
+
+def test_a_word_names_the_network_or_the_optimiser():
+    lower = {"network": {"name": "unet", "options": {"filters": [8, 16]}}, "method": "micd"}
+    assert merge(lower, {"network": "vnet"})["network"] == {"name": "vnet"}
+    assert merge(lower, {"network": "unet"})["network"] == lower["network"]
+    assert merge({"optimiser": "sgd"}, {"optimiser": {"lr": 0.1}})["optimiser"] == {"name": "sgd", "lr": 0.1}

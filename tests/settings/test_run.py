@@ -69,3 +69,8 @@ def test_paths_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     config = load_config(None, {"data": "scans", "split": "a.json"})
     assert (config.data, config.split) == (tmp_path / "scans", tmp_path / "a.json")
     assert "prepared: null" in config.to_yaml()
+
+
+def test_a_network_is_named_in_python_as_on_the_command_line(tmp_path):
+    assert load_config(None, {"data": tmp_path, "network": "vnet"}).network.name == "vnet"
+    assert RunConfig(data=tmp_path, optimiser="sgd").optimiser.name == "sgd"

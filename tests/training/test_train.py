@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from semiseg.errors import InputError
 from semiseg.runs import checkpoint
 from semiseg.runs.folder import Run
 from semiseg.settings.run import RunConfig, load_config
+from semiseg.training.session import Session
 from semiseg.training.train import train
 from tiny import tiny_dataset
 
@@ -326,3 +328,24 @@ def test_memories_of_scans_continue_bit_identical(data: Path, tmp_path: Path, mo
     train(config, tmp_path / "stopped", show=False)
     assert any("memory.mean_case" in name for name in _weights(tmp_path / "whole"))
     assert _same(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_slow_steps_lose_minutes_at_most(data, tmp_path, monkeypatch):
+    """Checkpoints are written by the clock too, where the next one by steps is hours away."""
+    saved = []
+    monkeypatch.setattr(Session, "save", lambda session: saved.append(session.progress.step))
+    train(
+        _config(data, steps=6, checkpoint_every=100, checkpoint_minutes=1e-9, log_every=2), tmp_path / "run", show=False
+    )
+    assert saved == [2, 4, 6]
+    saved.clear()
+    train(_config(data, steps=6, checkpoint_every=100, log_every=2), tmp_path / "other", show=False)
+    assert saved == [6]
+
+
+def test_a_log_for_people_says_what_the_terminal_said(data, tmp_path):
+    train(_config(data, steps=4, log_every=2), tmp_path / "run", show=False)
+    text = (tmp_path / "run" / "log.txt").read_text()
+    assert "GiB of memory" in text
+    assert re.search(r"step 4: .*total \d", text)
+    assert "observed" not in text

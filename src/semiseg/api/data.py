@@ -36,7 +36,7 @@ def init_dataset(
     show: bool = False,
     **options: Any,
 ) -> Initialised:
-    """Make a dataset folder of two folders of scans, in any readable format and under any names that match.
+    """Make a dataset folder of two folders of scans, or add to one; any readable format, any names that match.
 
     NIfTI files are linked, everything else is converted to `.nii.gz`; `dataset.json` is written last, and the same call
     again continues one that was stopped.

@@ -27,6 +27,7 @@ def evaluate(
     *,
     empty: EmptyRule | None = None,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
     workers: int = 0,
     cluster: Cluster | None = None,
 ) -> Scores: ...
@@ -40,6 +41,7 @@ def evaluate(
     *,
     empty: EmptyRule | None = None,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
     workers: int = 0,
     shard: str,
 ) -> None: ...
@@ -52,6 +54,7 @@ def evaluate(
     *,
     empty: EmptyRule | None = None,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
     workers: int = 0,
     shard: str | None = None,
     cluster: Cluster | None = None,
@@ -59,14 +62,16 @@ def evaluate(
     """Score predicted label files against reference labels, per class and case.
 
     Args:
-        predictions: folder of predicted label files, or a run folder (then its test cases are scored, and the
-            opening of the test labels is counted in the run).
-        labels: folder of reference label files; not needed for a run folder.
+        predictions: folder of predicted label files, one such file, or a run folder (then its test cases are scored,
+            and the opening of the test labels is counted in the run).
+        labels: folder of reference label files, or one file; not needed for a run folder.
         output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
         empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
             `dhc` (128 voxels, as DHC's code for AMOS and Synapse); default: as the run's settings say, `diagonal` for
             folders.
         cases: score only these cases of a folder; a run is scored on all of its test cases.
+        pattern: regular expression whose first group is the case, where names of predictions and labels differ more
+            than `semiseg init` could match.
         workers: cases at a time; 0 takes one per core.
         shard: `2/8` scores the second eighth of the cases and leaves them in `output` for the call without a shard,
             which computes what is missing, and alone gives scores.
@@ -84,7 +89,7 @@ def evaluate(
     paths = source, as_path(labels), as_path(output)
     if cluster is not None:
         others = [None if path is None else path.absolute() for path in paths[1:]]
-        call = partial(evaluate, source, *others, empty=empty, cases=cases, workers=workers)
+        call = partial(evaluate, source, *others, empty=empty, cases=cases, pattern=pattern, workers=workers)
         on_cluster(call, cluster, (others[1] or source) / ".jobs")
     part = None if shard is None else Shard.parse(shard)
     if paths[1] is None:
@@ -93,9 +98,8 @@ def evaluate(
                 "cases: a run is scored on all of its test cases: leave them out, or give its label folder"
             )
         return evaluate_run(Path(predictions), paths[2], empty=empty, workers=workers, shard=part)
-    return evaluate_folders(
-        Path(predictions), paths[1], paths[2], empty=empty or "diagonal", workers=workers, shard=part, cases=cases
-    )
+    which: dict[str, Any] = {"shard": part, "cases": cases, "pattern": pattern}
+    return evaluate_folders(Path(predictions), paths[1], paths[2], empty=empty or "diagonal", workers=workers, **which)
 
 
 def report(*runs: PathLike, output: PathLike | None = None) -> Path:

@@ -73,7 +73,9 @@ def preview(
         data: dataset folder; prepared first where that is not done yet.
         output: run folder, in which `preview` is written; default as `train` has it. It may hold a run or none.
         count: number of batches, at least 1.
-        config, assignments, settings: as in `train`.
+        config: as in `train`.
+        assignments: as in `train`.
+        settings: as in `train`.
 
     Raises:
         InputError: settings or data are not usable; all problems are named.

@@ -46,7 +46,7 @@ def init(
     copy: Annotated[bool, typer.Option("--copy", help="Copy NIfTI files instead of linking them")] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
 ) -> None:
-    """Make a dataset folder of images and labels, and check it; the same command continues one that was stopped."""
+    """Make a dataset folder of images and labels, or add them to one, and check it; continues one that was stopped."""
     import semiseg
 
     made = semiseg.init_dataset(

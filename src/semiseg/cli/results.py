@@ -13,7 +13,7 @@ from semiseg.cli.shared import Jobs, Launcher, Output, Prepared, Several, ShardO
 
 @app.command(cls=Several)
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of predicted labels, or a run folder")],
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted labels, one file, or a run folder")],
     labels: Annotated[Path | None, typer.Argument(help="Folder of reference labels; not for a run folder")] = None,
     output: Output = None,
     empty: Annotated[
@@ -25,6 +25,9 @@ def evaluate(
     ] = None,
     cases: Annotated[
         list[str] | None, typer.Option("--cases", help="Score only these cases of a folder of labels")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression: its first group is the case in both folders' names")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Cases at a time; 0: one per core")] = 0,
     matching: Annotated[
@@ -49,7 +52,13 @@ def evaluate(
             raise InputError("--matching takes a run folder alone: leave the folder of reference labels out")
         typer.echo(semiseg.matching(predictions, output).table())
         return
-    how: Any = {"empty": empty, "cases": cases or None, "workers": workers, **parts(shard, launcher, jobs, slurm)}
+    how: Any = {
+        "empty": empty,
+        "cases": cases or None,
+        "pattern": pattern,
+        "workers": workers,
+        **parts(shard, launcher, jobs, slurm),
+    }
     scores = semiseg.evaluate(predictions, labels, output, **how)
     from semiseg.evaluation.runs import heading
 

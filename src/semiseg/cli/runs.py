@@ -53,9 +53,12 @@ def train(
 ) -> None:
     """Train, or continue: the same command again does the rest. Ctrl-C saves and stops."""
     import semiseg
+    from semiseg.errors import InputError
     from semiseg.system.heap import reuse_freed_memory
 
     reuse_freed_memory()
+    if data is None and config is None:
+        raise InputError("expected a dataset folder: semiseg train DATA (semiseg train --help shows all options)")
     settings: dict[str, Any] = {
         "config": config,
         "preset": preset,

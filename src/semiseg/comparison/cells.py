@@ -183,9 +183,9 @@ class _Column:
 
 
 def _values(grid: Grid, entry: MethodEntry, budget: Budget, preset: str, seed: int) -> dict[str, Any]:
-    values = merge(grid.settings, entry.settings)
     own = {"data": grid.data or UNNAMED, "prepared": grid.prepared, "steps": grid.steps}
-    values |= {name: value for name, value in own.items() if value is not None}
+    given = {name: value for name, value in own.items() if value is not None}
+    values = merge(merge(grid.settings, given), entry.settings)
     values |= {"method": entry.method, "seed": seed, **budget.settings}
     return values | ({"preset": preset} if preset else {})
 

@@ -73,6 +73,11 @@ def find_sources(images: str | Path, labels: str | Path | None, options: InitOpt
             f"{labels if image_items else images}: expected images and labels apart, came no {missing}: name labels "
             "with seg, label or mask, or give patterns such as 'SRC/*/t1.nrrd'"
         )
+    if label_items and all(map(is_label, image_items)) and not any(map(is_label, label_items)):
+        raise InputError(
+            f"{images}: all names are those of labels, as {image_items[0].path.name}, and none in {labels} is: are the "
+            f"two folders swapped? semiseg init {labels} --labels {images}"
+        )
     if options.pattern is not None:
         image_items, label_items = by_pattern(image_items, options.pattern), by_pattern(label_items, options.pattern)
     grouped = group(image_items, options.channels, label_items)

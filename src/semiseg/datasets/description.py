@@ -12,6 +12,7 @@ from typing import Any
 
 from semiseg.errors import InputError, shown
 from semiseg.scans.formats import ENDINGS, ending_of
+from semiseg.scans.found import scan_paths
 from semiseg.system.documents import parse_json, read_json, read_text
 from semiseg.system.file_names import inside, is_file_name
 
@@ -45,6 +46,11 @@ def read_description(root: Path) -> Description:
             from 0, or it names files outside of `root`.
     """
     path = root / "dataset.json"
+    if not path.exists() and scan_paths(root, nested=True):
+        raise InputError(
+            f"{root}: expected a dataset folder (with dataset.json), came a folder of scans: make a dataset of it with "
+            f"semiseg init {shlex.quote(str(root))} --labels LABELS -o DATA"
+        )
     content = read_json(path, "dataset.json with channel_names, labels and file_ending")
     if "channel_names" not in content and isinstance(content.get("modality"), dict):
         raise InputError(

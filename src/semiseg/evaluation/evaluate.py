@@ -18,20 +18,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from semiseg.errors import InputError, raise_all
+from semiseg.evaluation.pairs import Files, Pair, label_files, pair_up
 from semiseg.evaluation.parts import CaseScores, Parts
 from semiseg.evaluation.scores import Row, Scores
 from semiseg.metrics.base import columns
 from semiseg.metrics.empty import EmptyRule, check_empty_rule
 from semiseg.metrics.mask_scores import MaskScores, empty_scores, score_masks
 from semiseg.scans.components import largest_component as keep_largest
-from semiseg.scans.formats import ENDINGS, ending_of, relatives
 from semiseg.scans.grids import Grid, grid_problems
 from semiseg.scans.readers import read_header, read_label
 from semiseg.system.files import sha256
 from semiseg.system.parallel import processes, worker_count
 from semiseg.system.shards import Shard
 
-Files = Path | Mapping[str, Path]
 Box = tuple[slice, ...]
 
 _MANY = 1 << 28
@@ -47,23 +46,26 @@ def evaluate(
     empty: EmptyRule = "diagonal",
     largest_component: bool = False,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
     workers: int = 0,
     parts: Path | None = None,
 ) -> Scores:
     """Every metric per case and class.
 
-    Every label file needs a prediction of the same name on the same grid. Predictions without a label file cannot be
-    scored; their number is kept in the provenance. A class that is in neither mask of a case is skipped and counted,
-    unless the rule is `official`. A volume of one slice is scored as a 2D image.
+    Every label file needs a prediction on the same grid, of the same name or of one that belongs to it (`pair_up`).
+    Predictions without a label file cannot be scored; their number is kept in the provenance. A class that is in
+    neither mask of a case is skipped and counted, unless the rule is `official`. A volume of one slice is scored as a
+    2D image.
 
     Args:
-        predictions: folder of predicted label files `CASE.nii.gz`, or files by case id.
+        predictions: folder of predicted label files `CASE.nii.gz`, one such file, or files by case id.
         labels: reference label files, likewise.
         class_names: index is the label value, background first; default: `class 1` ... up to the largest label found.
         output: folder for `scores.csv` and `scores.json`; nothing is written when it is not given.
         empty: what an empty mask scores, see `EMPTY_RULES`.
         largest_component: score only the largest connected component of each predicted class.
         cases: score only these; default: all cases with a label file.
+        pattern: regular expression whose first group is the case in the names of predictions and labels.
         workers: cases at a time; 0 takes as many as there are cores. Few cases are scored in threads, many in
             processes.
         parts: folder that was given to `evaluate_shard`; what is found there is not computed again, and then removed.
@@ -72,7 +74,7 @@ def evaluate(
         InputError: files are missing, unreadable or not on one grid, or labels are unknown; all problems are named.
     """
     check_empty_rule(empty)
-    pairs, without_label = _pairs(label_files(predictions), label_files(labels), cases)
+    pairs, without_label = pair_up(predictions, labels, cases=cases, pattern=pattern)
     kept = None if parts is None else _parts(parts, largest_component, empty)
     found = _all(pairs, largest_component, empty, workers, kept)
     names = _names(found, class_names)
@@ -95,6 +97,7 @@ def evaluate_shard(
     empty: EmptyRule = "diagonal",
     largest_component: bool = False,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
     workers: int = 0,
 ) -> int:
     """Score the cases of `shard` and leave their scores in `parts` for `evaluate`; returns their number.
@@ -106,7 +109,7 @@ def evaluate_shard(
     mine = shard.of(references if cases is None else set(cases))
     if not mine:
         return 0
-    pairs, _ = _pairs(label_files(predictions), references, mine)
+    pairs, _ = pair_up(predictions, references, cases=mine, pattern=pattern)
     kept = _parts(parts, largest_component, empty)
     for case in _all(pairs, largest_component, empty, workers, kept):
         raise_all(case.problems)
@@ -120,7 +123,7 @@ def _parts(folder: Path, largest: bool, empty: EmptyRule) -> Parts:
     return Parts(folder, rules)
 
 
-def _all(pairs: Sequence[_Pair], largest: bool, empty: EmptyRule, workers: int, parts: Parts | None) -> list[_Found]:
+def _all(pairs: Sequence[Pair], largest: bool, empty: EmptyRule, workers: int, parts: Parts | None) -> list[_Found]:
     """Every case, scored side by side."""
     voxels = _check_grids(pairs)
     count = worker_count(workers, len(pairs), 16 * voxels)
@@ -133,50 +136,11 @@ def _all(pairs: Sequence[_Pair], largest: bool, empty: EmptyRule, workers: int, 
     return [found[pair.case] for pair in pairs]
 
 
-def label_files(source: Files) -> dict[str, Path]:
-    """Label files by case id, in order.
-
-    Raises:
-        InputError: the folder does not exist or has no label files, or two files have the same case id.
-    """
-    if isinstance(source, Mapping):
-        return dict(sorted(source.items()))
-    if not source.is_dir():
-        raise InputError(f"{source}: expected a folder of label files, and there is none")
-    found: dict[str, Path] = {}
-    problems = []
-    for path, ending in _readable(source):
-        case = path.name[: -len(ending)]
-        if case in found:
-            problems.append(f"{path}: a second file for case {case}, beside {found[case].name}: remove one of them")
-        found[case] = path
-    raise_all(problems)
-    if not found:
-        raise InputError(f"{source}: expected label files that end in {', '.join(ENDINGS)}, and there are none")
-    return found
-
-
-def _readable(folder: Path) -> list[tuple[Path, str]]:
-    """Files that can be read and their endings; beside NIfTI files, others (such as pictures) are no labels."""
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    found = [(path, ending) for path in files if (ending := ending_of(path))]
-    return [pair for pair in found if pair[1] in relatives(".nii.gz")] or found
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """The two files of a case."""
-
-    case: str
-    prediction: Path
-    label: Path
-
-
 @dataclass(frozen=True)
 class _Found:
     """What scoring a case gave: scores of the classes that occur, or the reason why there are none."""
 
-    pair: _Pair
+    pair: Pair
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     scores: Mapping[int, MaskScores] | None = None
@@ -184,38 +148,7 @@ class _Found:
     problems: tuple[str, ...] = ()
 
 
-def _pairs(
-    predictions: Mapping[str, Path], labels: Mapping[str, Path], cases: Collection[str] | None
-) -> tuple[list[_Pair], int]:
-    wanted = list(labels) if cases is None else sorted(set(cases))
-    problems = [
-        f"case {case}: no label file: remove it from the cases or add it" for case in wanted if case not in labels
-    ]
-    missing = [case for case in wanted if case in labels and case not in predictions]
-    problems += [
-        f"case {case}: no prediction for {labels[case]}: {_remedy(case, predictions, labels)}" for case in missing
-    ]
-    raise_all(problems)
-    if not wanted:
-        raise InputError("expected at least one case to score, came none")
-    return [_Pair(case, predictions[case], labels[case]) for case in wanted], len(predictions.keys() - labels.keys())
-
-
-def _remedy(case: str, predictions: Mapping[str, Path], labels: Mapping[str, Path]) -> str:
-    """What to do where a case has no prediction: it may have been named in another way."""
-    alike = [other for other in predictions if other not in labels and _suffixed(other, case)]
-    if len(alike) == 1:
-        path = predictions[alike[0]]
-        return f"rename {path.name} to {case}{path.name[len(alike[0]) :]}"
-    return "predict it, or name the cases to score with --cases (cases= in Python)"
-
-
-def _suffixed(name: str, case: str) -> bool:
-    """Whether `name` is that of the case and something more, such as `_0000` or `_pred`."""
-    return (name.startswith(case) and not name[len(case)].isalnum()) or name.endswith(f"_{case}")
-
-
-def _check_grids(pairs: Sequence[_Pair]) -> int:
+def _check_grids(pairs: Sequence[Pair]) -> int:
     """Refuse cases whose files are not on one grid; the number of voxels of the largest."""
     problems: list[str] = []
     largest = 0
@@ -235,7 +168,7 @@ def _grid(path: Path) -> Grid:
     return read_header(path, "label").grid
 
 
-def _score(pair: _Pair, *, largest: bool, empty: EmptyRule, parts: Parts | None) -> _Found:
+def _score(pair: Pair, *, largest: bool, empty: EmptyRule, parts: Parts | None) -> _Found:
     try:
         digests = sha256(pair.prediction), sha256(pair.label)
         done = None if parts is None else parts.load(pair.case, digests)

@@ -11,6 +11,7 @@ from typing import Any
 from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, evaluate_shard
+from semiseg.evaluation.pairs import refuse_swapped
 from semiseg.evaluation.scores import Scores
 from semiseg.metrics.empty import EmptyRule
 from semiseg.runs.folder import INFERENCE, Run
@@ -32,28 +33,34 @@ def evaluate_folders(
     workers: int = 0,
     shard: Shard | None = None,
     cases: Collection[str] | None = None,
+    pattern: str | None = None,
 ) -> Scores | None:
-    """Score every label file of `labels`, or those of `cases`; class names come from the `dataset.json` beside it.
+    """Score every label file of `labels`, or those of `cases`; of two single files, the one against the other.
+
+    Class names come from the `dataset.json` beside the labels, or from the model that predicted. Scores of folders are
+    written beside the predictions, those of single files only where `output` says.
 
     The cases of a `shard` wait for the call without one, which gives the scores.
 
     Raises:
         InputError: files are missing or do not fit together.
     """
-    target = output or predictions
+    refuse_swapped(predictions, labels)
+    target = output or (predictions if predictions.is_dir() else None)
+    how: dict[str, Any] = {"empty": empty, "workers": workers, "cases": cases, "pattern": pattern}
     if shard is not None:
-        evaluate_shard(predictions, labels, target, shard, empty=empty, workers=workers, cases=cases)
+        if target is None:
+            raise InputError("a shard of single files: leave --shard out")
+        evaluate_shard(predictions, labels, target, shard, **how)
         return None
-    names = _class_names(labels.parent / "dataset.json")
+    names = _class_names(labels.parent / "dataset.json") or _class_names(predictions / INFERENCE)
     return evaluate(
         predictions,
         labels,
         class_names=names,
         output=target,
-        empty=empty,
-        workers=workers,
         parts=target,
-        cases=cases,
+        **how,
     )
 
 
@@ -75,6 +82,11 @@ def evaluate_run(
         InputError: no run folder, no test cases, no labels for them, or predictions are missing.
     """
     run = Run(path)
+    if not (path / "config.yaml").is_file():
+        raise InputError(
+            f"{path}: no run folder (config.yaml is missing): give the folder that train wrote, or score predictions "
+            f"against a folder of reference labels: semiseg evaluate {path} LABELS"
+        )
     config, split, plan = run.config(), run.split(), run.plan()
     if not split.test:
         raise InputError(f"{path}: its split has no test cases: score a folder, as in semiseg evaluate PRED LABELS")

@@ -215,7 +215,8 @@ def predict_scans(
         for case in targets.keys() - kept:
             targets[case].unlink(missing_ok=True)
             records.remove(case)
-        write_json(output / INFERENCE, how)
+        names = {name: value for value, name in enumerate(predictor.plan.class_names)}
+        write_json(output / INFERENCE, {**how, "labels": names})
         if kept:
             say(f"{len(kept)} scan(s) are labelled by this model already: kept (--overwrite labels them again)")
         rest = replace(scans, images={case: paths for case, paths in scans.images.items() if case not in kept})

@@ -48,6 +48,10 @@ def predict_run(
         InputError: run or scans are not usable.
     """
     target, config = target_of(run, scans, output), run.config()
+    if scans is not None and scans.is_dir() and target.resolve() == scans.resolve():
+        raise InputError(
+            f"{target}: holds the scans, and predictions would pass for some: choose another folder with -o"
+        )
     window = None if overlap is None else config.window.model_copy(update={"overlap": overlap, "stride": None})
     predictor = load_predictor(run, accelerator=accelerator, window=window)
     found = test_scans(run) if scans is None else find_scans(scans, len(predictor.plan.channels), spacing)

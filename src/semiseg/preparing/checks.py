@@ -274,7 +274,8 @@ def _class_problems(dataset: Dataset, found: Mapping[str, _Findings]) -> tuple[l
     folder = dataset.root / LABELS
     if not any(case.label for case in dataset.cases.values()):
         return [
-            f"{folder}: expected labels of some cases, as CASE{dataset.file_ending}, came none: label a few scans"
+            f"{folder}: expected labels of some cases, as CASE{dataset.file_ending}, came none: label a few scans, or "
+            "name the folder of their labels when you make the dataset: semiseg init IMAGES --labels LABELS"
         ], warnings
     if any(findings.unread or findings.unknown for findings in found.values()):  # these voxels may be of any class
         return errors, warnings

@@ -12,8 +12,8 @@ import numpy as np
 
 from semiseg.datasets.dataset import Case, open_dataset
 from semiseg.errors import InputError
-from semiseg.evaluation.evaluate import label_files
 from semiseg.evaluation.overlay import order_extremes
+from semiseg.evaluation.pairs import label_files
 from semiseg.evaluation.scores import Scores
 from semiseg.reports.records import Record
 from semiseg.system.files import sha256

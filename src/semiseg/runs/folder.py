@@ -16,11 +16,15 @@ from semiseg.datasets.splits import Split, read_roles, save_split
 from semiseg.errors import InputError, some
 from semiseg.preparing.plan import Plan
 from semiseg.settings.run import RunConfig
+from semiseg.system.documents import read_json
 from semiseg.system.files import refuse_links, write_json, write_text
 from semiseg.validation import parse, read_mapping
 
-_WRITTEN = ("log.jsonl", "checkpoints", "tensorboard", "predictions")
+_WRITTEN = ("log.jsonl", "log.txt", "checkpoints", "tensorboard", "predictions")
 """What a run writes to without replacing it."""
+
+_PLACES = ("data", "prepared", "split")
+"""Settings that say where something lies; what it is, plan, split and hashes of the cases tell."""
 
 _PACKAGES = ("semiseg", "torch", "lightning-fabric", "numpy", "scipy", "nibabel")
 
@@ -31,9 +35,12 @@ INFERENCE = "inference.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the files in it."""
+    """A run folder, `Run("runs/first")`, and the files in it."""
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
     @property
     def checkpoints(self) -> Path:
@@ -66,6 +73,11 @@ class Run:
         return Split(**{role: tuple(cases) for role, cases in roles.items()}, note=note)
 
     @property
+    def begun(self) -> bool:
+        """Whether it has weights that would be lost with it: a checkpoint, or the final ones."""
+        return any(self.checkpoints.glob("*.json"))
+
+    @property
     def finished(self) -> bool:
         """Whether the final weights have been written."""
         return (self.checkpoints / "final.json").is_file()
@@ -81,6 +93,8 @@ def start(
 ) -> None:
     """Write the documents of a new run, or check that the folder belongs to the same one.
 
+    A run without any checkpoint is replaced. The same dataset may lie in another place than before.
+
     Args:
         run, config, plan, split: the run as it is asked for.
         facts: what its provenance tells besides software and machine.
@@ -90,8 +104,10 @@ def start(
         InputError: the folder holds a run with other settings, plan, split or data; every difference is named.
     """
     refuse_links(run.path, *_WRITTEN, remedy="remove the link, or choose another folder with --output")
-    if (run.path / "config.yaml").exists():
+    if (run.path / "config.yaml").exists() and run.begun:
         _check_same(run, config, plan, split, changed)
+        if run.config() != config:  # the same data in another place
+            write_text(run.path / "config.yaml", config.to_yaml())
         return
     write_json(run.path / "provenance.json", provenance(facts))
     plan.save(run.path / "plan.json")
@@ -101,7 +117,9 @@ def start(
 
 def _check_same(run: Run, config: RunConfig, plan: Plan, split: Split, other_data: Callable[[], str]) -> None:
     was, now = run.config().model_dump(mode="json"), config.model_dump(mode="json")
-    changed = [f"{name}: was {was[name]!r}, now {now[name]!r}" for name in now if was[name] != now[name]]
+    hashed = "used" in read_json(run.path / "provenance.json", "how the run came about")
+    differing = [name for name in now if was[name] != now[name] and not (hashed and name in _PLACES)]
+    changed = [f"{name}: was {was[name]!r}, now {now[name]!r}" for name in differing]
     if run.plan().digest != plan.digest:
         changed.append("plan.json differs: the dataset was prepared anew")
     elif found := other_data():
@@ -110,7 +128,8 @@ def _check_same(run: Run, config: RunConfig, plan: Plan, split: Split, other_dat
         changed.append(f"the split differs: {_split_difference(run.split(), split)}")
     if changed:
         raise InputError(
-            f"{run.path}: holds a run with other settings or data: choose another --output, or restore these",
+            f"{run.path}: holds a run with other settings or data: choose another --output, restore these, or delete "
+            "the folder to begin anew",
             *(f"  {change}" for change in changed),
         )
 

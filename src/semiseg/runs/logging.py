@@ -1,4 +1,4 @@
-"""What a run says while it trains: JSON lines, TensorBoard, and a progress bar."""
+"""What a run says while it trains: JSON lines, a text and TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from semiseg.system.files import write_text, writing
@@ -74,6 +74,26 @@ class JsonLines:
             self._file.close()
 
 
+class TextLog:
+    """The record for people: the notes that the terminal showed, and a line per reading; a full disk stops no run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def note(self, text: str) -> None:
+        """A line of its own, with the time."""
+        with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """The losses or scores of a record."""
+        told = [f"{name.removeprefix('loss/')} {value:.4g}" for name, value in flat(record)]
+        self.note(f"step {record['step']}: {', '.join(line for line in told if not line.startswith('observed/'))}")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The whole records of a run's log, in order; none when there is no log."""
     if not path.exists():
@@ -118,39 +138,6 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]
         elif isinstance(value, int | float) and name != "step":
             pairs.append((prefix + name, float(value)))
     return pairs
-
-
-class Bar:
-    """Progress bar with loss terms, patches per second and time left."""
-
-    def __init__(self, title: str, steps: int, start: int, *, shown: bool) -> None:
-        self._progress = Progress(
-            TextColumn(title),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[terms]}"),
-            disable=not shown,
-        )
-        self._task = self._progress.add_task(title, total=steps, completed=start, terms="")
-        self._progress.start()
-
-    def note(self, text: str) -> None:
-        """A line above the bar."""
-        self._progress.console.print(text, highlight=False)
-
-    def advance(self) -> None:
-        """One step further."""
-        self._progress.advance(self._task)
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Show the newest terms."""
-        terms = "  ".join(f"{name} {value:.3f}" for name, value in record.get("loss", {}).items())
-        self._progress.update(self._task, terms=f"{terms}  {record.get('patches_per_second', 0):.1f} patches/s")
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self._progress.stop()
 
 
 class Stopwatch:

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 _LENGTHS = ("steps", "epochs")
+_NAMED = ("network", "optimiser")
 
 
 def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `lower` with those of `upper` in their place; mappings are merged key by key.
 
     Two things belong together: a mapping whose `name` changes (another network, another optimiser) drops what `lower`
-    says about it, and a length in steps replaces one in epochs and the other way round.
+    says about it, and a length in steps replaces one in epochs and the other way round. A word is a mapping with that
+    name: `network: vnet`.
     """
+    lower, upper = named(lower), named(upper)
     result = dict(lower)
     given = [name for name in _LENGTHS if upper.get(name) is not None]
     if len(given) == 1:
@@ -25,6 +28,13 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[name] = value
     return result
+
+
+def named(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `network: vnet` as `network: {name: vnet}`, and so the optimiser."""
+    return {
+        name: {"name": value} if name in _NAMED and isinstance(value, str) else value for name, value in values.items()
+    }
 
 
 def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

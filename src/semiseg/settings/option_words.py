@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 
 def option_words(field: FieldInfo, default: Any) -> tuple[str, Any, str]:
     """Type with bounds, default and description of a settings field, for people."""
     kind = _words(field.annotation)
-    bounds = ", ".join(_words(bound) for bound in field.metadata)
+    bounds = ", ".join(_words(bound) for bound in _told(field.metadata))
     return f"{kind}, {bounds}" if bounds else kind, default, field.description or ""
 
 
@@ -23,6 +26,11 @@ _SIGNS = {
     "multiple_of": "a multiple of",
     "min_length": "of length at least",
 }
+
+
+def _told(metadata: Iterable[Any]) -> Iterator[Any]:
+    """The bounds among what annotates a type; validators have no words."""
+    return (bound for bound in metadata if any(hasattr(bound, sign) for sign in _SIGNS))
 
 
 def _words(thing: Any) -> str:
@@ -37,8 +45,12 @@ def _words(thing: Any) -> str:
             return "one of " + ", ".join(str(value) for part in get_args(thing) for value in get_args(part))
         return " or ".join("null" if part is NoneType else _words(part) for part in get_args(thing))
     if get_origin(thing) is Annotated:
-        return ", ".join(_words(part) for part in (get_args(thing)[0], *get_args(thing)[1].metadata))
+        kind, *marks = get_args(thing)
+        bounds = [bound for mark in marks if isinstance(mark, FieldInfo) for bound in _told(mark.metadata)]
+        return ", ".join(_words(part) for part in (kind, *bounds))
     if get_origin(thing) is tuple:
         return "a list of " + _words(get_args(thing)[0])
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    if get_origin(thing) is dict or (isinstance(thing, type) and issubclass(thing, BaseModel)):
+        return "settings by name"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", Path: "a path"}
     return names.get(thing, str(thing))

@@ -14,7 +14,7 @@ from semiseg.errors import InputError, raise_all
 from semiseg.metrics.empty import EmptyRule
 from semiseg.preparing.overrides import PlanWishes
 from semiseg.scans.crop import LabelCrop
-from semiseg.settings.merge import merge
+from semiseg.settings.merge import merge, named
 from semiseg.validation import parse, read_mapping
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
@@ -203,8 +203,16 @@ class RunConfig(_Settings):
         None, ge=1, description="validations in a row without a better score that end the run; null: never"
     )
     checkpoint_every: int = Field(200, ge=1)
+    checkpoint_minutes: float = Field(
+        5.0, gt=0, description="most minutes without one, looked at every `log_every` steps"
+    )
     log_every: int = Field(20, ge=1)
     max_skipped: int = Field(20, ge=1, description="non-finite losses in a row that end the run")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_in_a_word(cls, values: Any) -> Any:
+        return named(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
-from semiseg.runs.logging import Bar, Display, JsonLines, Logger, Meter, Stopwatch, TensorBoard, read_log
+from semiseg.runs.logging import Display, JsonLines, Logger, Meter, Stopwatch, TensorBoard, TextLog, read_log
 from semiseg.training.execution import uncompiled
 from semiseg.training.memory import step_bytes
 from semiseg.training.non_finite import KEPT, Dump, Trail, Update, broken_state
+from semiseg.training.progress import Bar
 from semiseg.training.session import Session
 from semiseg.training.trackers import Forgiving, open_tracker
 from semiseg.training.validate import Validation
@@ -39,6 +40,7 @@ class Journal:
         self._trail, self._left_out = Trail(), deque[Update](maxlen=KEPT)
         self._loggers: list[Logger] = []
         self._display: Display | None = None
+        self._text: TextLog | None = None
         self._last_read = session.progress.step
         self._uncompiled = 0
         if session.fabric.is_global_zero:
@@ -49,14 +51,19 @@ class Journal:
         logged = max((int(line["step"]) for line in read_log(run.log)), default=0)
         kind = Watch if screen == "watch" else Bar
         display = self._display = kind(config.method, config.steps, step, shown=screen != "none")
-        if screen != "none":
-            counted = "" if self._session.fabric.device.type == "cpu" else ", counted for a CPU"
-            display.note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory{counted}")
-            display.note(f"{self._session.choice.note}; {self._session.batches.note}")
-        events = Forgiving(TensorBoard(run.path / "tensorboard", step), "tensorboard", display.note)
-        files: list[Logger] = [JsonLines(run.log, step), events]
-        trackers = [Forgiving(open_tracker(name, run, config, logged), name, display.note) for name in track]
+        self._text = TextLog(run.path / "log.txt")
+        counted = "" if self._session.fabric.device.type == "cpu" else ", counted for a CPU"
+        self._note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory{counted}")
+        self._note(f"{self._session.choice.note}; {self._session.batches.note}")
+        events = Forgiving(TensorBoard(run.path / "tensorboard", step), "tensorboard", self._note)
+        files: list[Logger] = [JsonLines(run.log, step), self._text, events]
+        trackers = [Forgiving(open_tracker(name, run, config, logged), name, self._note) for name in track]
         self._loggers = [*files, *trackers, display]
+
+    def _note(self, text: str) -> None:
+        if self._display and self._text:
+            self._display.note(text)
+            self._text.note(text)
 
     def __enter__(self) -> Journal:
         return self
@@ -142,7 +149,7 @@ class Journal:
         if self._display and (levers.compile or levers.losses):
             self._uncompiled = uncompiled()
             if self._uncompiled > before:
-                self._display.note(f"{self._uncompiled} pieces of code cannot be compiled here, and run as they are")
+                self._note(f"{self._uncompiled} pieces of code cannot be compiled here, and run as they are")
 
     def _tell(self, step: int, skips: int) -> None:
         """Name the cases of what was left out since the last reading, and end the run where it is too much."""
@@ -152,7 +159,10 @@ class Journal:
                 f"the loss was not finite for {progress.streak} updates in a row up to step {step}: {dump.blame()}; "
                 f"details are in {dump.path}, and the last checkpoint is kept"
             )
-        _log.warning("%d updates up to step %d were left out, not finite: see %s", skips, step, dump.path)
+        told = f"{skips} updates up to step {step} were left out, not finite: see {dump.path}"
+        _log.warning("%s", told)
+        if self._text:
+            self._text.note(told)
 
     def _dump(self) -> Dump:
         dump = Dump(self._session, self._left_out)

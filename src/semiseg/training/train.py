@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +49,7 @@ def train(config: RunConfig, output: Path, *, show: bool = True, watch: bool = F
         return run
     with open_session(config, run) as session, _journal(session, show, watch, track) as journal, interrupts() as stop:
         session.stepper.train()
+        saved = Saved(session.config.checkpoint_minutes)
         first = session.progress.step
         with explained(session.work, output):
             for step, batch in enumerate(session.batches.stream(first, session.config.steps), first):
@@ -57,7 +60,8 @@ def train(config: RunConfig, output: Path, *, show: bool = True, watch: bool = F
                 train_step(session, journal, step, batch)
                 session.progress.step = step + 1
                 journal.tick(step + 1, batch)
-                _keep(session, journal, stop)
+                _keep(session, journal, stop, saved)
+
                 if stop:
                     return run
         session.save_weights("final")
@@ -104,7 +108,7 @@ def _at_rate(session: Session, group: str, rate: float) -> torch.optim.Optimizer
     return optimiser
 
 
-def _keep(session: Session, journal: Journal, stop: list[int]) -> None:
+def _keep(session: Session, journal: Journal, stop: list[int], saved: Saved) -> None:
     """Select and save when it is time, or when the run shall stop."""
     config, step = session.config, session.progress.step
     if session.validates(step):
@@ -112,21 +116,42 @@ def _keep(session: Session, journal: Journal, stop: list[int]) -> None:
         journal.validated(step, found)
         session.take(found.dice)
     last = step == config.steps or session.exhausted
-    if last or stop or step % config.checkpoint_every == 0:
+    if last or stop or step % config.checkpoint_every == 0 or saved.long_ago(session, step):
         journal.read(step)
         journal.check_state(step)
         session.save()
+        saved.now()
+
+
+class Saved:
+    """When the last checkpoint was written, by the clock of the first process."""
+
+    def __init__(self, minutes: float) -> None:
+        self._most = 60 * minutes
+        self.now()
+
+    def now(self) -> None:
+        """One has just been written."""
+        self._at = time.monotonic()
+
+    def long_ago(self, session: Session, step: int) -> bool:
+        """Whether it is time for one, on all processes alike; looked at when the log is written."""
+        if step % session.config.log_every:
+            return False
+        late = time.monotonic() - self._at > self._most
+        return bool(session.fabric.broadcast(late)) if session.fabric.world_size > 1 else late
 
 
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """A list that is empty until SIGINT or SIGTERM arrives; the second signal acts as usual."""
+    """A list that is empty until SIGINT or SIGTERM arrives, which is answered at once; the second acts as usual."""
     received: list[int] = []
     usual: dict[int, Any] = {}
 
     def note(number: int, _: object) -> None:
         received.append(number)
         signal.signal(number, usual[number])
+        print("Stopping after this step, with a checkpoint; once more ends at once.", file=sys.stderr, flush=True)
 
     for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         usual[number] = signal.signal(number, note)

@@ -236,7 +236,7 @@ def _on_paper(found: Preset, budget: Budget | None, config: RunConfig) -> RunCon
 _FREE = (
     *("data", "prepared", "split", "labelled", "validation", "test", "split_seed", "patient_pattern", "based_on"),
     *("method", "seed", "accelerator", "devices", "deterministic"),
-    *("checkpoint_every", "log_every", "max_skipped"),
+    *("checkpoint_every", "checkpoint_minutes", "log_every", "max_skipped"),
 )
 """Settings that say where and on what a run works, not what it does."""
 
