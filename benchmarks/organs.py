@@ -20,7 +20,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 import semiseg
-from semiseg.comparison.render import Table, markdown
+from semiseg.comparison.tables import Table, markdown, table_of
 from semiseg.phantom.cohort import PhantomConfig, make_case, make_cohort
 
 COHORT = PhantomConfig(seed=1, shape=(96, 72), organs=15, labelled=3, unlabelled=21, test=10)
@@ -108,10 +108,10 @@ def tables(dice: Scores, asd: Scores, sizes: Mapping[str, float]) -> Iterator[Ta
         )
         for method, seeds in dice.items()
     ]
-    yield Table("Groups of organs", heads, tuple(rows), ("mean ± standard deviation over seeds of means over cases",))
+    yield table_of("Groups of organs", heads, rows, ("mean ± standard deviation over seeds of means over cases",))
     heads = ("method", *(f"{organ.replace('_', ' ')} ({sizes[organ]:.0f})" for organ in organs))
     rows = [(_name(name), *(_over_seeds(seeds, [organ], 100, 0) for organ in organs)) for name, seeds in dice.items()]
-    yield Table("Dice % by organ, largest first (median voxels)", heads, tuple(rows))
+    yield table_of("Dice % by organ, largest first (median voxels)", heads, rows)
 
 
 def _name(method: str) -> str:
@@ -129,7 +129,7 @@ def cost_table(costs: Mapping[str, Mapping[str, object]]) -> Table:
     rows = [
         (_name(method), _number(row["seconds"]), _number(row["peak_memory"], 2.0**-20)) for method, row in costs.items()
     ]
-    return Table("Cost of a cell, medians over seeds", ("method", "seconds", "peak MiB"), tuple(rows))
+    return table_of("Cost of a cell, medians over seeds", ("method", "seconds", "peak MiB"), rows)
 
 
 def _number(value: object, factor: float = 1.0) -> str:

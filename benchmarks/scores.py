@@ -28,8 +28,8 @@ from medpy.metric import binary
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from semiseg.metrics import metrics
-from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.metrics import surfaces
+from semiseg.metrics.mask_scores import score_masks
 from semiseg.scans import components
 from semiseg.scans.components import largest_component
 from semiseg.training.timing import CLOCKS, alternating, ratio, seconds
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     rounds, clock = 3 if arguments.quick else arguments.rounds, arguments.clock
-    extras = {"edt": metrics.edt is not None, "cc3d": components.cc3d is not None}
+    extras = {"edt": surfaces.edt is not None, "cc3d": components.cc3d is not None}
     print(f"installed: {', '.join(name for name, there in extras.items() if there) or 'neither edt nor cc3d'}\n")
     print(f"| masks | medpy, ms ({clock}) | ours, ms | times as fast | largest difference |\n|---|---|---|---|---|")
     chosen = [*generated(), *real(2)]
@@ -89,7 +89,7 @@ def row(pair: Pair, rounds: int, clock: str) -> Row:
     masks = pair.prediction, pair.truth
     calls = {
         "medpy": lambda: [measure(*masks) for measure in (binary.dc, binary.jc, binary.hd95, binary.asd)],
-        "ours": lambda: overlap_and_surface(*masks, pair.spacing),
+        "ours": lambda: score_masks(*masks, pair.spacing),
     }
     took = alternating(calls, rounds, partial(seconds, device=CPU, clock=CLOCKS[clock]))
     difference = largest_difference(pair)
@@ -104,11 +104,11 @@ def row(pair: Pair, rounds: int, clock: str) -> Row:
 def largest_difference(pair: Pair) -> float:
     """Over Dice, Jaccard, 95HD and ASD, in voxels and mm."""
     masks = pair.prediction, pair.truth
-    ours = overlap_and_surface(*masks, pair.spacing)
-    found = [ours.dice - binary.dc(*masks), ours.jaccard - binary.jc(*masks)]
-    for distances, spacing in ((ours.voxel, None), (ours.mm, pair.spacing)):
-        found.append(distances.hd95 - binary.hd95(*masks, spacing))
-        found.append(distances.asd - binary.asd(*masks, spacing))
+    ours = score_masks(*masks, pair.spacing)
+    found = [ours["dice"] - binary.dc(*masks), ours["jaccard"] - binary.jc(*masks)]
+    for unit, spacing in (("voxel", None), ("mm", pair.spacing)):
+        found.append(ours[f"hd95_{unit}"] - binary.hd95(*masks, spacing))
+        found.append(ours[f"asd_{unit}"] - binary.asd(*masks, spacing))
     return float(np.abs(found).max())
 
 

@@ -20,8 +20,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from semiseg.api.lists import MethodInfo, describe
-from semiseg.evaluation.tables import COLUMNS
 from semiseg.methods.base import Entry, Method, registry
+from semiseg.metrics.base import Metric, metrics, shown_columns
 from semiseg.papers import ELSEWHERE, Figure, Paper, Row, Table, paper_of, papers
 from semiseg.papers.tables import as_text
 
@@ -31,6 +31,8 @@ METRICS = ("Dice", "Jaccard", "95HD", "ASD")
 CONTROL = "supervised"
 
 NOTICE = "<!-- Written by docs/generate.py; change the docstrings, options or papers' files it reads, then run it. -->"
+METRICS_START = "<!-- Table of metrics, written by docs/generate.py from semiseg/metrics. -->"
+METRICS_END = "<!-- End of the table. -->"
 INDEX = """# Methods
 
 Every method works in 2D and 3D, with any number of classes and channels, and on every network. `semiseg methods` lists
@@ -85,7 +87,7 @@ class Result:
 
 
 def main() -> None:
-    """Write the pages, and remove those of methods that are no more."""
+    """Write the pages and the table of metrics, and remove the pages of methods that are no more."""
     folder = HERE / "methods"
     folder.mkdir(exist_ok=True)
     written = pages(read_results(HERE / "results"))
@@ -93,6 +95,8 @@ def main() -> None:
         (folder / old).unlink()
     for name, text in written.items():
         (folder / name).write_text(text, encoding="utf-8")
+    page = HERE / "metrics.md"
+    page.write_text(with_metrics(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def pages(results: Sequence[Result]) -> dict[str, str]:
@@ -100,6 +104,22 @@ def pages(results: Sequence[Result]) -> dict[str, str]:
     families = group(registry().values())
     found = {"index.md": index(families)}
     return found | {f"{family.main.name}.md": page(family, results) for family in families}
+
+
+def with_metrics(text: str) -> str:
+    """The page about metrics with the definitions of all that there are between its two marks."""
+    before, _, rest = text.partition(f"{METRICS_START}\n")
+    _, _, after = rest.partition(METRICS_END)
+    rows = [
+        (f"`{metric.name}`", metric.label, metric.definition, ", ".join(metric.units), _direction(metric))
+        for metric in metrics()
+    ]
+    lines = table(("in files", "in tables", "definition", "units", "better"), rows)
+    return "\n".join([f"{before}{METRICS_START}", "", *lines, "", f"{METRICS_END}{after}"])
+
+
+def _direction(metric: Metric) -> str:
+    return "higher" if metric.higher_is_better else "lower"
 
 
 def group(entries: Iterable[Entry]) -> list[Family]:
@@ -287,13 +307,13 @@ def ours(family: Family, results: Sequence[Result]) -> list[str]:
 
 def results_table(here: Sequence[Result], methods: Sequence[str]) -> list[str]:
     """Rows by method, columns by metric."""
-    columns = [column for column in COLUMNS if any(result.metric == column[0] for result in here)]
+    columns = [column for column in shown_columns() if any(result.metric == column.name for result in here)]
     rows = []
     for name in methods:
         own = [result for result in here if result.method == name]
-        cells = (over_seeds([r for r in own if r.metric == metric], factor) for metric, _, factor in columns)
+        cells = (over_seeds([r for r in own if r.metric == each.name], each.factor) for each in columns)
         rows.append((f"`{name}`", str(len({result.seed for result in own})), *cells))
-    return table(("method", "seeds", *(heading for _, heading, _ in columns)), rows)
+    return table(("method", "seeds", *(column.heading for column in columns)), rows)
 
 
 def over_seeds(results: Sequence[Result], factor: float) -> str:

@@ -19,6 +19,12 @@ def test_committed_pages_are_up_to_date():
     assert committed == generate.pages(generate.read_results(ROOT / "docs" / "results")), "run python docs/generate.py"
 
 
+def test_the_table_of_metrics_is_up_to_date():
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert text == generate.with_metrics(text), "run python docs/generate.py"
+    assert "| `hd95` | 95HD | 95th percentile" in text
+
+
 def test_every_method_is_on_one_page():
     names = [name for family in FAMILIES for name in family.names]
     assert sorted(names) == sorted(registry())

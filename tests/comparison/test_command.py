@@ -64,7 +64,7 @@ def test_words_win_over_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_plan_of_a_table_has_gpu_hours_without_the_data() -> None:
+def test_the_plan_of_a_table_without_the_data() -> None:
     words = ("--preset", "amos", "--labelled", "2%", "5%", "10%", "--methods", "all", "--seeds", 1)
     text = planned(*words)
     rows = [line.split() for line in text.splitlines() if line.startswith("amos_")]
@@ -74,13 +74,9 @@ def test_the_plan_of_a_table_has_gpu_hours_without_the_data() -> None:
     assert methods == own | controls
     assert len(rows) == 3 * (13 + 4) + 2
     assert {row[1] for row in rows} == {"4", "10", "21", "all"}
-    assert all(row[5].startswith("~") for row in rows)
-
-    def hours(told: str) -> float:
-        return float(told.split(" GPU hours")[0].rpartition("~")[2])
-
-    assert "taken to sustain 80 TFLOP/s (--tflops)" in text
-    assert hours(planned(*words, "--tflops", 40)) == pytest.approx(2 * hours(text), rel=0.02)
+    assert all(row[2:] == [row[2], "epochs", "open", "unknown"] for row in rows)  # nothing is measured, nothing is told
+    assert "Time unknown until a cell of the same method is finished: " in text
+    assert "hours" not in text
 
 
 def test_all_methods_are_those_of_the_presets_or_every_one(tmp_path: Path) -> None:

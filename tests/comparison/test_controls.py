@@ -12,11 +12,11 @@ from semiseg.comparison.cells import Cell, cells_of
 from semiseg.comparison.epochs import place_of, with_epochs
 from semiseg.comparison.grid import Grid, load_grid
 from semiseg.comparison.opened import Opened
-from semiseg.comparison.operations import Kind, kind_of, steps_of
 from semiseg.comparison.splits import with_splits, write_splits
 from semiseg.methods.base import entry, registry
 from semiseg.runs.build import Build, choose_split
 from semiseg.settings.load import load_config
+from semiseg.speed.operations import Kind, kind_of
 from semiseg.training.optim import learning_rate
 from tiny import tiny_dataset
 from toy_grid import toy_grid
@@ -33,7 +33,9 @@ def named(cells: list[Cell], label: str) -> Cell:
 
 def trained_as(cell: Cell) -> tuple[int | None, int | None]:
     """Steps, and labelled patches of each."""
-    return steps_of(cell.config, cell.preset), cell.config.batch.labelled
+    config = cell.config
+    steps = config.steps if config.epochs is None else config.epochs * (config.epoch_steps or 0)
+    return steps, config.batch.labelled
 
 
 def test_epochs_are_as_long_for_control_bound_and_methods_at_every_budget() -> None:

@@ -6,23 +6,25 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from semiseg.comparison.beside import Paper, check_known
 from semiseg.comparison.cells import Cell, Role
-from semiseg.comparison.gather import Outcome
-from semiseg.comparison.lines import MEAN, Line, groups_of, lines_of
-from semiseg.comparison.render import Table, comma_separated, document, escaped, latex, markdown
+from semiseg.comparison.outcomes import SCORE, Outcome
+from semiseg.comparison.published import Paper, check_known
 from semiseg.comparison.results import Results, results_of
+from semiseg.comparison.statistics import MEAN, Line, groups_of, lines_of
+from semiseg.comparison.tables import Table, comma_separated, document, escaped, latex, markdown, table_of
 from semiseg.comparison.work import Record
 from semiseg.errors import InputError
-from semiseg.evaluation.scores import METRICS
+from semiseg.metrics.base import columns
 from semiseg.metrics.statistics import PairedTest, mean_interval
 from semiseg.settings.load import load_config
 
@@ -36,15 +38,17 @@ def outcome(
     """A finished cell; `dice` is `[classes, cases]`, other metrics are multiples of it."""
     config = load_config(None, {"data": Path(data), "method": method or label, "seed": seed})
     cell = Cell(label, role, "all" if role == "bound" else "l4", 0, seed, "", config)
-    factors = {metric: index + 1 for index, metric in enumerate(METRICS)}
-    scores = {
-        (name, metric): {f"case{i}": float(value * factor) for i, value in enumerate(values)}
-        for name, values in zip(CLASSES, dice, strict=True)
+    factors = {metric: index + 1 for index, metric in enumerate(columns())}
+    rows = [
+        (f"case{i}", name, str(label), metric, float(value * factor))
+        for label, (name, values) in enumerate(zip(CLASSES, dice, strict=True), start=1)
         for metric, factor in factors.items()
-    }
+        for i, value in enumerate(values)
+    ]
+    scores = pd.DataFrame(rows, columns=SCORE)
     record = Record("finished", "", 10, 5.0, 0.5, 8.0, 3 * 2**20, parameters=9_450_000, flops_per_step=2403e9)
     patients = patients_of_scans(1)
-    return Outcome(cell, record, scores, (), (80, 0) if role == "bound" else (4, 0), 80, "honest", patients, 10, 2)
+    return Outcome(cell, record, scores, (80, 0) if role == "bound" else (4, 0), 80, "honest", patients, 10, 2)
 
 
 def patients_of_scans(each: int) -> dict[str, str]:
@@ -66,6 +70,19 @@ def outcomes() -> list[Outcome]:
 
 def results(outcomes: Sequence[Outcome], paper: Paper = Paper()) -> Results:
     return results_of(outcomes, Path("nowhere/toy"), True, paper)
+
+
+def records(found: Results) -> list[dict[Hashable, Any]]:
+    """The rows of the frame that Python gets."""
+    return list(found.frame().to_dict("records"))
+
+
+def header_of(table: Table) -> tuple[str, ...]:
+    return tuple(table.cells.columns)
+
+
+def rows_of(table: Table) -> list[tuple[str, ...]]:
+    return list(table.cells.itertuples(index=False, name=None))
 
 
 def line_of(lines: Sequence[Line], label: str, role: str, metric: str = "dice", name: str = MEAN) -> Line:
@@ -118,7 +135,7 @@ def test_undefined_scores_are_left_out_and_shown_as_none() -> None:
     found = results([outcome("supervised", "control", dice)])
     assert line_of(found.lines, "supervised", "control").mean == pytest.approx(dice[1].mean())
     by_class = next(table for table in found.tables if table.title == "l4: Dice % by class")
-    assert by_class.rows == (("supervised (control)", "8", "-", f"{100 * dice[1].mean():.2f}"),)
+    assert rows_of(by_class) == [("supervised (control)", "8", "-", f"{100 * dice[1].mean():.2f}")]
 
 
 def test_markdown(outcomes: list[Outcome]) -> None:
@@ -131,7 +148,7 @@ def test_markdown(outcomes: list[Outcome]) -> None:
     assert "| supervised, all labels | 3 | 80 | 10 x 2 | 8 | honest |" in text
     assert f"{line.p_holm:.4f} *" in text
     assert text.count("95 % interval of the mean over patients") == 1  # each note once
-    assert r"a \| b" in markdown(Table("t", ("a | b",), ()))
+    assert r"a \| b" in markdown(table_of("t", ("a | b",), ()))
 
 
 def test_latex(outcomes: list[Outcome]) -> None:
@@ -164,17 +181,17 @@ def test_the_papers_figures_stand_beside_ours_with_their_rule() -> None:
     found = [la("supervised", "control", 0.70, s, "supervised") for s in range(3)]
     found += [la("ducisc", "method", 0.88 + 0.01 * s, s, "ducisc") for s in range(3)]
     found += [la("ducisc-mine", "method", 0.91 + 0.01 * s, s, "ducisc") for s in range(3)]
-    ten = [Outcome(o.cell, o.record, o.scores, (), (8, 0), 80, "honest") for o in found]
+    ten = [Outcome(o.cell, o.record, o.scores, (8, 0), 80, "honest") for o in found]
     beside = results(ten, Paper(True))
     table = next(table for table in beside.tables if table.title == "l4: beside the papers")
-    column = table.header.index("DuCiSC, Table I (test-selected: best on the test scans (official code))")
-    assert table.header[1:3] == ("patients", "Dice %")
-    cells = {row[0]: row[column] for row in table.rows}
+    column = header_of(table).index("DuCiSC, Table I (test-selected: best on the test scans (official code))")
+    assert header_of(table)[1:3] == ("patients", "Dice %")
+    cells = {row[0]: row[column] for row in rows_of(table)}
     assert cells["ducisc"] == "91.81 !"  # 89 ± 1 is farther than its spread
     assert cells["ducisc-mine"] == "91.81"  # 92 ± 1 is not
     assert cells["supervised (control)"] == "79.53 !"
-    row = next(r for r in beside.rows() if (r["method"], r["class"], r["metric"]) == ("ducisc", MEAN, "dice"))
-    assert (row["ducisc_value"], row["ducisc_differs"]) == (pytest.approx(0.9181), 1)
+    row = next(r for r in records(beside) if (r["method"], r["class"], r["metric"]) == ("ducisc", MEAN, "dice"))
+    assert (row["ducisc_value"], row["ducisc_differs"]) == (pytest.approx(0.9181), "1")
     assert row["ducisc_selection"].startswith("test-selected")
     assert "beside the papers" not in document(results(ten).tables)
     longer = [replace(o, cell=replace(o.cell, plain=False)) for o in ten if o.cell.role == "control"]
@@ -183,9 +200,9 @@ def test_the_papers_figures_stand_beside_ours_with_their_rule() -> None:
 
 def test_one_training_has_no_spread_to_judge_by() -> None:
     one = la("ducisc", "method", 0.5, 0, "ducisc")
-    found = results([Outcome(one.cell, one.record, one.scores, (), (8, 0), 80, "honest")], Paper(True))
+    found = results([Outcome(one.cell, one.record, one.scores, (8, 0), 80, "honest")], Paper(True))
     (table,) = (table for table in found.tables if table.title.endswith("papers"))
-    assert "91.81 ?" in table.rows[0]
+    assert "91.81 ?" in rows_of(table)[0]
 
 
 def test_a_dataset_that_no_paper_has() -> None:
@@ -222,7 +239,7 @@ def test_every_table_and_file_has_the_number_of_patients(outcomes: list[Outcome]
     found = results_of(with_patients(outcomes, 2), tmp_path, True, Paper())
     found.write()
     for table in found.tables:
-        cells = {row[table.header.index("patients")] for row in table.rows}
+        cells = {row[header_of(table).index("patients")] for row in rows_of(table)}
         assert cells == ({"4"} if table.title.endswith("control") else {"4 (8 scans)"}), table.title
     for name, words in (("table.md", "| patients |"), ("table.tex", "& patients &")):
         assert (tmp_path / name).read_text().count(words) == len(found.tables)
@@ -255,7 +272,7 @@ def test_the_test_is_named_where_its_p_stands(outcomes: list[Outcome], test: Pai
     found = results_of(outcomes, Path("toy"), True, Paper(), test)
     (table,) = (table for table in found.tables if table.title.endswith("against the control"))
     assert any(words in note for note in table.notes)
-    assert {row["test"] for row in found.rows()} == {test}
+    assert {row["test"] for row in records(found)} == {test}
 
 
 def test_one_sided_means_more_overlap_and_less_distance(outcomes: list[Outcome]) -> None:
@@ -287,12 +304,12 @@ def test_a_method_is_tested_against_the_control_of_its_kind_too(outcomes: list[O
     assert micd.against is not None
     assert micd.p_holm == pytest.approx(3 * micd.against.p)  # three tests in the column
     (table,) = (table for table in found.tables if table.title.endswith("against the control"))
-    assert [row[:2] for row in table.rows] == [
+    assert [row[:2] for row in rows_of(table)] == [
         ("micd", "supervised"),
         ("micd", "supervised_pair"),
         ("cps", "supervised"),
     ]
-    row = next(r for r in found.rows() if (r["method"], r["class"], r["metric"]) == ("micd", MEAN, "dice"))
+    row = next(r for r in records(found) if (r["method"], r["class"], r["metric"]) == ("micd", MEAN, "dice"))
     assert (row["kind_control"], row["kind_pairs"]) == ("supervised_pair", 8)
     assert row["kind_p"] == pytest.approx(micd.against_kin.p)
 
@@ -304,7 +321,7 @@ def test_unequal_training_is_stamped_on_the_scores_and_the_tests(outcomes: list[
         (stamp,) = (note for note in table.notes if note.startswith("unequal training length"))
         assert "supervised (control) 3 x 4; micd 10 x 2; cps 10 x 2; supervised, all labels 10 x 2" in stamp
     assert "unequal" not in document(results(outcomes).tables)
-    rows = {(row["method"], row["role"]): (row["updates"], row["labelled_patches"]) for row in found.rows()}
+    rows = {(row["method"], row["role"]): (row["updates"], row["labelled_patches"]) for row in records(found)}
     assert rows["supervised", "control"] == ("3", "4")
     assert rows["micd", "method"] == ("10", "2")
 
@@ -314,7 +331,7 @@ def test_a_table_has_the_bound_of_its_own_controls() -> None:
     found = [outcome(name, role, noise(i, 0.5), method="supervised") for i, (name, role) in enumerate(BOUNDS)]
     found[1] = replace(found[1], updates=20)
     (table, *_) = results(found).tables
-    assert [row[0] for row in table.rows] == ["supervised (control)", "supervised, all labels"]
+    assert [row[0] for row in rows_of(table)] == ["supervised (control)", "supervised, all labels"]
     assert not any("unequal" in note for note in table.notes)
 
 

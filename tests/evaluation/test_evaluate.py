@@ -14,8 +14,8 @@ import pytest
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate
 from semiseg.evaluation.pairs import label_files
-from semiseg.evaluation.scores import METRICS
-from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.metrics.base import columns
+from semiseg.metrics.mask_scores import score_masks
 from semiseg.scans.components import largest_component
 
 module = importlib.import_module("semiseg.evaluation.evaluate")
@@ -50,7 +50,7 @@ def test_rows_hold_the_metrics_of_each_case_and_class(folders):
     assert scores.class_names == ("background", "class 1", "class 2")
     assert [(row.case, row.label) for row in scores.rows] == [(c, k) for c in "abc" for k in (1, 2)]
     for row, shift in zip(scores.rows, (0, 0, 1, 1, 2, 2), strict=True):
-        expected = overlap_and_surface(blocks(shift) == row.label, blocks() == row.label, (0.5, 1, 3))
+        expected = score_masks(blocks(shift) == row.label, blocks() == row.label, (0.5, 1, 3))
         assert row.scores == expected
 
 
@@ -94,7 +94,7 @@ def test_files_tell_everything(folders, tmp_path):
     with (tmp_path / "out" / "deep" / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
-    assert [float(rows[2][metric]) for metric in METRICS] == [read(scores.rows[2].scores) for read in METRICS.values()]
+    assert [float(rows[2][metric]) for metric in columns()] == [scores.rows[2].scores[metric] for metric in columns()]
     assert rows[5]["class"] == "right"
     assert (rows[5]["prediction_empty"], rows[5]["truth_empty"]) == ("1", "0")
     summary = json.loads((tmp_path / "out" / "deep" / "scores.json").read_text())
@@ -171,7 +171,7 @@ def test_images_are_scored_as_2d(tmp_path, shape):
     write(tmp_path / "p", "a.nii.gz", prediction.reshape(shape))
     write(tmp_path / "l", "a.nii.gz", truth.reshape(14, 12, 1))
     scores = evaluate(tmp_path / "p", tmp_path / "l")
-    assert scores.rows[0].scores == overlap_and_surface(prediction == 1, truth == 1, (0.5, 1))
+    assert scores.rows[0].scores == score_masks(prediction == 1, truth == 1, (0.5, 1))
 
 
 def test_files_may_be_given_by_case(folders):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -56,3 +57,25 @@ def test_a_table_and_a_json_of_two_evaluations_are_no_pair(folder: Path, tmp_pat
     (folder / "scores.csv").write_bytes((tmp_path / "other" / "scores.csv").read_bytes())
     with pytest.raises(InputError, match=r"not the one that scores\.json belongs to.*run semiseg evaluate"):
         load_scores(folder)
+
+
+EARLIER = (
+    "case,class,label,dice,jaccard,hd95_mm,hd95_voxel,asd_mm,asd_voxel,assd_mm,assd_voxel,hd_mm,hd_voxel,"
+    "prediction_voxels,truth_voxels,prediction_empty,truth_empty\n"
+    "c0,organ,1,0.8,0.6666666666666666,2.5,5.0,0.5,1.0,0.75,1.5,4.0,8.0,12,13,0,0\n"
+    "c1,organ,1,0.0,0.0,13.0,13.0,13.0,13.0,13.0,13.0,13.0,13.0,0,9,1,0\n"
+)
+"""A table as written before the distances from the truth to the prediction stood in it."""
+
+
+def test_a_table_of_an_earlier_version_is_read(folder: Path) -> None:
+    facts = json.loads((folder / "scores.json").read_text())
+    facts["classes"] = {"organ": facts["classes"]["a, b"]}
+    facts["table_sha256"] = hashlib.sha256(EARLIER.encode()).hexdigest()
+    (folder / "scores.json").write_text(json.dumps(facts))
+    (folder / "scores.csv").write_text(EARLIER)
+    scores = load_scores(folder)
+    assert scores.values("dice", 1).tolist() == [0.8, 0.0]
+    assert scores.values("hd95_mm", 1).tolist() == [2.5, 13.0]
+    assert np.isnan(scores.values("asd_reversed_mm", 1)).all()
+    assert [row.scores.truth_voxels for row in scores.rows] == [13, 9]

@@ -6,14 +6,17 @@ from rich.table import Table
 
 from semiseg.evaluation.scores import Row, Scores
 from semiseg.evaluation.tables import plain, rich_table
-from semiseg.metrics.metrics import Distances, MaskScores, empty_scores
+from semiseg.metrics.base import columns
+from semiseg.metrics.mask_scores import MaskScores, empty_scores
 
 ABSENT = empty_scores(0, 0, (4, 4, 4), (1, 1, 1), "diagonal")
 MISSED = empty_scores(0, 9, (4, 4, 7), (1, 1, 1), "diagonal")
 
 
 def scored(dice):
-    return MaskScores(dice, 0.5, Distances.all_equal(2.0), Distances.all_equal(3.0), 10, 10)
+    of_unit = {"%": 0.5, "mm": 3.0, "voxel": 2.0}
+    values = {name: of_unit[column.unit] for name, column in columns().items()}
+    return MaskScores({**values, "dice": dice}, 10, 10)
 
 
 def scores(*rows, names=("background", "left", "right"), **options):

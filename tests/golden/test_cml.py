@@ -19,7 +19,7 @@ from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.sample_losses import sample_dice_ce
 from semiseg.methods.base import Clock, Method
 from semiseg.methods.cml import cutmix
-from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.metrics.mask_scores import score_masks
 from semiseg.networks.base import Network, Tap
 from semiseg.prediction.windows import sliding_windows
 from semiseg.scans.components import largest_component
@@ -217,8 +217,8 @@ def test_metrics(g):
     for name in cases(g, "metric", "pred"):
         pred, truth = g[f"{name}_pred"], g[f"{name}_gt"]
         np.testing.assert_array_equal(largest_component(pred), g[f"{name}_largest"])
-        scores = overlap_and_surface(pred > 0, truth > 0)
-        found = [scores.dice, scores.jaccard, scores.voxel.hd95, scores.voxel.asd]
+        scores = score_masks(pred > 0, truth > 0)
+        found = [scores["dice"], scores["jaccard"], scores["hd95_voxel"], scores["asd_voxel"]]
         np.testing.assert_allclose(found, g[f"{name}_dice_jc_hd95_asd"], rtol=1e-6)
 
 

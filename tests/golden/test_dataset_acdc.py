@@ -12,7 +12,7 @@ from golden_files import golden
 from official_slices import ANGLES, SliceChange, change_slice, draw_change
 from semiseg.batches.augment import Params, apply
 from semiseg.conversion.papers.arrays import unit_range
-from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.metrics.mask_scores import score_masks
 from semiseg.scans.resample import zoom_nearest
 
 DRAWS = 4000
@@ -106,10 +106,12 @@ def test_scores_of_volumes(g, name):
     for index, (validation, test) in enumerate(
         zip(g[f"{name}/val_dice_hd95"], g[f"{name}/test_dice_jc_hd95_asd"], strict=True), start=1
     ):
-        scores = overlap_and_surface(small == index, label == index, empty="official")
-        assert [scores.dice, scores.voxel.hd95] == pytest.approx(validation, abs=1e-6)
-        scores = overlap_and_surface(full == index, label == index, empty="official")
-        assert [scores.dice, scores.jaccard, scores.voxel.hd95, scores.voxel.asd] == pytest.approx(test, abs=1e-6)
+        scores = score_masks(small == index, label == index, empty="official")
+        assert [scores["dice"], scores["hd95_voxel"]] == pytest.approx(validation, abs=1e-6)
+        scores = score_masks(full == index, label == index, empty="official")
+        assert [scores["dice"], scores["jaccard"], scores["hd95_voxel"], scores["asd_voxel"]] == pytest.approx(
+            test, abs=1e-6
+        )
 
 
 def test_scaling_takes_the_whole_volume(g):

@@ -11,7 +11,7 @@ from torch.nn.functional import conv3d
 from golden_files import golden
 from official_samples import cut, cut_centre, paddings
 from semiseg.conversion.papers.abdomen import WINDOW, halved, resize_image, resize_label, scale_window
-from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.metrics.mask_scores import score_masks
 from semiseg.prediction.windows import sliding_labels, sliding_windows
 
 IN_PLANE = (1, 2)  # the file's arrays are z, y, x
@@ -109,8 +109,8 @@ def test_scores(g):
     classes = range(1, g["ev_values"].shape[1] + 1)
     values = []
     for prediction, label in zip(g["ev_pred"], g["ev_label"], strict=True):
-        scores = [overlap_and_surface(prediction == k, label == k, empty="dhc") for k in classes]
-        values.append([(100 * score.dice, score.voxel.asd) for score in scores])
+        scores = [score_masks(prediction == k, label == k, empty="dhc") for k in classes]
+        values.append([(100 * score["dice"], score["asd_voxel"]) for score in scores])
     found = np.array(values)
     np.testing.assert_allclose(found, g["ev_values"], atol=1e-6)
     np.testing.assert_allclose(found.mean(0), g["ev_class_mean"], atol=1e-6)

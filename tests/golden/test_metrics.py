@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from golden_files import golden
-from semiseg.metrics.metrics import overlap_and_surface
+from semiseg.metrics.mask_scores import score_masks
 from semiseg.scans.components import largest_component
 
 TOLERANCE = 1e-9
@@ -18,30 +16,31 @@ def test_volumes():
     file = golden("metrics")
     for name in file["names"]:
         values = {key.removeprefix(f"{name}/"): value for key, value in file.items() if key.startswith(f"{name}/")}
-        scores = overlap_and_surface(values["pred"], values["gt"], values["spacing"])
-        assert scores.dice == pytest.approx(values["dice"], abs=TOLERANCE), name
-        assert scores.jaccard == pytest.approx(values["jaccard"], abs=TOLERANCE), name
-        for unit, distances in (("vox", scores.voxel), ("mm", scores.mm)):
-            for metric, value in dataclasses.asdict(distances).items():
-                assert value == pytest.approx(values[f"{metric}_{unit}"], abs=TOLERANCE), (name, metric, unit)
+        scores = score_masks(values["pred"], values["gt"], values["spacing"])
+        assert scores["dice"] == pytest.approx(values["dice"], abs=TOLERANCE), name
+        assert scores["jaccard"] == pytest.approx(values["jaccard"], abs=TOLERANCE), name
+        for unit, key in (("voxel", "vox"), ("mm", "mm")):
+            for metric in ("hd95", "hd", "asd", "asd_reversed", "assd"):
+                wanted = pytest.approx(values[f"{metric}_{key}"], abs=TOLERANCE)
+                assert scores[f"{metric}_{unit}"] == wanted, (name, metric, unit)
 
 
 def test_slice():
     file = golden("metrics")
-    scores = overlap_and_surface(file["slice2d/pred"], file["slice2d/gt"])
-    assert scores.dice == pytest.approx(file["slice2d/dice"], abs=TOLERANCE)
-    assert scores.jaccard == pytest.approx(file["slice2d/jaccard"], abs=TOLERANCE)
-    assert scores.voxel.hd95 == pytest.approx(file["slice2d/hd95_vox"], abs=TOLERANCE)
-    assert scores.voxel.asd == pytest.approx(file["slice2d/asd_vox"], abs=TOLERANCE)
+    scores = score_masks(file["slice2d/pred"], file["slice2d/gt"])
+    assert scores["dice"] == pytest.approx(file["slice2d/dice"], abs=TOLERANCE)
+    assert scores["jaccard"] == pytest.approx(file["slice2d/jaccard"], abs=TOLERANCE)
+    assert scores["hd95_voxel"] == pytest.approx(file["slice2d/hd95_vox"], abs=TOLERANCE)
+    assert scores["asd_voxel"] == pytest.approx(file["slice2d/asd_vox"], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("rule", ["official", "nan", "diagonal"])
 def test_overlap_with_one_empty_mask(rule):
     file = golden("metrics")
     mask = file[f"{file['names'][0]}/pred"]
-    scores = overlap_and_surface(mask, np.zeros_like(mask), empty=rule)
-    assert scores.dice == file["empty/dice_pred_only"]
-    assert scores.jaccard == file["empty/jaccard_pred_only"]
+    scores = score_masks(mask, np.zeros_like(mask), empty=rule)
+    assert scores["dice"] == file["empty/dice_pred_only"]
+    assert scores["jaccard"] == file["empty/jaccard_pred_only"]
 
 
 def test_largest_component():

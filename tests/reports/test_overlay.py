@@ -15,7 +15,7 @@ from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate
 from semiseg.evaluation.pairs import label_files
 from semiseg.evaluation.scores import Row, Scores
-from semiseg.metrics.metrics import Distances, MaskScores
+from semiseg.metrics.mask_scores import MaskScores
 from semiseg.reports.cohort import extremes
 from semiseg.reports.overlay import overlay, overlay_extremes
 from semiseg.reports.planes import COLOURS, class_colour
@@ -106,8 +106,7 @@ def test_shapes_must_agree(tmp_path):
 
 
 def scored(*dices):
-    far = Distances.all_equal(1.0)
-    rows = [Row(f"c{index}", 1, MaskScores(dice, dice, far, far, 1, 1)) for index, dice in enumerate(dices)]
+    rows = [Row(f"c{index}", 1, MaskScores({"dice": dice}, 1, 1)) for index, dice in enumerate(dices)]
     return Scores(tuple(rows), ("background", "organ"), "diagonal", False)
 
 

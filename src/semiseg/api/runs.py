@@ -11,10 +11,12 @@ from semiseg.api.data import PathLike, absolute, as_path
 from semiseg.system.files import write_json
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from semiseg.comparison.results import Results
     from semiseg.evaluation.scores import Scores
     from semiseg.evaluation.semantic_matching import Matching
-    from semiseg.metrics.metrics import EmptyRule
+    from semiseg.metrics.empty import EmptyRule
     from semiseg.runs.folder import Run
     from semiseg.settings.run import Accelerator
     from semiseg.speed.bench import Bench
@@ -293,7 +295,7 @@ def compare(
     paper_dataset: str | None = None,
     say: Callable[[str], None] = lambda line: None,
     **grid: Any,
-) -> Any:
+) -> DataFrame:
     """Train a grid of methods, label budgets and seeds, each beside supervised controls and the bound of all labels.
 
     Killed or stopped, the same call goes on where it was; what is finished is not done again. A failed cell does not
@@ -315,19 +317,17 @@ def compare(
 
     Returns:
         A row per method, budget, class and metric: mean, spread, interval, test against the control, label budget,
-        protocol, time. A pandas DataFrame if pandas is installed, else a list of dictionaries.
+        protocol, time.
 
     Raises:
         InputError: settings or data are not usable; finished cells have other settings; all problems are named.
     """
-    from semiseg.comparison.results import as_frame
-
     execution = {"workers": workers, "launcher": launcher, "slurm": slurm}
     shown = {"paper": paper, "paper_dataset": paper_dataset}
     asked: dict[str, Any] = {"config": config, "assignments": assignments, **execution, **shown}
     found = comparison(data, output, **asked, say=say, **grid)
     assert found is not None, "only a dry run has no results"
-    return as_frame(found.rows())
+    return found.frame()
 
 
 def comparison(
@@ -343,22 +343,21 @@ def comparison(
     paper_dataset: str | None = None,
     say: Callable[[str], None] = lambda line: None,
     dry: bool = False,
-    tflops: float = 80.0,
     **grid: Any,
 ) -> Results | None:
     """`compare` with all that came of it: tables, costs, failures, and whether a signal ended it.
 
-    With `dry` the plan is said, with hours on a GPU of so many `tflops`, and nothing else is done.
+    With `dry` the plan is said, and nothing else is done.
     """
-    from semiseg.comparison.beside import Paper
     from semiseg.comparison.compare import Execution, plan
     from semiseg.comparison.compare import compare as run
     from semiseg.comparison.grid import load_grid
+    from semiseg.comparison.published import Paper
 
     asked = load_grid(as_path(config), {"data": data, **grid})
     execution = Execution(workers, launcher, slurm)
     if dry:
-        say(plan(asked, as_path(output), assignments, execution=execution, tflops=tflops))
+        say(plan(asked, as_path(output), assignments, execution=execution))
         return None
     papers = Paper(paper or paper_dataset is not None, paper_dataset)
     return run(asked, as_path(output), assignments, execution=execution, paper=papers, say=say)

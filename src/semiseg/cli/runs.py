@@ -229,9 +229,6 @@ def compare(
         list[str] | None, typer.Option("--slurm", help="Parameter of the jobs for submitit, such as timeout_min=600")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the complete plan and do nothing")] = False,
-    tflops: Annotated[
-        float, typer.Option(min=0.001, help="10^12 operations per second of a GPU, for the plan of --dry-run")
-    ] = 80.0,
 ) -> None:
     """Train a grid of methods, budgets and seeds, test them against the control, and write tables; resumable."""
     given = but(locals(), "data", "output", "set_", "slurm", "dry_run")
@@ -254,7 +251,7 @@ def compare(
 
 def _summary(results: Any) -> str:
     """The tables, what failed, and where the files are."""
-    from semiseg.comparison.render import document
+    from semiseg.comparison.tables import document
 
     tables = document(table for table in [*results.tables, *results.costs] if not table.detail)
     failed = [f"failed: {failure}" for failure in results.failures]

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from semiseg.comparison.beside import Paper, check_known
 from semiseg.comparison.cells import Cell, cells_of
+from semiseg.comparison.dry_run import plan_text
 from semiseg.comparison.epochs import place_of, with_epochs
-from semiseg.comparison.forecast import forecast
-from semiseg.comparison.gather import gather
 from semiseg.comparison.grid import Grid
-from semiseg.comparison.launch import run_here
+from semiseg.comparison.launch import run_here, run_jobs
 from semiseg.comparison.opened import Opened
-from semiseg.comparison.operations import TFLOPS
+from semiseg.comparison.outcomes import gather
+from semiseg.comparison.published import Paper, check_known
 from semiseg.comparison.results import Results, results_of
-from semiseg.comparison.slurm import run_jobs
 from semiseg.comparison.splits import with_splits, write_splits
-from semiseg.comparison.states import check_same, records_of
-from semiseg.comparison.work import Record, Task, record_of, task_of
+from semiseg.comparison.work import Record, Task, check_same, record_of, records_of, task_of
 from semiseg.errors import InputError, did_you_mean, raise_all
 from semiseg.system.files import sweep, write_text
 from semiseg.system.locks import locked
@@ -54,15 +51,9 @@ class Execution:
 
 
 def plan(
-    grid: Grid,
-    output: Path | None,
-    assignments: Sequence[str] = (),
-    *,
-    execution: Execution = Execution(),
-    tflops: float = TFLOPS,
+    grid: Grid, output: Path | None, assignments: Sequence[str] = (), *, execution: Execution = Execution()
 ) -> str:
-    """The complete plan as text; nothing is prepared, trained or written. `tflops` as of `forecast`, others as of
-    `compare`.
+    """The complete plan as text; nothing is prepared, trained or written. Arguments as of `compare`.
 
     Raises:
         InputError: all that is wrong with the settings of any cell, or finished cells have other settings.
@@ -72,7 +63,7 @@ def plan(
     there = grid.data is not None and grid.data.is_dir()
     cells = with_epochs(with_splits(drafts, output, opened) if there else drafts, opened=opened)
     check_same(cells, output, opened)
-    return forecast(cells, records_of(cells, output), output, execution.workers, tflops)
+    return plan_text(cells, records_of(cells, output), output, execution.workers)
 
 
 def compare(

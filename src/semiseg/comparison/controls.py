@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semiseg.comparison.grid import PAIR, Grid
-from semiseg.comparison.operations import kind_of
 from semiseg.methods.base import entry
 from semiseg.settings.run import RunConfig
+from semiseg.speed.operations import kind_of
 
 _SCHEDULE = ("schedule", "power", "every", "factor", "unit", "lag", "length", "warmup")
 """Settings of the optimiser that belong to the length of a run."""

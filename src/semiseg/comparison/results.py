@@ -6,14 +6,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from semiseg.comparison.beside import Paper, Printed, beside
-from semiseg.comparison.gather import Outcome, as_csv, cases_csv, summary_csv
-from semiseg.comparison.lines import Group, Line, groups_of, lines_of
-from semiseg.comparison.render import Table, comma_separated, document, latex
-from semiseg.comparison.tables import cost_tables, paper_tables, score_tables
+import pandas as pd
+
+from semiseg.comparison.outcomes import Outcome, as_csv, cases_csv, summary_csv
+from semiseg.comparison.published import Paper, PublishedFigure, published_figures
+from semiseg.comparison.statistics import Group, Line, groups_of, lines_of
+from semiseg.comparison.tables import Table, comma_separated, cost_tables, document, latex, paper_tables, score_tables
 from semiseg.metrics.statistics import Comparison, Interval, PairedTest
 from semiseg.system.files import write_text
 
@@ -29,7 +31,7 @@ class Results:
 
     Attributes:
         complete: whether every cell was worked on; False after a signal.
-        beside: the papers' figures by line.
+        published: the papers' figures by line.
         test: the paired test of the lines.
     """
 
@@ -38,7 +40,7 @@ class Results:
     groups: Sequence[Group]
     lines: Sequence[Line]
     complete: bool
-    beside: Mapping[Line, Sequence[Printed]] = field(default_factory=dict)
+    published: Mapping[Line, Sequence[PublishedFigure]] = field(default_factory=dict)
     test: PairedTest = "wilcoxon"
 
     @property
@@ -49,22 +51,27 @@ class Results:
     @property
     def tables(self) -> list[Table]:
         """Scores, tests, classes, and the papers' figures where they were asked for."""
-        return [*score_tables(self.groups, self.lines, self.test), *paper_tables(self.groups, self.lines, self.beside)]
+        return [
+            *score_tables(self.groups, self.lines, self.test),
+            *paper_tables(self.groups, self.lines, self.published),
+        ]
 
     @property
     def costs(self) -> list[Table]:
         """Label budgets, protocols and times."""
         return cost_tables(self.groups)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A dictionary per method, budget, class and metric: statistics, label budget, protocol, cost."""
-        return [
-            {**row, **{name: line.group.known(name) for name in _COSTS}}
-            for line, row in zip(self.lines, self._rows(), strict=True)
-        ]
+    def frame(self) -> pd.DataFrame:
+        """A row per method, budget, class and metric: statistics, label budget, protocol, cost."""
+        costs = [{name: line.group.known(name) for name in _COSTS} for line in self.lines]
+        return pd.concat([self.statistics, pd.DataFrame(costs, columns=_COSTS)], axis=1)
 
-    def _rows(self) -> list[dict[str, Any]]:
-        return [_row(line, self.test, self.beside.get(line, ())) for line in self.lines]
+    @cached_property
+    def statistics(self) -> pd.DataFrame:
+        """The same without the cost, which differs from one training to the next."""
+        papers = sorted({figure.paper for figures in self.published.values() for figure in figures})
+        rows = [_row(line, self.test) | _published(papers, self.published.get(line, ())) for line in self.lines]
+        return pd.DataFrame(rows)
 
     def write(self) -> None:
         """Write `cases.csv`, `summary.csv`, `table.*` (which repeat bit for bit) and `costs.*` (which hold times).
@@ -73,15 +80,13 @@ class Results:
             InputError: the folder cannot be written.
         """
         name = self.output.name
-        found = self._rows()
-        header = list(dict.fromkeys(column for row in found for column in row))
         scores, costs = self.tables, self.costs
         heading = f"# Comparison {name}\n"
         texts = {
             "cases.csv": cases_csv(self.outcomes),
             "summary.csv": summary_csv(self.outcomes, name),
-            "table.csv": as_csv(header, [[_text(row.get(column, "")) for column in header] for row in found]),
-            "table.json": _json(found, [note for table in scores for note in table.notes]),
+            "table.csv": as_csv(self.statistics, digits=6),
+            "table.json": _json(self.statistics, [note for table in scores for note in table.notes]),
             "table.md": f"{heading}\n{document(scores)}",
             "table.tex": "\n".join(map(latex, scores)),
             "costs.csv": comma_separated(costs),
@@ -98,22 +103,13 @@ def results_of(
     """Statistics of the outcomes, with the papers' figures where `paper` asks for them."""
     groups = groups_of(outcomes)
     lines = lines_of(groups, test)
-    printed = {line: beside(line, paper.dataset) for line in lines} if paper.shown else {}
-    return Results(output, outcomes, groups, lines, complete, printed, test)
+    figures = {line: published_figures(line, paper.dataset) for line in lines} if paper.shown else {}
+    return Results(output, outcomes, groups, lines, complete, figures, test)
 
 
-def as_frame(rows: list[dict[str, Any]]) -> Any:
-    """The rows as a pandas DataFrame where pandas is installed, else as they are."""
-    try:
-        import pandas
-    except ImportError:
-        return rows
-    return pandas.DataFrame(rows)
-
-
-def _row(line: Line, test: PairedTest, printed: Sequence[Printed]) -> dict[str, Any]:
+def _row(line: Line, test: PairedTest) -> dict[str, Any]:
     group = line.group
-    found = {
+    return {
         "preset": group.preset,
         "budget": group.budget,
         "method": group.label,
@@ -138,13 +134,21 @@ def _row(line: Line, test: PairedTest, printed: Sequence[Printed]) -> dict[str, 
         "kind_control": group.control("kin"),
         **{f"kind_{name}": value for name, value in _against(line.against_kin, line.p_holm_kin).items()},
     }
-    for one in printed:
+
+
+def _published(papers: Sequence[str], figures: Sequence[PublishedFigure]) -> dict[str, Any]:
+    """The figures of all `papers`, with nothing where one has none for the line."""
+    by_paper = {figure.paper: figure for figure in figures}
+    found: dict[str, Any] = {}
+    for paper in papers:
+        figure = by_paper.get(paper)
+        differs = None if figure is None else figure.differs
         found |= {
-            f"{one.paper}_value": one.value,
-            f"{one.paper}_std": math.nan if one.std is None else one.std,
-            f"{one.paper}_source": one.source,
-            f"{one.paper}_selection": one.selection,
-            f"{one.paper}_differs": "" if one.differs is None else int(one.differs),
+            f"{paper}_value": figure.value if figure else math.nan,
+            f"{paper}_std": math.nan if figure is None or figure.std is None else figure.std,
+            f"{paper}_source": figure.source if figure else "",
+            f"{paper}_selection": figure.selection if figure else "",
+            f"{paper}_differs": "" if differs is None else str(int(differs)),
         }
     return found
 
@@ -162,11 +166,7 @@ def _against(found: Comparison | None, p_holm: float) -> dict[str, float]:
     }
 
 
-def _json(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
+def _json(rows: pd.DataFrame, notes: Sequence[str]) -> str:
     """The rows of `table.csv` and the notes of the tables; null where there is no number."""
-    known = [{key: None if isinstance(x, float) and math.isnan(x) else x for key, x in row.items()} for row in rows]
+    known = [{key: None if value != value else value for key, value in row.items()} for row in rows.to_dict("records")]
     return json.dumps({"notes": list(dict.fromkeys(notes)), "rows": known}, indent=1, ensure_ascii=False) + "\n"
-
-
-def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semiseg.comparison.budgets import ALL
-from semiseg.comparison.cells import Cell, with_config
+from semiseg.comparison.cells import ALL, Cell, with_config
 from semiseg.comparison.opened import Opened
 from semiseg.datasets.splits import Split, draw_split, patient_groups, save_split
 from semiseg.errors import InputError

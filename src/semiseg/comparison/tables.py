@@ -1,19 +1,19 @@
-"""What a comparison says, in tables for people."""
+"""What a comparison says, in tables for people: Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from semiseg.comparison.beside import PRINTED, Printed
-from semiseg.comparison.lines import MEAN, Group, Line, Side, patients_of
-from semiseg.comparison.render import Table
-from semiseg.evaluation.tables import COLUMNS
+import pandas as pd
+
+from semiseg.comparison.outcomes import as_csv
+from semiseg.comparison.published import PublishedFigure
+from semiseg.comparison.statistics import MEAN, Group, Line, Side, patients_of
+from semiseg.metrics.base import Column, columns, shown_columns
 from semiseg.metrics.statistics import FEWEST, Comparison, PairedTest
 
-SHOWN = COLUMNS[:4]
-"""Metrics of the tables; those in voxels are in the CSV files."""
-_HEADINGS = {metric: (heading, factor) for metric, heading, factor in COLUMNS}
 _COSTS = {
     "steps": ("steps", 1.0, 0),
     "seconds": ("seconds", 1.0, 1),
@@ -22,6 +22,24 @@ _COSTS = {
     "peak_memory": ("peak MiB", 2.0**-20, 0),
     "parameters": ("M parameters", 1e-6, 2),
     "flops_per_step": ("GFLOP per step", 1e-9, 1),
+}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "·": r"$\cdot$",
 }
 LEVEL = 0.05
 SCORES_NOTE = (
@@ -61,6 +79,28 @@ def test_note(test: PairedTest) -> str:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Cells as text, and what must be said with them; a `detail` is for files, not for the screen."""
+
+    title: str
+    cells: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    detail: bool = False
+
+
+def table_of(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[str]], notes: tuple[str, ...] = (), detail: bool = False
+) -> Table:
+    """A table of `rows` under `header`."""
+    return Table(title, pd.DataFrame([*rows], columns=header, dtype=object), notes, detail)
+
+
+def _metrics() -> list[Column]:
+    """Metrics of the tables; those in voxels are in the CSV files."""
+    return shown_columns("mm")
+
+
 def score_tables(groups: Sequence[Group], lines: Sequence[Line], test: PairedTest = "wilcoxon") -> list[Table]:
     """Per preset and budget: the scores, the tests against the controls, and the scores by class."""
     tables = []
@@ -81,10 +121,10 @@ def cost_tables(groups: Sequence[Group]) -> list[Table]:
     """Per preset and budget: label budget, protocol, steps, time, memory and size, medians over the trainings."""
     header = ("method", "trainings", "labels", "protocol", *(heading for heading, _, _ in _COSTS.values()))
     return [
-        Table(
+        table_of(
             f"{title}: cost",
             header,
-            tuple(
+            [
                 (
                     *_head(group),
                     group.labels or "-",
@@ -92,7 +132,7 @@ def cost_tables(groups: Sequence[Group]) -> list[Table]:
                     *(number(group.known(name), factor, digits) for name, (_, factor, digits) in _COSTS.items()),
                 )
                 for group in members
-            ),
+            ],
             (COST_NOTE,),
         )
         for title, members in places(groups)
@@ -100,7 +140,7 @@ def cost_tables(groups: Sequence[Group]) -> list[Table]:
 
 
 def paper_tables(
-    groups: Sequence[Group], lines: Sequence[Line], found: Mapping[Line, Sequence[Printed]]
+    groups: Sequence[Group], lines: Sequence[Line], found: Mapping[Line, Sequence[PublishedFigure]]
 ) -> list[Table]:
     """Per preset and budget: our means beside the papers' figures, each paper in columns of its own."""
     tables = []
@@ -171,41 +211,49 @@ def _patients(line: Line | None) -> str:
 
 
 def _of(here: Here, group: Group) -> Line | None:
-    return here.get((group.label, group.budget, MEAN, SHOWN[0][0]))
+    return here.get((group.label, group.budget, MEAN, _metrics()[0].name))
 
 
 def _scores(title: str, members: Sequence[Group], here: Here, notes: tuple[str, ...]) -> Table:
-    header = ("method", "trainings", "labels", "updates x patches", "patients", "protocol", *(h for _, h, _ in SHOWN))
+    header = (
+        "method",
+        "trainings",
+        "labels",
+        "updates x patches",
+        "patients",
+        "protocol",
+        *(column.heading for column in _metrics()),
+    )
     rows = []
     for group in members:
-        cells = [_mean(here, group, MEAN, metric, factor, bracket=True) for metric, _, factor in SHOWN]
+        cells = [_mean(here, group, MEAN, column, bracket=True) for column in _metrics()]
         facts = group.labels or "-", _training(group), _patients(_of(here, group)), group.protocol or "-"
         rows.append((*_head(group), *facts, *cells))
-    return Table(title, header, tuple(rows), (SCORES_NOTE, *notes))
+    return table_of(title, header, rows, (SCORES_NOTE, *notes))
 
 
 def _tests(title: str, members: Sequence[Group], here: Here, notes: tuple[str, ...]) -> Table:
     header = ["method", "control", "patients"]
-    for _, heading, _ in SHOWN:
-        header += [heading, "p"]
+    for column in _metrics():
+        header += [column.heading, "p"]
     plain = next((group.label for group in members if group.role == "control"), "")
     rows = []
     for group in members:
         if group.role != "method" or not group.done:
             continue
-        lines = [here[group.label, group.budget, MEAN, metric] for metric, _, _ in SHOWN]
+        lines = [here[group.label, group.budget, MEAN, column.name] for column in _metrics()]
         rows.append((group.label, group.control("plain") or plain, *_tested(lines, "plain")))
         if any(line.against_kin for line in lines):
             rows.append((group.label, group.control("kin"), *_tested(lines, "kin")))
-    return Table(f"{title}: against the control", tuple(header), tuple(rows), notes)
+    return table_of(f"{title}: against the control", header, rows, notes)
 
 
 def _tested(lines: Sequence[Line], side: Side) -> Iterator[str]:
     """Patients, and differences with their p by metric."""
     found = [(line.against, line.p_holm) if side == "plain" else (line.against_kin, line.p_holm_kin) for line in lines]
     yield str(next((against.patients for against, _ in found if against), "-"))
-    for (against, p), (_, _, factor) in zip(found, SHOWN, strict=True):
-        yield from _test(against, p, factor)
+    for (against, p), column in zip(found, _metrics(), strict=True):
+        yield from _test(against, p, column.factor)
 
 
 def _test(against: Comparison | None, p: float, factor: float) -> tuple[str, str]:
@@ -228,20 +276,20 @@ def _by_class(title: str, members: Sequence[Group], here: Here) -> Iterable[Tabl
     classes = done[0].done[0].classes if done else ()
     if len(classes) < 2:
         return
-    for metric, heading, factor in SHOWN:
-        rows = tuple(
+    for column in _metrics():
+        rows = [
             (
                 name_of(group),
-                _patients(here.get((group.label, group.budget, MEAN, metric))),
-                *(_mean(here, group, name, metric, factor) for name in classes),
+                _patients(here.get((group.label, group.budget, MEAN, column.name))),
+                *(_mean(here, group, name, column) for name in classes),
             )
             for group in members
-        )
-        yield Table(f"{title}: {heading} by class", ("method", "patients", *classes), rows, detail=True)
+        ]
+        yield table_of(f"{title}: {column.heading} by class", ("method", "patients", *classes), rows, detail=True)
 
 
-def _mean(here: Here, group: Group, name: str, metric: str, factor: float, *, bracket: bool = False) -> str:
-    line = here.get((group.label, group.budget, name, metric))
+def _mean(here: Here, group: Group, name: str, column: Column, *, bracket: bool = False) -> str:
+    line, factor = here.get((group.label, group.budget, name, column.name)), column.factor
     if line is None:
         return "failed" if group.failures else "-"
     spread = "" if math.isnan(line.spread) else f" ± {number(line.spread, factor)}"
@@ -253,13 +301,13 @@ def _beside(
     title: str,
     members: Sequence[Group],
     here: Sequence[Line],
-    found: Mapping[Line, Sequence[Printed]],
+    found: Mapping[Line, Sequence[PublishedFigure]],
     sources: Sequence[tuple[str, str]],
 ) -> Table:
-    metrics = [metric for metric in PRINTED if any(line.metric == metric for line in here)]
+    metrics = [metric for metric in columns() if any(line.metric == metric for line in here)]
     header = ["method", "patients"]
     for metric in metrics:
-        header.append(_HEADINGS[metric][0])
+        header.append(columns()[metric].heading)
         header += [f"{source} ({selection})" for source, selection in sources]
     rows = []
     for group in members:
@@ -267,16 +315,16 @@ def _beside(
         if lines:
             cells = [cell for metric in metrics for cell in _with_printed(lines.get(metric), metric, found, sources)]
             rows.append((name_of(group), _patients(lines.get(metrics[0])), *cells))
-    return Table(f"{title}: beside the papers", tuple(header), tuple(rows), (PAPER_NOTE,))
+    return table_of(f"{title}: beside the papers", header, rows, (PAPER_NOTE,))
 
 
 def _with_printed(
-    line: Line | None, metric: str, found: Mapping[Line, Sequence[Printed]], sources: Sequence[tuple[str, str]]
+    line: Line | None, metric: str, found: Mapping[Line, Sequence[PublishedFigure]], sources: Sequence[tuple[str, str]]
 ) -> Iterator[str]:
     if line is None:
         yield from ("-",) * (1 + len(sources))
         return
-    factor = _HEADINGS[metric][1]
+    factor = columns()[metric].factor
     yield number(line.mean, factor) + ("" if math.isnan(line.spread) else f" ± {number(line.spread, factor)}")
     by_source = {(printed.source, printed.selection): printed for printed in found[line]}
     for source in sources:
@@ -284,7 +332,48 @@ def _with_printed(
         yield "-" if printed is None else _printed(printed, factor)
 
 
-def _printed(printed: Printed, factor: float) -> str:
+def _printed(printed: PublishedFigure, factor: float) -> str:
     spread = "" if printed.std is None else f" ± {number(printed.std, factor)}"
     mark = {None: " ?", True: " !", False: ""}[printed.differs]
     return f"{number(printed.value, factor)}{spread}{mark}"
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, with its title before it and its notes below."""
+    lines = [table.cells.columns, ("---",) * len(table.cells.columns), *table.cells.itertuples(index=False, name=None)]
+    body = ["| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines]
+    notes = [f"- {_in_markdown(note)}" for note in table.notes]
+    return "\n".join([f"### {table.title}", "", *body, *([""] if notes else []), *notes]) + "\n"
+
+
+def document(tables: Iterable[Table]) -> str:
+    """All tables in Markdown; a note that several have is told under the first."""
+    told: set[str] = set()
+    parts = []
+    for table in tables:
+        parts.append(markdown(replace(table, notes=tuple(note for note in table.notes if note not in told))))
+        told.update(table.notes)
+    return "\n".join(parts)
+
+
+def latex(table: Table) -> str:
+    """The table in LaTeX, for the packages booktabs and adjustbox."""
+    cells = table.cells.map(escaped).set_axis([*map(escaped, table.cells.columns)], axis="columns")
+    text = cells.to_latex(index=False, escape=False, column_format="l" + "r" * (len(cells.columns) - 1))
+    notes = [rf"\par\footnotesize {escaped(note)}" for note in table.notes]
+    box = [r"\begin{adjustbox}{max width=\textwidth}", text.strip(), r"\end{adjustbox}"]
+    return "\n".join([r"\begin{table}", rf"\caption{{{escaped(table.title)}}}", *box, *notes, r"\end{table}"]) + "\n"
+
+
+def comma_separated(tables: Sequence[Table]) -> str:
+    """The same cells as CSV, the tables' titles in the first column; for tables with one header."""
+    return as_csv(pd.concat({table.title: table.cells for table in tables}, names=["table"]).reset_index("table"))
+
+
+def escaped(text: str) -> str:
+    """`text` with what LaTeX reads otherwise spelt out."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _in_markdown(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")

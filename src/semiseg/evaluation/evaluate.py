@@ -21,7 +21,9 @@ from semiseg.errors import InputError, raise_all
 from semiseg.evaluation.pairs import Files, Pair, label_files, pair_up
 from semiseg.evaluation.parts import CaseScores, Parts
 from semiseg.evaluation.scores import Row, Scores
-from semiseg.metrics.metrics import EmptyRule, MaskScores, check_empty_rule, empty_scores, overlap_and_surface
+from semiseg.metrics.base import columns
+from semiseg.metrics.empty import EmptyRule, check_empty_rule
+from semiseg.metrics.mask_scores import MaskScores, empty_scores, score_masks
 from semiseg.scans.components import largest_component as keep_largest
 from semiseg.scans.grids import Grid, grid_problems
 from semiseg.scans.readers import read_header, read_label
@@ -48,7 +50,7 @@ def evaluate(
     workers: int = 0,
     parts: Path | None = None,
 ) -> Scores:
-    """Dice, Jaccard and surface distances per case and class.
+    """Every metric per case and class.
 
     Every label file needs a prediction on the same grid, of the same name or of one that belongs to it (`pair_up`).
     Predictions without a label file cannot be scored; their number is kept in the provenance. A class that is in
@@ -117,7 +119,8 @@ def evaluate_shard(
 
 
 def _parts(folder: Path, largest: bool, empty: EmptyRule) -> Parts:
-    return Parts(folder, f"semiseg {version('semiseg')}, empty {empty}, largest component {largest}")
+    rules = f"semiseg {version('semiseg')}, empty {empty}, largest component {largest}, {', '.join(columns())}"
+    return Parts(folder, rules)
 
 
 def _all(pairs: Sequence[Pair], largest: bool, empty: EmptyRule, workers: int, parts: Parts | None) -> list[_Found]:
@@ -193,7 +196,7 @@ def _score_classes(
     for label, (predicted, true) in enumerate(boxes, start=1):
         if predicted and true:
             box = tuple(slice(min(p.start, t.start), max(p.stop, t.stop)) for p, t in zip(predicted, true, strict=True))
-            yield label, overlap_and_surface(prediction[box] == label, truth[box] == label, spacing, empty=empty)
+            yield label, score_masks(prediction[box] == label, truth[box] == label, spacing, empty=empty)
         elif predicted or true:
             sizes = _voxels(prediction, predicted, label), _voxels(truth, true, label)
             yield label, empty_scores(*sizes, truth.shape, spacing, empty)

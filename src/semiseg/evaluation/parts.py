@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from semiseg.metrics.metrics import Distances, MaskScores
+from semiseg.metrics.mask_scores import MaskScores
 from semiseg.system.files import write_json
 
 _FOLDER = ".score_parts"
@@ -48,7 +47,7 @@ class Parts:
             values = json.loads(self._file(case).read_text(encoding="utf-8"))
             if (values["rules"], tuple(values["digests"])) != (self.rules, digests):
                 return None
-            scores = {int(label): _scores(each) for label, each in values["scores"].items()}
+            scores = {int(label): MaskScores(**each) for label, each in values["scores"].items()}
             return CaseScores(tuple(values["shape"]), tuple(values["spacing"]), scores, digests)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -59,7 +58,3 @@ class Parts:
 
     def _file(self, case: str) -> Path:
         return self.folder / _FOLDER / f"{case}.json"
-
-
-def _scores(values: Mapping[str, Any]) -> MaskScores:
-    return MaskScores(**{**values, **{unit: Distances(**values[unit]) for unit in ("voxel", "mm")}})

@@ -13,7 +13,7 @@ from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, evaluate_shard
 from semiseg.evaluation.pairs import refuse_swapped
 from semiseg.evaluation.scores import Scores
-from semiseg.metrics.metrics import EmptyRule
+from semiseg.metrics.empty import EmptyRule
 from semiseg.runs.folder import INFERENCE, Run
 from semiseg.settings.run import RunConfig
 from semiseg.system.files import write_json

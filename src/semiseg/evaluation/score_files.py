@@ -13,13 +13,14 @@ from typing import Any
 
 from semiseg.errors import InputError
 from semiseg.evaluation.scores import Row, Scores
-from semiseg.metrics.metrics import Distances, MaskScores
+from semiseg.metrics.base import columns
+from semiseg.metrics.mask_scores import MaskScores
 
 
 def load_scores(folder: Path) -> Scores:
     """The scores of `scores.csv` and `scores.json` in `folder`, rows in the order of the file.
 
-    Distances from truth to prediction alone are not in the files and are nan.
+    A metric that the files of an earlier version do not have is nan.
 
     Raises:
         InputError: a file is missing or is not what `evaluate` writes.
@@ -47,10 +48,5 @@ def load_scores(folder: Path) -> Scores:
 
 def _row(line: Mapping[str, str]) -> Row:
     voxels = int(line["prediction_voxels"]), int(line["truth_voxels"])
-    overlap = float(line["dice"]), float(line["jaccard"])
-    return Row(line["case"], int(line["label"]), MaskScores(*overlap, _far(line, "voxel"), _far(line, "mm"), *voxels))
-
-
-def _far(line: Mapping[str, str], unit: str) -> Distances:
-    hd95, hd, asd, assd = (float(line[f"{name}_{unit}"]) for name in ("hd95", "hd", "asd", "assd"))
-    return Distances(hd95, hd, asd, math.nan, assd)
+    values = {metric: float(line.get(metric, math.nan)) for metric in columns()}
+    return Row(line["case"], int(line["label"]), MaskScores(values, *voxels))

@@ -6,29 +6,19 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.metrics.metrics import DEFINITIONS, EMPTY_RULES, EmptyRule, MaskScores
+from semiseg.metrics.base import columns, metrics
+from semiseg.metrics.empty import EMPTY_RULES, EmptyRule
+from semiseg.metrics.mask_scores import MaskScores
 from semiseg.metrics.statistics import over_patients
 from semiseg.system.files import write_json, write_text
-
-METRICS: Mapping[str, Callable[[MaskScores], float]] = MappingProxyType(
-    {name: attrgetter(name) for name in ("dice", "jaccard")}
-    | {
-        f"{name}_{unit}": attrgetter(f"{unit}.{name}")
-        for name in ("hd95", "asd", "assd", "hd")
-        for unit in ("mm", "voxel")
-    }
-)
-"""Metric columns of the tables and how to read each from the scores of one pair of masks."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ class Scores:
 
     def values(self, metric: str, label: int) -> NDArray[np.float64]:
         """One metric of one class, `[cases]`, in the order of `cases`; nan where it is undefined."""
-        return np.array([METRICS[metric](row.scores) for row in self.of_class(label)])
+        return np.array([row.scores[metric] for row in self.of_class(label)])
 
     def summary(self, metric: str, label: int) -> Summary:
         """One metric of one class over the cases where it is defined."""
@@ -113,7 +103,7 @@ class Scores:
 
     def case_means(self, metric: str = "dice") -> dict[str, float]:
         """For each case the mean over the classes where the metric is defined; nan where there is none."""
-        values = {case: [METRICS[metric](row.scores) for row in self.rows if row.case == case] for case in self.cases}
+        values = {case: [row.scores[metric] for row in self.rows if row.case == case] for case in self.cases}
         return {case: _summary(found).mean for case, found in values.items()}
 
     def table(self) -> str:
@@ -142,13 +132,13 @@ class Scores:
         writer = csv.writer(file, lineterminator="\n")
         sides = ("prediction", "truth")
         writer.writerow(
-            ["case", "class", "label", *METRICS, *(f"{s}_voxels" for s in sides), *(f"{s}_empty" for s in sides)]
+            ["case", "class", "label", *columns(), *(f"{s}_voxels" for s in sides), *(f"{s}_empty" for s in sides)]
         )
         for row in self.rows:
             voxels = row.scores.prediction_voxels, row.scores.truth_voxels
-            metrics = (read(row.scores) for read in METRICS.values())
+            found = (row.scores[metric] for metric in columns())
             writer.writerow(
-                [row.case, self.class_names[row.label], row.label, *metrics, *voxels, *(int(n == 0) for n in voxels)]
+                [row.case, self.class_names[row.label], row.label, *found, *voxels, *(int(n == 0) for n in voxels)]
             )
         return file.getvalue()
 
@@ -156,7 +146,7 @@ class Scores:
         """Everything but the rows, as JSON values; undefined numbers are null."""
         labels = range(1, len(self.class_names))
         return {
-            "metrics": dict(DEFINITIONS),
+            "metrics": {metric.name: metric.definition for metric in metrics()},
             "units": "metrics that end in _mm use the voxel spacing of the label file, _voxel do not",
             "statistics": "std is the sample standard deviation over cases; mean is the mean of the class means",
             "empty_rule": {"name": self.empty, "meaning": EMPTY_RULES[self.empty]},
@@ -165,13 +155,13 @@ class Scores:
             "cases": len(self.cases),
             "patients": len(set(self.patients.values())) or None,
             "classes": {self.class_names[label]: self._class_json(label) for label in labels},
-            "mean": {metric: _or_null(self.mean(metric)) for metric in METRICS},
+            "mean": {metric: _or_null(self.mean(metric)) for metric in columns()},
             "provenance": dict(self.provenance),
         }
 
     def _class_json(self, label: int) -> dict[str, Any]:
         found: dict[str, Any] = {"label": label} | empty_counts(self.of_class(label))
-        for metric in METRICS:
+        for metric in columns():
             summary = self.summary(metric, label)
             found[metric] = {"mean": _or_null(summary.mean), "std": _or_null(summary.std), "cases": summary.count}
         return found

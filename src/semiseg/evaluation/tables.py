@@ -10,37 +10,28 @@ from rich.console import Console
 from rich.table import Table
 
 from semiseg.evaluation.scores import Scores, Summary, empty_counts
-from semiseg.metrics.metrics import EMPTY_RULES
-
-COLUMNS = (
-    ("dice", "Dice %", 100.0),
-    ("jaccard", "Jaccard %", 100.0),
-    ("hd95_mm", "95HD mm", 1.0),
-    ("asd_mm", "ASD mm", 1.0),
-    ("hd95_voxel", "95HD voxel", 1.0),
-    ("asd_voxel", "ASD voxel", 1.0),
-)
-"""Shown metrics: name, heading with unit, factor."""
+from semiseg.metrics.base import shown_columns
+from semiseg.metrics.empty import EMPTY_RULES
 
 
 def rich_table(scores: Scores) -> Table:
     """Mean ± standard deviation over cases per class, the mean over classes, and the definitions below."""
     table = Table(box=box.SIMPLE, caption=definitions(scores), caption_justify="left", pad_edge=False)
     table.add_column("class")
-    columns = [column for column in COLUMNS if _shown(column[0], scores.unit)]
-    for _, heading, _ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+    columns = shown_columns(scores.unit)
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     table.add_column("cases", justify="right")
     table.add_column("empty P/T", justify="right")
     labels = range(1, len(scores.class_names))
     for label in labels:
-        cells = [_cell(scores.summary(metric, label), factor) for metric, _, factor in columns]
+        cells = [_cell(scores.summary(column.name, label), column.factor) for column in columns]
         counts = empty_counts(scores.of_class(label))
         empty = f"{counts['empty_predictions']}/{counts['empty_truths']}"
         defined = scores.summary("dice", label).count
         table.add_row(scores.class_names[label], *cells, str(defined), empty, end_section=label == labels[-1])
     if len(labels) > 1:
-        means = (_number(scores.mean(metric) * factor) for metric, _, factor in columns)
+        means = (_number(scores.mean(column.name) * column.factor) for column in columns)
         table.add_row("mean", *means, "", "", style="bold")
     return table
 
@@ -64,15 +55,11 @@ def definitions(scores: Scores) -> str:
         [
             *([f"NOT AN HONEST RESULT: {', '.join(scores.stamps)}"] if scores.stamps else []),
             f"mean ± standard deviation over {len(scores.cases)} cases{whose}; P prediction, T truth",
-            "95HD: 95th percentile of the surface distances of both directions pooled; ASD: P to T only",
+            *dict.fromkeys(f"{each.metric.label}: {each.metric.definition}" for each in shown_columns(scores.unit)),
             f"empty masks, rule {scores.empty!r}: {EMPTY_RULES[scores.empty]}",
             f"largest component of each predicted class only: {'yes' if scores.largest_component else 'no'}",
         ]
     )
-
-
-def _shown(metric: str, unit: str) -> bool:
-    return unit == "both" or not metric.endswith(("_mm", "_voxel")) or metric.endswith(f"_{unit}")
 
 
 def _cell(summary: Summary, factor: float) -> str:

@@ -1,1 +1,1 @@
-"""Dice, surface distances and what is computed of their samples; nothing here knows of runs or files."""
+"""Metrics of a pair of masks, one class in one file each, and statistics of samples; it knows of no run or file."""

@@ -80,7 +80,7 @@ def _case(cohort: Cohort, role: str, case: str, most: int) -> CaseView:
 def _dice_of(record: Record, case: str) -> str:
     assert record.scores is not None
     names = record.scores.class_names
-    parts = [f"{names[row.label]} {percent(row.scores.dice)}" for row in record.scores.rows if row.case == case]
+    parts = [f"{names[row.label]} {percent(row.scores['dice'])}" for row in record.scores.rows if row.case == case]
     return f"{record.key}: {', '.join(parts)}"
 
 

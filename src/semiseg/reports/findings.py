@@ -79,7 +79,7 @@ def _finding(row: Row, predicted: Mapping[int, Pieces], true: Mapping[int, Piece
     found, wanted = row.scores.prediction_voxels, row.scores.truth_voxels
     if wanted and not found:
         return Finding(0, row.case, row.label, f"not found at all: the reference has {wanted} voxels")
-    if found and wanted and row.scores.dice == 0:
+    if found and wanted and row.scores["dice"] == 0:
         return Finding(1, row.case, row.label, f"found elsewhere: {found} voxels, none of them in the reference")
     if found and not wanted:
         return Finding(2, row.case, row.label, f"invented: {found} voxels, the reference has none")

@@ -11,7 +11,7 @@ import numpy as np
 
 from semiseg.errors import InputError
 from semiseg.evaluation.scores import Scores
-from semiseg.metrics.metrics import dice
+from semiseg.metrics.dice import dice
 from semiseg.reports.cohort import extremes
 from semiseg.reports.panels import WIDTH, Panel, draw_panels, figure_width
 from semiseg.reports.planes import Array, upright

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semiseg.evaluation.scores import METRICS, Scores
-from semiseg.metrics.metrics import EMPTY_RULES
+from semiseg.evaluation.scores import Scores
+from semiseg.metrics.base import Column, columns, shown_columns
+from semiseg.metrics.empty import EMPTY_RULES
 from semiseg.metrics.statistics import Interval, mean_interval
 from semiseg.reports.charts import Box, Chart, box_plot, style_of
 from semiseg.reports.cohort import Cohort
@@ -17,24 +18,8 @@ from semiseg.reports.page import Table
 from semiseg.reports.records import Record
 from semiseg.reports.words import number, percent
 
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric as the report shows it: heading, unit, and the factor that its values are multiplied by."""
-
-    metric: str
-    name: str
-    unit: str
-    factor: float = 1.0
-
-    @property
-    def heading(self) -> str:
-        """Name and unit."""
-        return f"{self.name} {self.unit}"
-
-
-DICE, JACCARD = Measure("dice", "Dice", "%", 100.0), Measure("jaccard", "Jaccard", "%", 100.0)
-HD95, ASD = Measure("hd95_mm", "95HD", "mm"), Measure("asd_mm", "ASD", "mm")
+OVERVIEW = ("dice", "hd95_mm")
+"""Columns that are shown of a run as a whole, and drawn."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +62,7 @@ def outcome(record: Record) -> Outcome:
 def overview(outcomes: Sequence[Outcome]) -> Table:
     """A line per run: name, labels and scans that it was given, scores that it reached."""
     given = ("run", "method", "labels: training + selection", "unlabelled scans used", "steps")
-    reached = (DICE.heading, HD95.heading, "scans scored", "protocol")
+    reached = (*(columns()[name].heading for name in OVERVIEW), "scans scored", "protocol")
     return Table("Runs", (*given, *reached), [_line(found) for found in outcomes])
 
 
@@ -88,13 +73,15 @@ def _line(found: Outcome) -> list[object]:
     protocol = str(record.facts.get("protocol", record.config.protocol))
     if scores is None:
         return [*given, "not scored", "", "", protocol]
-    return [*given, percent(scores.mean("dice")), number(scores.mean("hd95_mm")), found.scans, protocol]
+    dice, distance = (scores.mean(name) for name in OVERVIEW)
+    return [*given, percent(dice), number(distance), found.scans, protocol]
 
 
 def classes(cohort: Cohort) -> ClassScores:
     """Table and box plots per class."""
     names, scores = cohort.class_names, cohort.scores
-    heads = ("class", "run", DICE.heading, "95 % interval", HD95.heading, ASD.heading, "scans", "patients")
+    first, *others = (column.heading for column in report_columns())
+    heads = ("class", "run", first, "95 % interval", *others, "scans", "patients")
     rows = [
         [names[label], record.key, *_class_cells(found, label)]
         for label in range(1, len(names))
@@ -102,13 +89,22 @@ def classes(cohort: Cohort) -> ClassScores:
     ]
     rule = scores[0].empty
     note = (
-        "Mean ± standard deviation over scans. Dice: overlap of prediction and reference, 100 is perfect. 95HD: 95 % "
-        "of the two surfaces are closer than this. ASD: mean distance of the predicted surface to the reference. Empty "
-        f"masks, rule {rule!r}: {EMPTY_RULES[rule]}. The interval is that of the mean over patients, whose scans are "
-        f"averaged first (Student's t, corrected for skewness).{_unknown(cohort)}"
+        f"Mean ± standard deviation over scans. {_meanings()} Empty masks, rule {rule!r}: {EMPTY_RULES[rule]}. The "
+        "interval is that of the mean Dice over patients, whose scans are averaged first (Student's t, corrected for "
+        f"skewness).{_unknown(cohort)}"
     )
-    charts = (_boxes(cohort, measure) for measure in (DICE, HD95))
+    charts = (_boxes(cohort, columns()[name]) for name in OVERVIEW)
     return ClassScores(cohort, Table("Means over scans", heads, rows), note, tuple(filter(None, charts)))
+
+
+def report_columns() -> list[Column]:
+    """The columns of the report's tables, Dice first; distances in mm."""
+    return shown_columns("mm")
+
+
+def _meanings() -> str:
+    metrics = [column.metric for column in report_columns()]
+    return " ".join(f"{metric.label}: {metric.meaning or metric.definition}." for metric in metrics)
 
 
 def _unknown(cohort: Cohort) -> str:
@@ -123,45 +119,44 @@ def _class_cells(scores: Scores, label: int) -> list[object]:
     patients = scores.by_patient("dice", label)
     dice = mean_interval(patients)
     bounds = f"{100 * dice.low:.1f} to {100 * dice.high:.1f}" if not math.isnan(dice.low) else "-"
-    spread = [_spread(scores, measure, label) for measure in (DICE, HD95, ASD)]
+    spread = [_spread(scores, column, label) for column in report_columns()]
     counts = scores.summary("dice", label).count, int((~np.isnan(patients)).sum())
     return [spread[0], bounds, *spread[1:], *counts]
 
 
-def _spread(scores: Scores, measure: Measure, label: int) -> str:
-    summary, digits = scores.summary(measure.metric, label), 1 if measure.unit == "%" else 2
-    mean = number(summary.mean * measure.factor, digits)
-    return mean if math.isnan(summary.std) else f"{mean} ± {number(summary.std * measure.factor, digits)}"
+def _spread(scores: Scores, column: Column, label: int) -> str:
+    summary, digits = scores.summary(column.name, label), 1 if column.unit == "%" else 2
+    mean = number(summary.mean * column.factor, digits)
+    return mean if math.isnan(summary.std) else f"{mean} ± {number(summary.std * column.factor, digits)}"
 
 
-def _boxes(cohort: Cohort, measure: Measure) -> Chart | None:
+def _boxes(cohort: Cohort, column: Column) -> Chart | None:
     groups = []
     for label in range(1, len(cohort.class_names)):
         boxes = [
             Box(
                 record.key,
-                (found.values(measure.metric, label) * measure.factor).tolist(),
+                (found.values(column.name, label) * column.factor).tolist(),
                 found.cases,
                 style_of(record.index),
             )
             for record, found in zip(cohort.records, cohort.scores, strict=True)
         ]
         groups.append((cohort.class_names[label], boxes))
-    return box_plot(f"{measure.name} per class and scan", groups, unit=measure.unit, from_zero=measure.unit != "%")
+    return box_plot(f"{column.metric.label} per class and scan", groups, unit=column.unit, from_zero=column.unit != "%")
 
 
 def numbers(cohorts: Sequence[Cohort]) -> list[tuple[Record, Table]]:
     """Every score of every scan with the line of the file that it was read from."""
-    shown = (DICE, JACCARD, HD95, ASD)
-    heads = ("run", "line of scores.csv", "case", "class", *(measure.heading for measure in shown))
+    heads = ("run", "line of scores.csv", "case", "class", *(column.heading for column in report_columns()))
     return [
-        (record, Table(f"Scores of run {record.key}", heads, list(_lines(record, scores, shown))))
+        (record, Table(f"Scores of run {record.key}", heads, list(_lines(record, scores))))
         for cohort in cohorts
         for record, scores in zip(cohort.records, cohort.scores, strict=True)
     ]
 
 
-def _lines(record: Record, scores: Scores, shown: Sequence[Measure]) -> Iterator[list[object]]:
+def _lines(record: Record, scores: Scores) -> Iterator[list[object]]:
     for line, row in enumerate(scores.rows, start=2):
-        values = (number(METRICS[measure.metric](row.scores) * measure.factor) for measure in shown)
+        values = (number(row.scores[column.name] * column.factor) for column in report_columns())
         yield [record.key, line, row.case, scores.class_names[row.label], *values]

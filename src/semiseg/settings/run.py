@@ -10,7 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from semiseg.batches.augment import AugmentConfig
-from semiseg.metrics.metrics import EmptyRule
+from semiseg.metrics.empty import EmptyRule
 from semiseg.preparing.overrides import PlanOverrides
 from semiseg.scans.crop import LabelCrop
 from semiseg.settings.merge import named

@@ -73,6 +73,11 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.works: list[Work] = []
         self.launches = 0
 
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of all that was noted."""
+        return sum(work.flops for work in self.works)
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

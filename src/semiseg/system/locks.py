@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from semiseg.errors import InputError
 from semiseg.system.files import refuse_links, sweep
+
+_GLANCE = 0.2
+"""Seconds to try: processes with shares of the work hold the whole for an instant, to see whether somebody has it."""
+_POLL = 0.1
 
 
 @contextmanager
@@ -28,47 +34,60 @@ def locked(folder: Path, *, wait: bool = False, part: str = "") -> Iterator[None
     Raises:
         InputError: another process holds it, whose number is told; or it cannot be written.
     """
-    with _opened(folder, ".lock") as whole:
-        _take(whole, folder, wait, shared=bool(part))
-        _sign(whole)
-        if not part:
-            sweep(folder)
-            yield
-            return
-        with _opened(folder, f".lock_{part}") as share:
-            _take(share, folder, wait)
-            _sign(share)
-            yield
+    whole, own = folder / ".lock", folder / (f".lock_{part}" if part else ".lock")
+    _prepare(folder, whole, own)
+    while True:
+        with ExitStack() as held:
+            holder = _take(own, held) or (_glance(whole) if part else _any_part(folder))
+            if holder is None:
+                if not part:
+                    sweep(folder)
+                yield
+                return
+        if not wait:
+            raise InputError(f"{folder}: {holder} is working in this folder: wait or stop it")
+        time.sleep(_POLL)
 
 
-def _opened(folder: Path, name: str) -> IO[str]:
-    refuse_links(folder, name, remedy="remove the link")
+def _prepare(folder: Path, *files: Path) -> None:
+    for file in files:
+        refuse_links(folder, file.name, remedy="remove the link")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return (folder / name).open("a+")
+        for file in files:
+            file.touch()
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}): choose another folder with --output"
         ) from error
 
 
-def _sign(file: IO[str]) -> None:
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+def _take(file: Path, held: ExitStack, *, sign: bool = True) -> str | None:
+    """Hold `file` until `held` ends; who has it, if that is somebody else."""
+    lock = FileLock(file)
+    try:
+        held.enter_context(lock.acquire(timeout=_GLANCE))
+    except Timeout:
+        return _holder(file)
+    except (OSError, NotImplementedError):  # some network file systems have no locks
+        return None
+    if sign:
+        with suppress(OSError):  # Windows lets nobody write to it
+            file.write_text(str(os.getpid()))
+    return None
 
 
-def _take(file: IO[str], folder: Path, wait: bool, *, shared: bool = False) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        file.seek(0)
-        raise InputError(
-            f"{folder}: process {file.read().strip()} is working in this folder: wait or stop it"
-        ) from None
-    except OSError:  # some network file systems have none
-        return
+def _glance(file: Path) -> str | None:
+    with ExitStack() as moment:
+        return _take(file, moment, sign=False)
+
+
+def _any_part(folder: Path) -> str | None:
+    return next((holder for file in sorted(folder.glob(".lock_*")) if (holder := _glance(file))), None)
+
+
+def _holder(file: Path) -> str:
+    with suppress(OSError):
+        if number := file.read_text().strip():
+            return f"process {number}"
+    return "another process"

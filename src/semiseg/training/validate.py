@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from semiseg.ingredients.ensemble import ensemble_probabilities
-from semiseg.metrics.metrics import dice
+from semiseg.metrics.dice import dice
 from semiseg.prediction.windows import Predict, sliding_labels
 from semiseg.runs.build import selection_cases
 from semiseg.runs.precision import autocast

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from semiseg.comparison.operations import step_flops, steps_of, trained_parameters, training_flops
 from semiseg.networks import build_network
 from semiseg.settings.load import load_config
 from semiseg.settings.run import RunConfig
+from semiseg.speed.operations import step_flops, trained_parameters
 from tiny import tiny_dataset
 
 PATCH = 80.2e9
@@ -23,60 +22,62 @@ def _run(name: str, **settings: Any) -> RunConfig:
     return load_config(None, {"data": "scans", "preset": name, **settings})
 
 
-def _passes(method: str, name: str = "la", **settings: Any) -> float:
-    config = _run(name, method=method, labelled=8, **settings)
-    found = training_flops(config, name)
-    steps = steps_of(config, name)
-    assert found is not None
-    assert steps is not None
-    return found / steps / PATCH
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """Plan of two classes in 3D, and a split."""
+    plan, split = _plan(tmp_path_factory.mktemp("operations"))
+    return plan.model_copy(update={"class_names": ("background", "atrium")}), split
 
 
-def test_forward_and_backward_are_three_passes() -> None:
+class Passes:
+    """Forward passes of a left-atrium patch that a step costs."""
+
+    def __init__(self, plan: Any, split: Any) -> None:
+        self._made = plan, split
+
+    def __call__(self, method: str, name: str = "la", **settings: Any) -> float:
+        return step_flops(_run(name, method=method, labelled=8, **settings), *self._made) / PATCH
+
+
+@pytest.fixture
+def passes(prepared: tuple[Any, Any]) -> Passes:
+    return Passes(*prepared)
+
+
+def test_forward_and_backward_are_threepasses(passes: Passes) -> None:
     """The first layer needs no gradient of its input: 2.99."""
-    assert _passes("supervised") == pytest.approx(4 * 2.99, rel=0.02)
+    assert passes("supervised") == pytest.approx(4 * 2.99, rel=0.02)
 
 
-def test_passes_of_teachers_are_counted_once() -> None:
+def test_passes_of_teachers_are_counted_once(passes: Passes) -> None:
     # The consistency starts late in this preset; the step is one of the last fifth.
-    assert _passes("mean_teacher") == pytest.approx(4 * 2.99 + 2, rel=0.02)
-    assert _passes("cps") == pytest.approx(8 * 2.99, rel=0.02)
+    assert passes("mean_teacher") == pytest.approx(4 * 2.99 + 2, rel=0.02)
+    assert passes("cps") == pytest.approx(8 * 2.99, rel=0.02)
 
 
-def test_the_monte_carlo_passes_of_uamt() -> None:
+def test_the_monte_carlo_passes_of_uamt(passes: Passes) -> None:
     """2403 GFLOP per step: 4 patches forwards and backwards, 2 + 16 passes of the teacher."""
-    assert _passes("uamt") * PATCH == pytest.approx(2403e9, rel=0.02)
+    assert passes("uamt") * PATCH == pytest.approx(2403e9, rel=0.02)
 
 
-def test_stages_count_by_their_share() -> None:
-    alone, together = (_passes("cml", options={"pretraining": share}) for share in (0.99, 0.01))
-    half = _passes("cml", options={"pretraining": 0.5})
+def test_stages_count_by_their_share(passes: Passes) -> None:
+    alone, together = (passes("cml", options={"pretraining": share}) for share in (0.99, 0.01))
+    half = passes("cml", options={"pretraining": 0.5})
     assert half == pytest.approx((alone + together) / 2, rel=0.02)
 
 
-def test_more_filters_and_larger_patches_cost_more() -> None:
-    small = _passes("supervised")
-    assert _passes("supervised", network={"options": {"filters": 32}}) == pytest.approx(4 * small, rel=0.05)
-    assert _passes("supervised", batch={"patch": [112, 112, 160]}) == pytest.approx(2 * small, rel=0.01)
+def test_more_filters_and_larger_patches_cost_more(passes: Passes) -> None:
+    small = passes("supervised")
+    assert passes("supervised", network={"options": {"filters": 32}}) == pytest.approx(4 * small, rel=0.05)
+    assert passes("supervised", batch={"patch": [112, 112, 160]}) == pytest.approx(2 * small, rel=0.01)
 
 
-def test_epochs_become_steps_by_the_published_lists(tmp_path: Path) -> None:
-    assert steps_of(_run("amos", method="cps", labelled=10), "amos") == 201 * 103  # 206 unlabelled, 2 per step
-    assert steps_of(_run("amos", method="supervised", labelled=10), "amos") == 1001 * 3
-    assert steps_of(_run("amos", method="supervised"), "amos") == 1001 * 54
-    split = tmp_path / "split.json"
-    split.write_text(json.dumps({"labelled": ["a"], "unlabelled": ["b", "c", "d"]}))
-    assert steps_of(_run("amos", method="cps", split=split), "amos") == 201 * 2
-    assert steps_of(_run("amos", method="cps", split=tmp_path / "none.json"), "amos") is None
-    assert steps_of(_run("la", method="cps", labelled=8), "la") == 6000
-
-
-def test_counting_leaves_random_numbers_and_threads_alone() -> None:
+def test_counting_leaves_random_numbers_and_threads_alone(passes: Passes) -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     threads = torch.get_num_threads()
     torch.manual_seed(3)
-    training_flops(_run("acdc", method="supervised", labelled=3), "acdc")
+    passes("supervised", network={"options": {"filters": 8}})
     assert torch.equal(torch.rand(2), expected)
     assert torch.get_num_threads() == threads
 

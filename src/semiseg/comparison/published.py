@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.comparison.cells import UNNAMED, Cell
-from semiseg.comparison.lines import MEAN, Line
+from semiseg.comparison.statistics import MEAN, Line
 from semiseg.datasets.description import read_description
 from semiseg.errors import InputError
+from semiseg.metrics.base import columns
 from semiseg.papers import DATASETS, dataset_of, quotes
-
-PRINTED = {"dice": ("Dice", 0.01), "jaccard": ("Jaccard", 0.01), "hd95_voxel": ("95HD", 1.0), "asd_voxel": ("ASD", 1.0)}
-"""Metrics that papers print: their name there, and the factor that brings the number into our unit."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class Printed:
+class PublishedFigure:
     """A paper's figure for a line, in the unit of the line.
 
     Attributes:
@@ -58,8 +56,8 @@ def check_known(cells: Iterable[Cell], dataset: str | None) -> None:
             )
 
 
-def beside(line: Line, dataset: str | None = None) -> Sequence[Printed]:
-    """What the papers print for a line: means over classes only.
+def published_figures(line: Line, dataset: str | None = None) -> Sequence[PublishedFigure]:
+    """The figures that papers print for a line: means over classes only, distances in voxels.
 
     Args:
         line: ours.
@@ -67,16 +65,17 @@ def beside(line: Line, dataset: str | None = None) -> Sequence[Printed]:
     """
     outcome = line.group.done[0]
     known = _dataset(outcome.cell, dataset)
-    if line.name != MEAN or line.metric not in PRINTED or known is None or not (outcome.pool and outcome.cell.plain):
+    column = columns()[line.metric]
+    if line.name != MEAN or column.unit == "mm" or known is None or not (outcome.pool and outcome.cell.plain):
         return ()
-    name, factor = PRINTED[line.metric]
     found = []
     for quote in quotes(outcome.cell.config.method, known, outcome.budget[0] / outcome.pool):
-        figure = quote.figures.get(name)
+        figure = quote.figures.get(column.metric.label)
         if figure is not None:
-            value, std = figure.value * factor, None if figure.std is None else figure.std * factor
+            value = figure.value / column.factor
+            std = None if figure.std is None else figure.std / column.factor
             differs = _differs(line, value, std or 0.0)
-            found.append(Printed(quote.paper.name, quote.source, quote.selection, value, std, differs))
+            found.append(PublishedFigure(quote.paper.name, quote.source, quote.selection, value, std, differs))
     return found
 
 

@@ -13,7 +13,6 @@ import torch
 
 from semiseg.batches.batch import Batch
 from semiseg.batches.places import Place
-from semiseg.batches.sampler import steps_per_epoch
 from semiseg.datasets.splits import Split
 from semiseg.methods.base import Clock, Method, Task, entry
 from semiseg.networks import build_network
@@ -21,39 +20,21 @@ from semiseg.networks.base import Network
 from semiseg.networks.narrow import narrowed
 from semiseg.preparing.plan import Plan
 from semiseg.runs.build import Build
-from semiseg.settings import presets
 from semiseg.settings.run import RunConfig
 from semiseg.speed.floor import Ledger
-from semiseg.validation import read_mapping
-
-TFLOPS = 80.0
-"""10^12 operations per second that a GPU is taken to sustain: a tenth of an H200's peak in bfloat16, 790."""
 
 _LATE = (80_000, 100_000, 800, 1000)
 """Step, steps, epoch and epochs where a step is counted: late, when methods wait for nothing any more."""
 
 
-def training_flops(config: RunConfig, preset: str) -> float | None:
-    """Floating-point operations of a run by `preset`, forwards and backwards; None where its length is not known.
+def step_flops(config: RunConfig, plan: Plan, split: Split) -> float:
+    """Floating-point operations of a training step of a run with this plan and split, forwards and backwards.
 
     A step is taken for real on a small network of the same architecture and on small patches, in every stage of the
     method, and counted. In units of a forward pass of one patch that is what the method does; one such pass of the
     run's own network and patch is counted on shapes. Passes over whole scans (refreshing thresholds, validation) are
     not in it.
     """
-    steps = steps_of(config, preset)
-    if steps is None or config.batch.patch is None:
-        return None
-    found = presets.preset(preset)
-    shape = (found.classes, found.channels, len(config.batch.patch))
-    batch, network = config.batch, config.network
-    settings = (config.method, _frozen(config.options), network.name, _frozen(network.options))
-    passes = _passes(*settings, batch.labelled, batch.unlabelled, *shape)
-    return steps * passes * _forward(network.name, _frozen(network.options), config.batch.patch, *shape)
-
-
-def step_flops(config: RunConfig, plan: Plan, split: Split) -> float:
-    """Floating-point operations of a training step of a run with this plan and split, counted in the same way."""
     build = Build(config, plan)
     batch, network = build.batch_plan(split), config.network
     unlabelled = batch.unlabelled if entry(config.method).cls.uses_unlabelled else 0
@@ -70,32 +51,6 @@ def trained_parameters(config: RunConfig, plan: Plan, split: Split) -> int:
         built = Build(config, plan).method(task, pretrained=False)
     trained = {id(each): each.numel() for group in built.groups().values() for each in group}
     return sum(trained.values())
-
-
-def steps_of(config: RunConfig, preset: str) -> int | None:
-    """Steps of a run by `preset`: as set, or its epochs on the cases of its split or of the published lists."""
-    if config.epochs is None:
-        return config.steps
-    if config.epoch_steps is not None:
-        return config.epochs * config.epoch_steps
-    counts, batch = _cases(config, preset), config.batch
-    if counts is None or batch.labelled is None or batch.unlabelled is None or batch.patch is None:
-        return None
-    uses = entry(config.method).cls.uses_unlabelled
-    labelled, unlabelled = ([""] * count for count in (counts[0], counts[1] * uses))
-    return config.epochs * steps_per_epoch(labelled, unlabelled, batch.labelled, batch.unlabelled)
-
-
-def _cases(config: RunConfig, preset: str) -> tuple[int, int] | None:
-    """Labelled and unlabelled training cases."""
-    if config.split is not None and config.split.is_file():
-        roles = read_mapping(config.split)
-        return len(roles.get("labelled", ())), len(roles.get("unlabelled", ()))
-    budgets = presets.preset(preset).budgets
-    total = budgets.get("all")
-    listed = presets.preset(preset).budget(None, config.split)
-    labelled = config.labelled or (listed.cases if listed else None)
-    return None if total is None or labelled is None else (labelled, max(total.cases - labelled, 0))
 
 
 @lru_cache
@@ -159,7 +114,7 @@ def _step(method: Method, batch: Batch, clock: Clock) -> None:
 def _counted(work: Callable[[], Any]) -> int:
     with Ledger() as ledger:
         work()
-    return sum(each.flops for each in ledger.works)
+    return int(ledger.flops)
 
 
 def _batch(counts: tuple[int, int], channels: int, sides: tuple[int, ...], classes: int) -> Batch:

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from semiseg.comparison.cells import Role
-from semiseg.comparison.gather import Outcome
-from semiseg.evaluation.tables import COLUMNS
+from semiseg.comparison.outcomes import Outcome
+from semiseg.metrics.base import columns, shown_columns
 from semiseg.metrics.statistics import (
     Comparison,
     PairedTest,
@@ -26,9 +26,6 @@ from semiseg.metrics.statistics import (
 
 MEAN = "mean"
 """Stands for the mean over the foreground classes."""
-
-HIGHER_IS_BETTER = ("dice", "jaccard")
-"""Metrics that are no distances."""
 
 Side = Literal["plain", "kin"]
 """Which control: the plain one, or that of the method's kind."""
@@ -134,7 +131,7 @@ def lines_of(groups: Sequence[Group], test: PairedTest = "wilcoxon") -> list[Lin
         for group in groups
         if group.done
         for name in (*group.done[0].classes, MEAN)
-        for metric, _, _ in COLUMNS
+        for metric in (column.name for column in shown_columns())
     ]
     return list(_corrected(lines))
 
@@ -190,7 +187,7 @@ def _paired(line: Line, control: Group, statistics: _Statistics) -> Comparison |
     method, other = (
         over_runs([side[repeat].by_case(line.metric, name) for repeat in shared]) for side in (ours, theirs)
     )
-    higher = line.metric in HIGHER_IS_BETTER
+    higher = columns()[line.metric].metric.higher_is_better
     return compare_paired(method, other, statistics.test, patients=statistics.patients, higher_is_better=higher)
 
 
