@@ -25,7 +25,7 @@ from semiseg.evaluation.evaluate import evaluate
 from semiseg.evaluation.score_files import load_scores
 from semiseg.metrics.base import columns, metrics
 from semiseg.metrics.mask_scores import score_masks
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from tiny import write_nifti
 
 FILE = '''
