@@ -38,8 +38,8 @@ from plain.methods import METHODS
 from semiseg.methods.base import entry
 from semiseg.speed.floor import Ledger, Machine, measure_machine
 from semiseg.speed.workbench import PAPERS, opened, phantom, settings
-from semiseg.system.heap import reuse_freed_memory
-from semiseg.training.execution import Levers, uncompiled
+from semiseg.system.memory import reuse_freed_memory
+from semiseg.training.execution import ExecutionMode, uncompiled
 from semiseg.training.footprint import LiveBytes
 from semiseg.training.timing import CLOCKS, alternating, ratio, seconds
 
@@ -195,17 +195,17 @@ def row(name: str, data: Path, folder: Path, machine: Machine, arguments: argpar
         machine.floor(ledger.works),
         plain_memory,
         memory,
-        executed(ours.session.choice.levers),
+        executed(ours.session.choice.mode),
     )
     print(found.line, flush=True)
     return found
 
 
-def executed(levers: Levers) -> str:
+def executed(mode: ExecutionMode) -> str:
     """How ours was executed, as it really was."""
-    if not (levers.compile or levers.losses) or not (left := uncompiled()):
-        return levers.words
-    return f"{levers.words}, but {left} pieces of code are not"
+    if not (mode.compile or mode.losses) or not (left := uncompiled()):
+        return mode.words
+    return f"{mode.words}, but {left} pieces of code are not"
 
 
 def make_batches(batches: Callable[[int], object]) -> None:

@@ -38,7 +38,7 @@ from semiseg.networks import build_network
 from semiseg.networks.folding import fold_batch_norms
 from semiseg.prediction.windows import sliding_windows, window_starts
 from semiseg.runs.precision import autocast, memory_format, resolve_precision, set_memory_format
-from semiseg.system.heap import reuse_freed_memory
+from semiseg.system.memory import reuse_freed_memory
 from semiseg.training.timing import ratio
 
 Array = np.ndarray[Any, np.dtype[np.float32]]

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from downloads import save_nifti
-from semiseg.conversion.papers.acdc import scale_volume
+from semiseg.conversion.papers.arrays import unit_range
 from semiseg.conversion.papers.official import official_lists
 from tiny import tiny_dataset, write_nifti
 
@@ -60,7 +60,7 @@ def acdc_h5(root: Path) -> Path:
     for seed, (patient, frames) in enumerate(FRAMES.items()):
         for number, frame in enumerate(frames, start=1):
             image, label = heart(100 * seed + frame)
-            image, label = scale_volume(image).T, label.T
+            image, label = unit_range(image).T, label.T
             case = f"{patient}_frame{number:02d}"
             if patient in official_lists("acdc")["train"]:
                 for k in range(len(image)):

@@ -24,12 +24,12 @@ def hospital_export(root: Path) -> Path:
         name = f"PAT{1000 + 7 * max(index, 1)}_2024{1 + index:02d}15"
         if index in UNLABELLED:
             series = f"1.2.826.0.1.3680043.8.498.{index}"
-            write_dicom(root / "scans" / f"{name}_CT", case.image[0], affine, series=series, modality="CT")
+            write_dicom(root / "scans" / f"{name}_CT", case.image, affine, series=series, modality="CT")
             continue
-        write_sitk(root / "scans" / f"{name}_CT.nrrd", case.image[0], affine)
+        write_sitk(root / "scans" / f"{name}_CT.nrrd", case.image, affine)
         _write_label(root / "contours" / f"{name}_seg.nii.gz", case, affine)
     new = make_case(CONFIG, 99)
-    write_sitk(root / "new" / "PAT2001_20250101_CT.mha", new.image[0], np.diag([*new.spacing, 1.0]))
+    write_sitk(root / "new" / "PAT2001_20250101_CT.mha", new.image, np.diag([*new.spacing, 1.0]))
     return root
 
 

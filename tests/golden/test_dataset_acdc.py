@@ -11,7 +11,7 @@ import torch
 from golden_files import golden
 from official_slices import ANGLES, SliceChange, change_slice, draw_change
 from semiseg.batches.augment import Params, apply
-from semiseg.conversion.papers.acdc import scale_volume
+from semiseg.conversion.papers.arrays import unit_range
 from semiseg.metrics.metrics import overlap_and_surface
 from semiseg.scans.resample import zoom_nearest
 
@@ -115,5 +115,5 @@ def test_scores_of_volumes(g, name):
 def test_scaling_takes_the_whole_volume(g):
     image = g["vol/image"]
     expected = (image - image.min()) / (image.max() - image.min())
-    np.testing.assert_allclose(scale_volume(1500 * image + 30), expected, atol=1e-6)
-    np.testing.assert_array_equal(scale_volume(np.full_like(image, 7)), 0)
+    np.testing.assert_allclose(unit_range(1500 * image + 30), expected, atol=1e-6)
+    np.testing.assert_array_equal(unit_range(np.full_like(image, 7)), 0)

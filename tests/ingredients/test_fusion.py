@@ -14,7 +14,7 @@ from semiseg.ingredients.features import channel_kl
 from semiseg.ingredients.fusion import fusable, fused, is_fused
 from semiseg.ingredients.losses import dice_ce
 from semiseg.ingredients.masked import masked_parts
-from semiseg.training.execution import Levers, training_step
+from semiseg.training.execution import ExecutionMode, training_step
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_fused_losses_are_the_same(traced: list[str], name: str, layout: torch.m
         generator = torch.Generator().manual_seed(0)
         draws = (torch.randn(2, 3, 6, 5, generator=generator, dtype=torch.float64) for _ in "ab")
         a, b = (draw.to(memory_format=layout).requires_grad_() for draw in draws)
-        with training_step(Levers("contiguous", losses=active)):
+        with training_step(ExecutionMode("contiguous", losses=active)):
             assert not traced
             loss = LOSSES[name](a, b)
         loss.backward()  # as in another thread: outside

@@ -15,7 +15,7 @@ from semiseg.methods.base import Clock, Method, registry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.settings.run import OptimiserConfig
-from semiseg.training.execution import Levers, execute, training_step, uncompiled
+from semiseg.training.execution import ExecutionMode, execute, training_step, uncompiled
 from semiseg.training.optim import guarded_step, make_optimiser
 
 pytestmark = [
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 """What tracing asks of PyTorch."""
 
-COMPILED = Levers("contiguous", compile=True)
+COMPILED = ExecutionMode("contiguous", compile=True)
 
 
 @pytest.fixture

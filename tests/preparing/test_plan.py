@@ -8,10 +8,10 @@ from semiseg.errors import InputError
 from semiseg.networks import build_network
 from semiseg.preparing import planning
 from semiseg.preparing.fingerprint import CaseFingerprint, Fingerprint, Intensities
-from semiseg.preparing.overrides import PlanWishes
+from semiseg.preparing.overrides import PlanOverrides
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.planning import PATCH_VOXELS, make_plan, patches_per_batch
-from semiseg.runs.build import batch_plan_of
+from semiseg.runs.build import Build
 from semiseg.settings.run import RunConfig
 from semiseg.training.footprint import footprint
 
@@ -254,7 +254,7 @@ def test_all_bad_edits_are_told_together(tmp_path):
 
 def test_patch_and_strides_are_made_for_the_spacing_that_is_asked_for():
     thick = ((512, 512, 60), (0.7, 0.7, 5.0))
-    asked = make_plan(dataset(thick), wishes=PlanWishes(spacing=(1.5, 1.5, 1.5)))
+    asked = make_plan(dataset(thick), wishes=PlanOverrides(spacing=(1.5, 1.5, 1.5)))
     own = plan_of((239, 239, 200), (1.5, 1.5, 1.5))
     assert asked.spacing == (1.5, 1.5, 1.5)
     assert (asked.patch, asked.strides, asked.filters) == (own.patch, own.strides, own.filters)
@@ -263,7 +263,7 @@ def test_patch_and_strides_are_made_for_the_spacing_that_is_asked_for():
 
 def test_reasons_tell_the_scan_that_will_be_stored():
     fine = ((512, 512, 300), (0.7, 0.7, 1.0))
-    coarse = make_plan(dataset(fine), wishes=PlanWishes(spacing=(2.0, 2.0, 2.0)))
+    coarse = make_plan(dataset(fine), wishes=PlanOverrides(spacing=(2.0, 2.0, 2.0)))
     assert "179 x 179 x 150 voxels" in coarse.reasons["patch"]
     millimetres = " x ".join(str(2 * side) for side in coarse.patch)
     assert f"{millimetres} mm" in coarse.reasons["patch"]
@@ -274,12 +274,14 @@ def test_scans_that_are_kept_whole_are_planned_whole():
     whole = CaseFingerprint(shape=(64,) * 3, cropped=(20,) * 3, spacing=(1.0,) * 3)
     found = found.model_copy(update={"cases": {"a": whole}})
     assert make_plan(found).patch == plan_of((20,) * 3, (1.0,) * 3).patch
-    assert make_plan(found, wishes=PlanWishes(crop="none")).patch == plan_of((64,) * 3, (1.0,) * 3).patch == (64,) * 3
+    assert (
+        make_plan(found, wishes=PlanOverrides(crop="none")).patch == plan_of((64,) * 3, (1.0,) * 3).patch == (64,) * 3
+    )
 
 
 def test_scans_of_unlike_spacing_that_is_kept_are_planned_in_their_voxels():
     found = dataset(((40, 40, 40), (1.0, 1.0, 1.0)), ((40, 40, 40), (2.0, 2.0, 2.0)), ((40, 40, 40), (2.0, 2.0, 2.0)))
-    assert "40 x 40 x 40 voxels" in make_plan(found, wishes=PlanWishes(spacing="kept")).reasons["patch"]
+    assert "40 x 40 x 40 voxels" in make_plan(found, wishes=PlanOverrides(spacing="kept")).reasons["patch"]
 
 
 def covered(plan, shape, spacing):
@@ -326,8 +328,8 @@ def test_only_ct_is_coarsened_and_never_against_the_settings():
     liver = ((512, 512, 432), (0.77, 0.77, 1.0))
     assert plan_of(*liver).spacing == liver[1]
     found = dataset(liver, channels=("CT",), intensities=(CT,))
-    assert make_plan(found, wishes=PlanWishes(spacing=(0.9, 0.9, 0.9))).spacing == (0.9, 0.9, 0.9)
-    kept = make_plan(found, wishes=PlanWishes(spacing="kept"))
+    assert make_plan(found, wishes=PlanOverrides(spacing=(0.9, 0.9, 0.9))).spacing == (0.9, 0.9, 0.9)
+    kept = make_plan(found, wishes=PlanOverrides(spacing="kept"))
     assert not kept.resampled
     assert kept.spacing == liver[1]
 
@@ -368,7 +370,7 @@ def test_the_batch_follows_from_the_patch_where_the_rule_is_on(monkeypatch):
 def test_whole_slices_are_counted_at_the_size_that_they_are_brought_to(monkeypatch):
     monkeypatch.setattr(planning, "BATCH_FROM_VOXELS", True)
     found = dataset(((256, 216, 10), (1.4, 1.4, 10.0)))
-    assert make_plan(found, wishes=PlanWishes(slice_size=(512, 512))).labelled_per_batch == 3
+    assert make_plan(found, wishes=PlanOverrides(slice_size=(512, 512))).labelled_per_batch == 3
 
 
 def test_larger_batches_take_no_more_memory_than_those_of_the_largest_patches(monkeypatch):
@@ -382,5 +384,5 @@ def test_runs_take_the_batch_of_the_plan_unless_their_settings_say_another(monke
     plan = plan_of((35, 50, 35), (1.0,) * 3)
     split = Split(("a",), ("b",), (), ())
     for settings, expected in (({}, (9, 9)), ({"labelled": 4, "unlabelled": 3}, (4, 3))):
-        batch = batch_plan_of(RunConfig(data=tmp_path, method="cps", batch=settings), plan, split)
+        batch = Build(RunConfig(data=tmp_path, method="cps", batch=settings), plan).batch_plan(split)
         assert (batch.labelled, batch.unlabelled) == expected

@@ -68,9 +68,9 @@ def test_every_way_of_feeding_ends_on_the_device(tmp_path: Path, monkeypatch: py
 
 def test_rows_say_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     train = load_script("benchmarks/train.py")
-    levers = train.Levers("contiguous", compile=True)
+    mode = train.ExecutionMode("contiguous", compile=True)
     monkeypatch.setattr(train, "uncompiled", lambda: 0)
-    assert train.executed(levers) == "contiguous, compiled"
+    assert train.executed(mode) == "contiguous, compiled"
     monkeypatch.setattr(train, "uncompiled", lambda: 2)
-    assert train.executed(levers) == "contiguous, compiled, but 2 pieces of code are not"
-    assert train.executed(train.Levers("contiguous")) == "contiguous, not compiled"
+    assert train.executed(mode) == "contiguous, compiled, but 2 pieces of code are not"
+    assert train.executed(train.ExecutionMode("contiguous")) == "contiguous, not compiled"

@@ -24,7 +24,8 @@ from commands import semiseg, start
 from semiseg.errors import InputError
 from semiseg.runs import checkpoint
 from semiseg.runs.folder import Run
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.session import Session
 from semiseg.training.train import train
 from tiny import tiny_dataset
@@ -126,7 +127,7 @@ def test_continued_runs_are_bit_identical_with_every_lever(
     assert _same(train(config, tmp_path / "halves", show=False).path, whole.path)
     (choice,) = json.loads((whole.path / "speed.json").read_text()).values()
     wishes = levers.get("speed", {})
-    assert (choice["levers"]["compile"], choice["levers"]["losses"]) == (
+    assert (choice["mode"]["compile"], choice["mode"]["losses"]) == (
         "compile" in wishes,
         wishes.get("losses") == "on",
     )

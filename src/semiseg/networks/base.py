@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, overload
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from semiseg.errors import did_you_mean
+from semiseg.errors import did_you_mean, raise_all
 
 Init = Literal["default", "kaiming", "xavier"]
 
@@ -114,6 +114,28 @@ def stage_taps(
     if deep_supervision:
         taps |= {f"head{number}": Tap(classes, tap.stride) for number, tap in enumerate(decoder[:-1], start=1)}
     return taps
+
+
+def stage_rates(
+    rates: float | tuple[float, ...], stages: int, filters: Sequence[int], network: str, kind: str = "stage"
+) -> tuple[float, ...]:
+    """A rate of dropout for each of `stages`, from one for all or one for each.
+
+    Raises:
+        InputError: rates out of bounds or of another number; filters that are not positive.
+    """
+    found = rates if isinstance(rates, tuple) else (rates,) * stages
+    problems = []
+    if len(found) != stages:
+        problems.append(
+            f"network {network}: dropout: expected one number or {stages}, one per {kind}, came {len(found)}"
+        )
+    if any(not 0 <= rate < 1 for rate in found):
+        problems.append(f"network {network}: dropout: expected numbers from 0 to below 1, came {list(found)}")
+    if min(filters) < 1:
+        problems.append(f"network {network}: filters must be positive, came {list(filters)}")
+    raise_all(problems)
+    return found
 
 
 class Recorder:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from semiseg.networks.base import Network, NetworkOptions, Recorder
 from semiseg.networks.blocks import Upsampling, drop_channels, scale_gradient
+from semiseg.networks.encoder_decoder import Decoder, Encoder, part_name
 from semiseg.networks.import_weights import import_official
 from semiseg.networks.modules import ModuleListOf
-from semiseg.networks.parts import Decoder, Encoder, part_name
 
 Factor = float | Tensor | None
 """Of a decoder's gradient to the encoder: 1, any number as a tensor, or None for a decoder without gradient."""
@@ -178,18 +178,13 @@ class BranchedNet(Network):
         return named | {name: self.state_dict()[name] for name in others}
 
     def _encode(self, x: Tensor, keep: Recorder, active: bool) -> list[Tensor]:
-        features = []
-        for number in range(len(self.encoder.stages)):
-            x = keep(f"enc{number + 1}", self.encoder(number, x, active))
-            features.append(x)
-        return [*features[:-1], drop_channels(x, self.encoder.p, active)]
+        *skips, x = self.encoder(x, keep, active)
+        return [*skips, drop_channels(x, self.encoder.p, active)]
 
 
 def _decode(decoder: Decoder, features: Sequence[Tensor], keep: Recorder, active: bool) -> Tensor:
-    *skips, x = features
-    for number, skip in enumerate(reversed(skips)):
-        x = keep(f"dec{number + 1}", decoder.merge(number, decoder.rise(number, x), skip))
-    logits: Tensor = decoder.head(keep("embedding", drop_channels(x, decoder.p, active)))
+    x = drop_channels(decoder(features, keep), decoder.p, active)
+    logits: Tensor = decoder.head(keep("embedding", x))
     return logits
 
 

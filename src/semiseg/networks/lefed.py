@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from semiseg.networks.base import Network, NetworkOptions, Recorder, Tap
 from semiseg.networks.blocks import CONVOLUTION, LinearUpsample, TwoDecoderOptions, drop_channels
+from semiseg.networks.encoder_decoder import Decoder, Encoder, part_name
 from semiseg.networks.import_weights import import_official
-from semiseg.networks.parts import Decoder, Encoder, part_name
 
 
 class Decoded(NamedTuple):
@@ -43,7 +43,6 @@ class Both(NamedTuple):
 class GatedDecoderOptions(TwoDecoderOptions):
     """Two decoders of which the second is gated by the first; a method's options may include these."""
 
-    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
     encoder_dropout: float | None = Field(
         None, ge=0, lt=1, description="dropout of whole channels after the bottleneck; null: the architecture's"
     )
@@ -55,6 +54,7 @@ class GatedDecoderOptions(TwoDecoderOptions):
 class LeFeDOptions(GatedDecoderOptions, NetworkOptions):
     """Options of the two-decoder form, beside those of the architecture that it is made of."""
 
+    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
     side_heads: bool = Field(True, description="heads on decoder A's features, for deep supervision")
 
 
@@ -105,10 +105,8 @@ class LeFeDNet(Network):
         if both is not None:
             return self._decode_both(x, both, active)
         keep = Recorder(taps)
-        *skips, x = self._encode(x, (), keep, active)
-        x = drop_channels(x, self.encoder_p, active)
-        for number in range(len(skips)):
-            x = keep(f"dec{number + 1}", self.a.merge(number, self.a.rise(number, x), skips.pop()))
+        *skips, x = self.encoder(x, keep, active)
+        x = self.a([*skips, drop_channels(x, self.encoder_p, active)], keep)
         return keep.result(self._head(self.a, x, active))
 
     def decode_both(
@@ -131,7 +129,7 @@ class LeFeDNet(Network):
         return found
 
     def _decode_both(self, x: Tensor, both: Both, active: bool) -> Decoded:
-        features = self._encode(x, both.feedback, Recorder(()), active)
+        features = self.encoder(x, Recorder(()), active, both.feedback)
         bottom = drop_channels(features[-1], self.encoder_p, active)
         skips = features[:-1]
         of_a = [bottom]
@@ -170,15 +168,6 @@ class LeFeDNet(Network):
         if not any(name.startswith("b.") for name in named):
             named |= {name: value for name, value in self.state_dict().items() if name.startswith(("b.", "sides."))}
         return named
-
-    def _encode(self, x: Tensor, feedback: Sequence[Tensor], keep: Recorder, active: bool) -> list[Tensor]:
-        features = []
-        for number in range(len(self.encoder.stages)):
-            x = self.encoder(number, x, active)
-            if number < len(feedback):
-                x = x + feedback[number]  # in float32, as the feedback is
-            features.append(keep(f"enc{number + 1}", x))
-        return features
 
     def _head(self, decoder: Decoder, x: Tensor, active: bool) -> Tensor:
         logits: Tensor = decoder.head(drop_channels(x, self.decoder_p, active))

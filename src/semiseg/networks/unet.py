@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from semiseg.errors import raise_all
-from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, stage_taps
+from semiseg.networks.base import Init, NetworkOptions, stage_taps
 from semiseg.networks.blocks import (
     CONVOLUTION,
     GROUPS,
@@ -19,7 +18,6 @@ from semiseg.networks.blocks import (
     ConvUnit,
     Normalisation,
     Upsampling,
-    drop_channels,
     initialise,
     leaky,
     normalisation,
@@ -27,6 +25,7 @@ from semiseg.networks.blocks import (
     side_heads,
     upsample,
 )
+from semiseg.networks.encoder_decoder import EncoderDecoder
 
 Count = tuple[int, ...]
 
@@ -51,7 +50,7 @@ class UNetOptions(NetworkOptions):
     deep_supervision: bool = Field(False, description="taps head1 ...: logits of the coarser decoder stages")
 
 
-class UNet(Network):
+class UNet(EncoderDecoder):
     """U-Net with two convolutions per stage, strided convolutions down, transposed ones up, and joined skips.
 
     The layout of nnU-Net's plain convolutional network (Isensee et al., Nature Methods 2021): instance normalisation
@@ -94,23 +93,6 @@ class UNet(Network):
         self.heads = side_heads(filters if options.deep_supervision else (), classes, spatial_dims)
         _kaiming(self)
         initialise(self, options.init)
-
-    def forward(
-        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        self.check_call(x, taps)
-        active = self.training if dropout is None else dropout
-        keep = Recorder(taps)
-        skips: list[Tensor] = []
-        for number, stage in enumerate(self.encoder, start=1):
-            x = keep(f"enc{number}", stage(x))
-            skips.append(x)
-        x = keep("bottleneck", drop_channels(skips.pop(), self.p, active))
-        for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
-            x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1)))
-            if f"head{number}" in taps:
-                keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(keep("embedding", drop_channels(x, self.p, active))))
 
 
 class _Parts:

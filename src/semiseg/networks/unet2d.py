@@ -5,13 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg.errors import raise_all
-from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, stage_taps
+from semiseg.networks.base import Init, NetworkOptions, stage_rates, stage_taps
 from semiseg.networks.blocks import (
     CONVOLUTION,
     ConvUnit,
@@ -22,6 +20,7 @@ from semiseg.networks.blocks import (
     side_heads,
     upsample,
 )
+from semiseg.networks.encoder_decoder import EncoderDecoder
 from semiseg.networks.perturbations import perturbed
 
 
@@ -44,7 +43,7 @@ class UNet2DOptions(NetworkOptions):
     )
 
 
-class UNet2D(Network):
+class UNet2D(EncoderDecoder):
     """U-Net with max-pooling, batch normalisation, dropout inside of the encoder stages, and linear up-sampling.
 
     The backbone of SSL4MIS, BCP, SS-Net and CML on ACDC: five stages of two convolutions, leaky ReLU with slope 0.01,
@@ -56,10 +55,11 @@ class UNet2D(Network):
     """
 
     Options = UNet2DOptions
+    drops_inside = True
 
     def __init__(self, options: UNet2DOptions, *, channels: int, classes: int, spatial_dims: int) -> None:
         super().__init__()
-        filters, rates = options.filters, _rates(options)
+        filters, rates = options.filters, stage_rates(options.dropout, len(options.filters), options.filters, "unet2d")
         strides = [(2**stage,) * spatial_dims for stage in range(len(filters))]
         self.divisor = strides[-1]
         self.taps = stage_taps(filters, strides, classes, deep_supervision=options.deep_supervision)
@@ -79,23 +79,8 @@ class UNet2D(Network):
         self.perturb = options.perturb_sides
         initialise(self, options.init)
 
-    def forward(
-        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        self.check_call(x, taps)
-        active = self.training if dropout is None else dropout
-        keep = Recorder(taps)
-        skips: list[Tensor] = []
-        for number, stage in enumerate(self.encoder, start=1):
-            x = keep(f"enc{number}", stage(x if number == 1 else self.pool(x, 2), active))
-            skips.append(x)
-        x = keep("bottleneck", skips.pop())
-        for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
-            x = keep(f"dec{number}", stage(torch.cat((skips.pop(), up(x)), dim=1), active))
-            if f"head{number}" in taps:
-                seen = perturbed(x, number - 1) if self.perturb and active else x
-                keep(f"head{number}", self.heads[number - 1](seen))
-        return keep.result(self.head(keep("embedding", x)))
+    def seen_by_head(self, number: int, x: Tensor, active: bool) -> Tensor:
+        return perturbed(x, number) if self.perturb and active else x
 
 
 class _Block(nn.Module):
@@ -113,23 +98,7 @@ class _Block(nn.Module):
             for width in (inputs, channels)
         )
 
-    def forward(self, x: Tensor, active: bool) -> Tensor:
+    def forward(self, x: Tensor, active: bool = False) -> Tensor:
         first, second = self.units
         y: Tensor = second(F.dropout(first(x), self.p, active and self.p > 0))
         return y
-
-
-def _rates(options: UNet2DOptions) -> tuple[float, ...]:
-    rates = options.dropout
-    found = rates if isinstance(rates, tuple) else (rates,) * len(options.filters)
-    problems = []
-    if len(found) != len(options.filters):
-        problems.append(
-            f"network unet2d: dropout: expected one number or {len(options.filters)}, one per stage, came {len(found)}"
-        )
-    if any(not 0 <= rate < 1 for rate in found):
-        problems.append(f"network unet2d: dropout: expected numbers from 0 to below 1, came {list(found)}")
-    if min(options.filters) < 1:
-        problems.append(f"network unet2d: filters must be positive, came {list(options.filters)}")
-    raise_all(problems)
-    return found

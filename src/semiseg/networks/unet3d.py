@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg.errors import raise_all
-from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, stage_taps
-from semiseg.networks.blocks import CONVOLUTION, ConvUnit, drop_channels, initialise, normalisation
+from semiseg.networks.base import Init, NetworkOptions, stage_rates, stage_taps
+from semiseg.networks.blocks import CONVOLUTION, ConvUnit, drop_channels, initialise, normalisation, side_heads
+from semiseg.networks.encoder_decoder import EncoderDecoder
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 _STAGE = re.compile(r"(?:conv(?P<down>\d+)|(?P<centre>center)|up_concat(?P<up>\d+)\.conv)\.conv(?P<unit>[12])\.0\.(.+)")
@@ -32,7 +31,7 @@ class UNet3DOptions(NetworkOptions):
     deep_supervision: bool = Field(False, description="taps head1 ...: logits of the coarser decoder stages")
 
 
-class UNet3D(Network):
+class UNet3D(EncoderDecoder):
     """U-Net with max-pooling, instance normalisation without scale, and linear up-sampling without convolutions.
 
     Stages of two 3x3x3 convolutions with ReLU; the up-sampled features (corners not aligned) join the skip as they
@@ -45,11 +44,12 @@ class UNet3D(Network):
     """
 
     Options = UNet3DOptions
+    divisible = False
 
     def __init__(self, options: UNet3DOptions, *, channels: int, classes: int, spatial_dims: int) -> None:
         super().__init__()
         filters = options.filters
-        self.rates = _rates(options)
+        self.rates = stage_rates(options.dropout, len(filters) - 1, filters, "unet3d", "decoder stage")
         strides = [(2**stage,) * spatial_dims for stage in range(len(filters))]
         self.divisor = strides[-1]
         self.taps = stage_taps(filters, strides, classes, deep_supervision=options.deep_supervision)
@@ -63,27 +63,14 @@ class UNet3D(Network):
         )
         conv = CONVOLUTION[spatial_dims]
         self.head = conv(filters[0], classes, 1)
-        self.heads = nn.ModuleList(conv(width, classes, 1) for width in filters[-2:0:-1] if options.deep_supervision)
+        self.heads = side_heads(filters if options.deep_supervision else (), classes, spatial_dims)
         initialise(self, "kaiming" if options.init == "default" else options.init)
 
-    def forward(
-        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        self.check_call(x, taps)
-        active = self.training if dropout is None else dropout
-        keep = Recorder(taps)
-        skips: list[Tensor] = []
-        for number, stage in enumerate(self.encoder, start=1):
-            x = keep(f"enc{number}", stage(x if number == 1 else self.pool(x, 2)))
-            skips.append(x)
-        x = keep("bottleneck", skips.pop())
-        for number, (stage, rate) in enumerate(zip(self.decoder, self.rates, strict=True), start=1):
-            risen = F.interpolate(x, scale_factor=2.0, mode=self.mode)
-            x = keep(f"dec{number}", stage(torch.cat((skips.pop(), risen), dim=1)))
-            x = drop_channels(x, rate, active)
-            if f"head{number}" in taps:
-                keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(keep("embedding", x)))
+    def rise(self, number: int, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2.0, mode=self.mode)
+
+    def leave(self, number: int, x: Tensor, active: bool) -> Tensor:
+        return drop_channels(x, self.rates[number], active)
 
     def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`state` of the official code with this network's names; other names stay."""
@@ -114,19 +101,3 @@ def _stage(inputs: int, channels: int, dims: int) -> nn.Sequential:
             for width in (inputs, channels)
         )
     )
-
-
-def _rates(options: UNet3DOptions) -> tuple[float, ...]:
-    stages, rates = len(options.filters) - 1, options.dropout
-    found = rates if isinstance(rates, tuple) else (rates,) * stages
-    problems = []
-    if len(found) != stages:
-        problems.append(
-            f"network unet3d: dropout: expected one number or {stages}, one per decoder stage, came {len(found)}"
-        )
-    if any(not 0 <= rate < 1 for rate in found):
-        problems.append(f"network unet3d: dropout: expected numbers from 0 to below 1, came {list(found)}")
-    if min(options.filters) < 1:
-        problems.append(f"network unet3d: filters must be positive, came {list(options.filters)}")
-    raise_all(problems)
-    return found

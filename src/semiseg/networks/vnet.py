@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.errors import raise_all
-from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, stage_taps
+from semiseg.networks.base import Init, NetworkOptions, stage_taps
 from semiseg.networks.blocks import (
     CONVOLUTION,
     GROUPS,
@@ -19,11 +19,11 @@ from semiseg.networks.blocks import (
     NearestUpsample,
     Normalisation,
     Upsampling,
-    drop_channels,
     initialise,
     normalisation,
     side_heads,
 )
+from semiseg.networks.encoder_decoder import EncoderDecoder
 
 UNITS = (1, 2, 3, 3, 3)
 """Convolution units per encoder stage; a decoder stage has as many as the encoder stage of its resolution."""
@@ -43,7 +43,7 @@ class VNetOptions(NetworkOptions):
     )
 
 
-class VNet(Network):
+class VNet(EncoderDecoder):
     """Encoder-decoder of plain 3x3x3 convolutions with strided down-sampling and *added* skip connections.
 
     This is the network that UA-MT, SASSNet, DTC, MC-Net, BCP, CML, DuCiSC, LeFeD (16 filters) and DHC, MICD (32) call
@@ -60,6 +60,7 @@ class VNet(Network):
     """
 
     Options = VNetOptions
+    adds_skips = True
 
     def __init__(self, options: VNetOptions, *, channels: int, classes: int, spatial_dims: int) -> None:
         super().__init__()
@@ -91,26 +92,6 @@ class VNet(Network):
         self.head = CONVOLUTION[spatial_dims](widths[0], classes, 1)
         self.heads = side_heads(widths if options.deep_supervision else (), classes, spatial_dims)
         initialise(self, options.init)
-
-    def forward(
-        self, x: Tensor, taps: tuple[str, ...] = (), *, dropout: bool | None = None
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        self.check_call(x, taps)
-        active = self.training if dropout is None else dropout
-        keep = Recorder(taps)
-        skips: list[Tensor] = []
-        for number, stage in enumerate(self.encoder):
-            x = keep(f"enc{number + 1}", stage(x if number == 0 else self.down[number - 1](x)))
-            skips.append(x)
-        x = keep("bottleneck", drop_channels(skips.pop(), self.p, active))
-        for number, (up, stage) in enumerate(zip(self.up, self.decoder, strict=True), start=1):
-            x = keep(f"sum{number}", up(x) + skips.pop())
-            if f"sumhead{number}" in taps:
-                keep(f"sumhead{number}", self.heads[number - 1](x))
-            x = keep(f"dec{number}", stage(x))
-            if f"head{number}" in taps:
-                keep(f"head{number}", self.heads[number - 1](x))
-        return keep.result(self.head(keep("embedding", drop_channels(x, self.p, active))))
 
 
 class _Stage(nn.Sequential):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from semiseg.phantom.shapes import Blob, Group, Part, Point, Shape, Tube
+from semiseg.phantom.shapes import Blob, Group, Part, Point, Shape, Tube, shifted
 
 FIELD_OF_VIEW = (384.0, 288.0, 384.0)
 
@@ -51,6 +51,10 @@ CHOICE = (
 """Which organs are labelled first when not all are: large, middle and small ones take turns."""
 
 
+_BESIDE: dict[str | None, Point] = {"bladder": (-66, -22, 20), "prostate_or_uterus": (0, 46, 0), "liver": (0, 0, 20)}
+"""How far organs move, and the other way round the cut, in an axial picture that shows all organs, mm."""
+
+
 def chosen(count: int) -> tuple[str, ...]:
     """The `count` labelled organs, in the order of their label values."""
     return tuple(organ for organ in ORGANS if organ in CHOICE[:count])
@@ -69,6 +73,18 @@ def mirrored(point: Point, side: float) -> Point:
 def abdomen(rng: np.random.Generator) -> list[Group]:
     """The groups of a three-dimensional abdomen; loops of bowel and the patient's sex are drawn."""
     return [*_chest(), *_skeleton(), *_bowel(rng), *_organs(bool(rng.random() < 0.5)), *_vessels()]
+
+
+def axial_section(rng: np.random.Generator) -> list[Group]:
+    """The groups of an axial picture around z = 0 that cuts every organ through its middle.
+
+    No real slice shows the adrenal glands and the bladder together; this one does, so that 2D methods meet the same
+    organs, sizes and neighbourhoods as 3D ones. The organs of the pelvis come to lie between the others.
+    """
+    heights = ((group, group.middle[2] if group.organ else group.level) for group in abdomen(rng))
+    return [
+        shifted(group, np.subtract(_BESIDE.get(group.organ, (0, 0, 0)), (0, 0, z)).tolist()) for group, z in heights
+    ]
 
 
 def _chest() -> list[Group]:
@@ -148,14 +164,14 @@ def _bowel(rng: np.random.Generator) -> list[Group]:
     )
     colon = _hollow(frame, 18, ("gas", "bowel_content")[int(rng.random() < 0.6)])
     rectum = _hollow(((-70, 5, -120), (-20, -30, -135), (0, -46, -165), (0, -50, -195)), 14, "bowel_content")
-    loops = [Group(rectum, 4, 0.12, 4), Group(colon, 6, 0.12, 4)]
+    loops = [Group(rectum, 4, 0.12, 4, -40.0), Group(colon, 6, 0.12, 4, -40.0)]
     for _ in range(int(rng.integers(12, 20))):
         start = rng.uniform((-75, 5, -115), (75, 70, -5))
         steps = np.cumsum(rng.normal(0, (26, 14, 18), (4, 3)), axis=0)
         points = tuple(
             (float(x), float(y), float(z)) for x, y, z in np.clip(start + steps, (-90, 0, -125), (90, 78, 0))
         )
-        loops.append(Group(_hollow(points, float(rng.uniform(10, 16)), "bowel_fluid"), 3, 0.1, 5))
+        loops.append(Group(_hollow(points, float(rng.uniform(10, 16)), "bowel_fluid"), 3, 0.1, 5, -40.0))
     return loops
 
 
@@ -173,7 +189,7 @@ def _kidney(name: str, side: float, height: float) -> Group:
 
 def _adrenal(name: str, side: float, height: float) -> Group:
     def limb(x: float, y: float) -> Tube:
-        return Tube((mirrored((30, -36, height + 12), side), mirrored((x, y, height - 10), side)), (4.8, 3.6))
+        return Tube((mirrored((30, -36, height + 8), side), mirrored((x, y, height - 6), side)), (4.8, 3.6))
 
     return Group((organ(name, limb(41, -54), limb(28, -58)),), 3.5, 0.15, 8)
 
@@ -214,7 +230,7 @@ def _organs(female: bool) -> list[Group]:
                 organ(
                     "pancreas",
                     Tube(
-                        ((34, 2, 8), (26, 12, 26), (-4, 16, 42), (-44, -4, 58), (-84, -26, 72)),
+                        ((34, 2, 20), (26, 12, 30), (-4, 16, 42), (-44, -4, 52), (-84, -26, 62)),
                         (16, 14, 11, 11, 9),
                     ),
                 ),

@@ -1,11 +1,11 @@
 """Soft solids on a warped voxel grid: deformed ellipsoids and tubes, as distances to their surface.
 
-All lengths are millimetres of the reference body (see `phantom_anatomy`): x to the patient's right, y forwards, z up.
+All lengths are millimetres of the reference body (see `anatomy`): x to the patient's right, y forwards, z up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,51 +60,78 @@ class Part:
 
 @dataclass(frozen=True)
 class Group:
-    """Parts that vary together: standard deviations of shift (mm), logarithmic size and turn (degrees)."""
+    """Parts that vary together.
+
+    Attributes:
+        parts: what is painted, in order.
+        shift: standard deviation of the place, mm.
+        size: standard deviation of the logarithm of the size.
+        turn: standard deviation of the rotation, degrees.
+        level: height at which a two-dimensional picture cuts it if it is no organ, mm.
+    """
 
     parts: tuple[Part, ...]
     shift: float = 6.0
     size: float = 0.1
     turn: float = 8.0
+    level: float = 74.0
+
+    @property
+    def organ(self) -> str | None:
+        """The organ that the group shows; `None` for background."""
+        return self.parts[0].organ
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """The middle of what it paints first, mm."""
+        points = [
+            np.mean(shape.points, axis=0) if isinstance(shape, Tube) else shape.centre for shape in self.parts[0].add
+        ]
+        middle: NDArray[np.float64] = np.mean(points, axis=0, dtype=float)
+        return middle
 
 
-def vary(group: Group, rng: np.random.Generator, amount: float, flat: bool) -> Group:
+def vary(group: Group, rng: np.random.Generator) -> Group:
     """The group of one patient: moved, scaled, turned and bent at random, all its parts alike."""
-    shapes = group.parts[0].add
-    pivot = np.mean([_middle(shape) for shape in shapes], axis=0)
-    shift = rng.normal(0, group.shift, 3) * amount
-    size = float(np.exp(rng.normal(0, group.size) * amount))
-    stretch = np.exp(rng.normal(0, group.size / 2, 3) * amount)
-    angles = rng.normal(0, group.turn, 3) * amount
-    bend = rng.normal(0, group.shift / 3, 3) * amount
-    if flat:
-        shift[2] = angles[0] = angles[1] = bend[2] = 0.0
-    turn = Rotation.from_euler("xyz", angles, degrees=True)
+    pivot, shift = group.middle, rng.normal(0, group.shift, 3)
+    size, stretch = float(np.exp(rng.normal(0, group.size))), np.exp(rng.normal(0, group.size / 2, 3))
+    turn = Rotation.from_euler("xyz", rng.normal(0, group.turn, 3), degrees=True)
+    bend = rng.normal(0, group.shift / 3, 3)
 
-    def place(points: Any) -> NDArray[np.float64]:
+    def place(points: Any) -> Any:
         offsets = (np.asarray(points, dtype=float) - pivot) * size * stretch
         # A parabola along x bends long organs and merely moves short ones.
-        offsets = offsets + bend * ((offsets[..., :1] / 50.0) ** 2)
-        turned = np.asarray(turn.apply(offsets))
-        placed: NDArray[np.float64] = turned + pivot + shift
-        return placed
+        turned = turn.apply(offsets + bend * ((offsets[..., :1] / 50.0) ** 2))
+        return turned + pivot + shift
 
     def moved(shape: Shape) -> Shape:
         if isinstance(shape, Tube):
-            points = tuple(tuple(map(float, point)) for point in place(shape.points))
-            return Tube(points, tuple(r * size * float(stretch[1]) for r in shape.radii))  # type: ignore[arg-type]
-        x, y, z = map(float, place([shape.centre])[0])
-        a, b, c = (float(r * size * s) for r, s in zip(shape.radii, stretch, strict=True))
+            return Tube(_points(place(shape.points)), tuple(r * size * float(stretch[1]) for r in shape.radii))
         first = Rotation.from_euler("xyz", shape.turn, degrees=True)
-        u, v, w = map(float, (turn * first).as_euler("xyz", degrees=True))
-        return Blob((x, y, z), (a, b, c), (u, v, w))
+        turned = (turn * first).as_euler("xyz", degrees=True)
+        return Blob(*_points([*place([shape.centre]), np.multiply(shape.radii, size * stretch), turned]))
 
-    parts = (replace(p, add=tuple(map(moved, p.add)), cut=tuple(map(moved, p.cut))) for p in group.parts)
+    return _each_shape(group, moved)
+
+
+def shifted(group: Group, by: Sequence[float]) -> Group:
+    """The group, moved by `by` millimetres."""
+
+    def moved(shape: Shape) -> Shape:
+        if isinstance(shape, Tube):
+            return replace(shape, points=_points(np.add(shape.points, by)))
+        return replace(shape, centre=_points([np.add(shape.centre, by)])[0])
+
+    return _each_shape(group, moved)
+
+
+def _each_shape(group: Group, change: Callable[[Shape], Shape]) -> Group:
+    parts = (replace(p, add=tuple(map(change, p.add)), cut=tuple(map(change, p.cut))) for p in group.parts)
     return replace(group, parts=tuple(parts))
 
 
-def _middle(shape: Shape) -> NDArray[np.float64]:
-    return np.mean(shape.points, axis=0) if isinstance(shape, Tube) else np.asarray(shape.centre, dtype=float)
+def _points(rows: Any) -> tuple[Point, ...]:
+    return tuple((float(x), float(y), float(z)) for x, y, z in rows)
 
 
 def smooth_field(rng: np.random.Generator, shape: Sequence[int], knots: Sequence[int]) -> Array:
@@ -145,21 +172,13 @@ class Canvas:
         pieces = [piece for shape in part.add for piece in self._pieces(shape)]
         if not pieces:
             return (slice(0), slice(0), slice(0)), np.empty((0, 0, 0), np.float32)
-        box = tuple(slice(min(b[k].start for b, _ in pieces), max(b[k].stop for b, _ in pieces)) for k in range(3))
-        outer = (box[0], box[1], box[2])
-        total = np.full([s.stop - s.start for s in outer], FAR, np.float32)
-        for inner, piece in pieces:
-            view = total[_within(inner, outer)]
-            np.minimum(view, piece, out=view)
-        for inner, piece in (piece for shape in part.cut for piece in self._pieces(shape)):
-            overlap = tuple(
-                slice(max(i.start, o.start), min(i.stop, o.stop)) for i, o in zip(inner, outer, strict=True)
-            )
-            if all(s.start < s.stop for s in overlap):
-                common = (overlap[0], overlap[1], overlap[2])
-                view = total[_within(common, outer)]
-                np.maximum(view, -piece[_within(common, inner)], out=view)
-        return outer, total
+        total = np.full(self.shape, FAR, np.float32)
+        for box, piece in pieces:
+            np.minimum(total[box], piece, out=total[box])
+        for box, piece in (piece for shape in part.cut for piece in self._pieces(shape)):
+            np.maximum(total[box], -piece, out=total[box])
+        x, y, z = (slice(min(b[k].start for b, _ in pieces), max(b[k].stop for b, _ in pieces)) for k in range(3))
+        return (x, y, z), total[x, y, z]
 
     def _pieces(self, shape: Shape) -> list[tuple[Box, Array]]:
         found = self._segments(shape) if isinstance(shape, Tube) else [self._blob(shape)]
@@ -199,8 +218,3 @@ class Canvas:
         np.clip(along, 0, 1, out=along)
         apart = np.sqrt((x - along * a) ** 2 + (y - along * b) ** 2 + (z - along * c) ** 2)
         return box, apart - (np.float32(thick) + along * np.float32(thin - thick))
-
-
-def _within(inner: Box, outer: Box) -> Box:
-    parts = [slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True)]
-    return parts[0], parts[1], parts[2]

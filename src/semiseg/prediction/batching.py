@@ -12,7 +12,7 @@ from torch import Tensor
 
 from semiseg.errors import InputError
 from semiseg.runs.device import free_cache
-from semiseg.system.oom import is_out_of_memory
+from semiseg.system.memory import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 

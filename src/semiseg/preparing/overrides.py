@@ -28,8 +28,8 @@ Scaling = Annotated[Normalisation, BeforeValidator(_scheme)]
 """A normalisation; one that needs no numbers may be given by its name alone."""
 
 
-class PlanWishes(BaseModel):
-    """What the prepared store shall be like; null: the planner decides from what it measures."""
+class PlanOverrides(BaseModel):
+    """Decisions of the planner that the settings take; null: it decides from what it measures."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,12 +46,12 @@ class PlanWishes(BaseModel):
 
     @property
     def folder(self) -> str:
-        """Name of the folder that is prepared into: runs with other wishes must not replace each other's store."""
+        """Name of the folder that is prepared into: runs with other overrides must not replace each other's store."""
         values = self.model_dump(mode="json", exclude_none=True)
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
         return f"prepared_{digest[:8]}" if values else "prepared"
 
-    def decided(self, channels: int) -> dict[str, Any]:
+    def as_fields(self, channels: int) -> dict[str, Any]:
         """Fields of the plan that are asked for, for a dataset with so many channels."""
         found: dict[str, Any] = {}
         for name in ("spatial_dims", "transpose", "crop", "slice_size"):
@@ -68,13 +68,13 @@ class PlanWishes(BaseModel):
             found["normalisation"] = (self.normalisation,) * channels if one else self.normalisation
         return found
 
-    def follow(self, plan: Plan) -> Plan:
+    def apply(self, plan: Plan) -> Plan:
         """`plan` with the decisions that are asked for, and the reason that they were.
 
         Raises:
             InputError: what is asked for does not go together.
         """
-        decided = self.decided(len(plan.channels))
+        decided = self.as_fields(len(plan.channels))
         if not decided:
             return plan
         reasons = {name: f"asked for by the settings: {_words(value)}" for name, value in decided.items()}
@@ -87,10 +87,10 @@ class PlanWishes(BaseModel):
         Raises:
             InputError: one problem per decision that differs.
         """
-        decided = self.decided(len(plan.channels))
+        decided = self.as_fields(len(plan.channels))
         problems = [
             f"{path}: {name}: the plan was edited and has {_words(getattr(plan, name))}, the settings ask for "
-            f"{_words(value)}: delete the plan, or take the wish out of the settings (plan.{name}: null)"
+            f"{_words(value)}: delete the plan, or take it out of the settings (plan.{name}: null)"
             for name, value in decided.items()
             if getattr(plan, name) != value
         ]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from semiseg.preparing.fingerprint import CaseFingerprint, Fingerprint, Intensities
-from semiseg.preparing.overrides import PlanWishes
+from semiseg.preparing.overrides import PlanOverrides
 from semiseg.preparing.plan import Normalisation, Plan
 from semiseg.preparing.topology import Topology, topology
 from semiseg.scans.geometry import STRONGLY_ANISOTROPIC, stored_shape
@@ -42,7 +42,7 @@ class _Grid:
 def make_plan(
     fingerprint: Fingerprint,
     voxels: int | None = None,
-    wishes: PlanWishes = PlanWishes(),
+    wishes: PlanOverrides = PlanOverrides(),
     *,
     normalised: bool = False,
 ) -> Plan:
@@ -98,7 +98,7 @@ def make_plan(
             "batch": batch_reason,
         },
     )
-    plan = wishes.follow(plan)
+    plan = wishes.apply(plan)
     return plan.model_copy(update={"automatic": plan.digest})
 
 
@@ -157,7 +157,7 @@ def _grid(cases: Sequence[CaseFingerprint]) -> _Grid:
     return _Grid(3, (0, 1, 2), f"3D: the median scan has {sides} voxels, and no axis is more than 3 times coarser")
 
 
-def _wished(grid: _Grid, wishes: PlanWishes) -> _Grid:
+def _wished(grid: _Grid, wishes: PlanOverrides) -> _Grid:
     return _Grid(wishes.spatial_dims or grid.dims, wishes.transpose or grid.transpose, grid.reason)
 
 
@@ -198,7 +198,7 @@ def _coarser(
     cases: Sequence[CaseFingerprint],
     grid: _Grid,
     spacing: tuple[float, float, float],
-    wishes: PlanWishes,
+    wishes: PlanOverrides,
     budget: int,
 ) -> tuple[tuple[float, float, float], str]:
     """A spacing at which a patch covers a quarter of the median scan, finer axes first, and why; else the same one.
@@ -227,7 +227,7 @@ def _coarser(
 
 
 def _covered(
-    cases: Sequence[CaseFingerprint], grid: _Grid, spacing: Sequence[float], wishes: PlanWishes, budget: int
+    cases: Sequence[CaseFingerprint], grid: _Grid, spacing: Sequence[float], wishes: PlanOverrides, budget: int
 ) -> tuple[list[int], float]:
     """Sides of the median scan as stored at `spacing`, and the share of it that a patch covers."""
     shape = _median_stored(cases, grid, spacing, wishes)
@@ -235,7 +235,7 @@ def _covered(
 
 
 def _median_stored(
-    cases: Sequence[CaseFingerprint], grid: _Grid, target: Sequence[float], wishes: PlanWishes
+    cases: Sequence[CaseFingerprint], grid: _Grid, target: Sequence[float], wishes: PlanOverrides
 ) -> list[int]:
     """Sides of the median scan as it will be stored: cropped and resampled as far as the settings let them be."""
 

@@ -8,12 +8,13 @@ that of `scipy.ndimage.zoom(..., grid_mode=True, mode="reflect")`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import ndimage, sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Mirror = Literal["reflect", "mirror"]
 
 
 def resample(volume: Array, shape: Sequence[int], orders: Sequence[int]) -> Array:
@@ -72,11 +73,28 @@ def classes_by_vote(scores: Any, classes: Sequence[int], dtype: Any = np.uint8) 
 def _along(volume: Array, axis: int, size: int, order: int, *, owned: bool) -> Array:
     if order == 0:
         return np.take(volume, _nearest_voxels(volume.shape[axis], size), axis=axis)
+    places = positions(volume.shape[axis], size)
     if order == 3:
-        target: Any = volume if owned else np.float32
-        coefficients = ndimage.spline_filter1d(volume, 3, axis, output=target, mode="reflect")
-        volume = volume if coefficients is None else coefficients
-    return _apply(_weights(volume.shape[axis], size, order), volume, axis)
+        return spline_along(volume, axis, places, "reflect", owned=owned)
+    return _apply(_weights(volume.shape[axis], places, order), volume, axis)
+
+
+def spline_along(volume: Array, axis: int, places: Array, mode: Mirror, *, owned: bool = False) -> Array:
+    """The cubic B-spline through `volume` `[X, Y, Z]` along `axis` at `places` in voxels, as float32.
+
+    Args:
+        volume: float32.
+        axis: the resampled one.
+        places: where the results lie, voxel i at i.
+        mode: mirrored at the border of the last voxel (`reflect`) or at its centre (`mirror`).
+        owned: `volume` may be overwritten.
+    """
+    if volume.shape[axis] == 1 and mode == "mirror":  # nothing to mirror at
+        return volume.take(np.zeros(len(places), int), axis)
+    target: Any = volume if owned else np.float32
+    coefficients = ndimage.spline_filter1d(volume, 3, axis, output=target, mode=mode)
+    volume = volume if coefficients is None else coefficients
+    return _apply(_weights(volume.shape[axis], places, 3, mode), volume, axis)
 
 
 def _apply(weights: Any, volume: Array, axis: int) -> Array:
@@ -102,9 +120,8 @@ def _nearest_voxels(n: int, size: int) -> Array:
     return np.clip(np.rint(positions(n, size)).astype(np.intp), 0, n - 1)
 
 
-def _weights(n: int, size: int, order: int) -> Any:
-    """Sparse `[size, n]` matrix of linear weights, or of cubic B-spline weights for spline coefficients."""
-    places = positions(n, size)
+def _weights(n: int, places: Array, order: int, mode: Mirror = "reflect") -> Any:
+    """Sparse `[places, n]` matrix of linear weights, or of cubic B-spline weights for spline coefficients."""
     left = np.floor(places).astype(np.intp)
     t = places - left
     taps: dict[int, Array]
@@ -117,9 +134,10 @@ def _weights(n: int, size: int, order: int) -> Any:
             1: (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
             2: t**3 / 6,
         }
-    columns = np.stack([left + offset for offset in taps]) % (2 * n)
-    columns = np.where(columns < n, columns, 2 * n - 1 - columns)
-    rows = np.broadcast_to(np.arange(size), columns.shape)
+    period, last = (2 * n, 2 * n - 1) if mode == "reflect" else (2 * n - 2, 2 * n - 2)
+    columns = np.stack([left + offset for offset in taps]) % period
+    columns = np.where(columns < n, columns, last - columns)
+    rows = np.broadcast_to(np.arange(len(places)), columns.shape)
     entries: Any = (np.stack(list(taps.values())).astype(np.float32).ravel(), (rows.ravel(), columns.ravel()))
-    shape: Any = (size, n)
+    shape: Any = (len(places), n)
     return sparse.csr_array(entries, shape=shape)

@@ -19,7 +19,7 @@ from semiseg.runs.precision import autocast, channels_last
 from semiseg.settings.run import RunConfig
 from semiseg.speed.floor import Ledger, measure_machine
 from semiseg.speed.workbench import PAPERS, Steps, opened, phantom, settings
-from semiseg.training.levers import LONG
+from semiseg.training.execution_choice import LONG
 from semiseg.training.session import Session
 from semiseg.training.timing import alternating, ratio, seconds, synchronise
 

@@ -11,7 +11,8 @@ from semiseg.batches.batch import Batch
 from semiseg.batches.sampler import Batches
 from semiseg.phantom.cohort import PhantomConfig, make_cohort
 from semiseg.runs.folder import Run
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.journal import Journal
 from semiseg.training.session import Session, open_session
 from semiseg.training.train import train_step

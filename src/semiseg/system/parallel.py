@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from semiseg.errors import InputError
-from semiseg.system.machine import memory
+from semiseg.system.memory import total_memory
 
 _SAFE = "PYTHONSAFEPATH"
 
@@ -91,7 +91,7 @@ def worker_count(wanted: int, tasks: int, bytes_per_task: int) -> int:
     if wanted > 0:
         return min(wanted, max(tasks, 1))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, tasks, memory() // 2 // max(bytes_per_task, 1)))
+    return max(1, min(cores, tasks, total_memory() // 2 // max(bytes_per_task, 1)))
 
 
 def _start() -> None:

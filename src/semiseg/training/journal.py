@@ -53,7 +53,7 @@ class Journal:
         display = self._display = kind(config.method, config.steps, step, shown=screen != "none")
         self._text = TextLog(run.path / "log.txt")
         counted = "" if self._session.fabric.device.type == "cpu" else ", counted for a CPU"
-        self._note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory{counted}")
+        self._note(f"a step takes about {step_bytes(self._session.memory_inputs) / 2**30:.2g} GiB of memory{counted}")
         self._note(f"{self._session.choice.note}; {self._session.batches.note}")
         events = Forgiving(TensorBoard(run.path / "tensorboard", step), "tensorboard", self._note)
         files: list[Logger] = [JsonLines(run.log, step), self._text, events]
@@ -145,8 +145,8 @@ class Journal:
             logger.write(record)
 
     def _tell_what_is_not_compiled(self) -> None:
-        levers, before = self._session.choice.levers, self._uncompiled
-        if self._display and (levers.compile or levers.losses):
+        mode, before = self._session.choice.mode, self._uncompiled
+        if self._display and (mode.compile or mode.losses):
             self._uncompiled = uncompiled()
             if self._uncompiled > before:
                 self._note(f"{self._uncompiled} pieces of code cannot be compiled here, and run as they are")

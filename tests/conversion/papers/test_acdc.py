@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import semiseg
 from downloads_organs import acdc_download, acdc_h5, heart, write_h5
 from semiseg.cli import app
-from semiseg.conversion.papers.acdc import BUDGETS, scale_volume
+from semiseg.conversion.papers.acdc import BUDGETS, unit_range
 from semiseg.conversion.papers.base import importer
 from semiseg.conversion.papers.official import official_lists
 from semiseg.datasets.dataset import open_dataset
@@ -40,7 +40,7 @@ def test_from_source_to_prepared_store(tmp_path, layout):
     case = dataset.cases[f"patient099_frame{frame}"]
     image, label = heart(9)
     assert case.patient == "patient099"
-    np.testing.assert_array_equal(read_image(case.images).array[0], scale_volume(image))
+    np.testing.assert_array_equal(read_image(case.images).array[0], unit_range(image))
     np.testing.assert_array_equal(read_label(case.label).array, label)
     assert read_label(case.label).spacing == pytest.approx(SPACING if layout == "download" else (1, 1, 1))
 
@@ -115,9 +115,9 @@ def test_the_copy_with_real_scans(real_data, tmp_path, part):
 
 def test_scaling_takes_the_whole_volume():
     image = np.array([[[0, 10], [20, 40]]], np.int16)
-    np.testing.assert_array_equal(scale_volume(image), np.float32([[[0, 0.25], [0.5, 1]]]))
-    np.testing.assert_array_equal(scale_volume(np.full((2, 2, 1), 7, np.int16)), 0)
-    assert scale_volume(image).dtype == np.float32
+    np.testing.assert_array_equal(unit_range(image), np.float32([[[0, 0.25], [0.5, 1]]]))
+    np.testing.assert_array_equal(unit_range(np.full((2, 2, 1), 7, np.int16)), 0)
+    assert unit_range(image).dtype == np.float32
 
 
 def test_a_killed_import_goes_on(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 import semiseg
 from downloads_organs import abdomen_npy, amos_download, organs, synapse_download
-from semiseg.conversion.papers import abdomen, amos, synapse
+from semiseg.conversion.papers import abdomen
 from semiseg.conversion.papers.base import importer
 from semiseg.conversion.papers.official import official_lists
 from semiseg.datasets.dataset import open_dataset
@@ -48,7 +48,7 @@ def test_amos_from_source_to_prepared_store(tmp_path, layout):
     assert any("1 scan(s) of imagesTs" in note for note in done.notes) == download
     assert semiseg.check(data).errors == ()
     store = semiseg.prepare(data, workers=1)
-    assert store.plan.class_names == amos.CLASSES
+    assert store.plan.class_names == abdomen.AMOS_CLASSES
 
     dataset = open_dataset(data)
     for number, case in enumerate(cases):
@@ -93,7 +93,7 @@ def test_synapse_from_source_to_prepared_store(tmp_path, layout):
     assert done.cases == tuple(sorted(SCANS))
     assert any("voxels of 1 mm" in note for note in done.notes)
     assert semiseg.check(data).errors == ()
-    assert semiseg.prepare(data, workers=1).plan.class_names == synapse.CLASSES
+    assert semiseg.prepare(data, workers=1).plan.class_names == abdomen.SYNAPSE_CLASSES
     dataset = open_dataset(data)
     for number, case in enumerate(SCANS):
         image, label = expected_static(number, 14)

@@ -128,7 +128,7 @@ def test_what_follows_the_voxels_of_a_packed_nifti_is_not_read_for_ever(tmp_path
 def test_what_the_machine_does_not_have_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_sitk(tmp_path / "a.nrrd", voxels())
     assert read_image([path]).array.size == 210
-    monkeypatch.setattr(base, "memory", lambda: 400)
+    monkeypatch.setattr(base, "total_memory", lambda: 400)
     _refused(path, "420 bytes, which is more than this machine has")
 
 

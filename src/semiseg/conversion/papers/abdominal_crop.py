@@ -7,12 +7,34 @@ from typing import Any
 
 import numpy as np
 
+from semiseg.conversion.papers.arrays import crop_affine, scale_affine, window, zscore
+from semiseg.conversion.papers.base import Scan
+from semiseg.conversion.papers.resampling import by_bspline
 from semiseg.scans.boxes import Spans, bounds, padded_box
+from semiseg.scans.grids import spacing_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MARGIN = 25
 SIDE = 96
+
+
+def mcnet_scan(image: Array, label: Array, affine: Array, limits: tuple[float, float], axes: Sequence[int]) -> Scan:
+    """The line of MC-Net: 1 mm by B-spline, window, crop, zero mean and unit variance of the crop.
+
+    Args:
+        image: HU `[X, Y, Z]`.
+        label: the object where above 0, `[X, Y, Z]`.
+        affine: voxels -> RAS+ mm.
+        limits: HU to which the image is clipped.
+        axes: which ones are cropped around the label.
+    """
+    spacing = spacing_of(affine)
+    mask = by_bspline(label > 0, spacing, label=True) > 0
+    spans = mcnet_box(mask, axes)
+    scaled = window(by_bspline(image, spacing, label=False, keep=spans), *limits)
+    moved = crop_affine(scale_affine(affine, [1 / mm for mm in spacing]), spans)
+    return Scan(zscore(scaled)[None], mask[spans], moved)
 
 
 def mcnet_box(mask: Array, axes: Sequence[int] = (0, 1)) -> Spans:

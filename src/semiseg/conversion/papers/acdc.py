@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from semiseg.conversion.papers.arrays import unit_range
 from semiseg.conversion.papers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
-from semiseg.conversion.papers.file_patterns import files_like, pairs
+from semiseg.conversion.papers.file_patterns import by_case, files_like, with_labels
 from semiseg.conversion.papers.official import Lists, budgets, official_lists
 from semiseg.conversion.papers.reading import read_h5, read_volume
 from semiseg.datasets.splits import Split
@@ -29,29 +30,21 @@ _CASE = r"(?P<case>patient\d{3}_frame\d{2})"
 _NO_SPACING = "the HDF5 copy holds no spacing: 1 mm is written, so distances in mm are in voxels"
 
 
-def scale_volume(image: Array) -> Array:
-    """`image` to [0, 1] by its own smallest and largest value, float32; a constant one becomes 0."""
-    values = np.asarray(image, dtype=np.float32)
-    low, high = values.min(), values.max()
-    return np.asarray((values - low) / (high - low), dtype=np.float32) if high > low else np.zeros_like(values)
-
-
 def _find_download(source: Path, options: Options) -> Found:
-    labels = {match["case"]: path for match, path in files_like(source, _CASE + r"_gt\.nii(\.gz)?")}
-    images = {match["case"]: path for match, path in files_like(source, _CASE + r"\.nii(\.gz)?")}
-    found = pairs(images, labels, "CASE.nii.gz", "CASE_gt.nii.gz")
+    names = "CASE.nii.gz", "CASE_gt.nii.gz"
+    found = with_labels(source, _CASE + r"\.nii(\.gz)?", _CASE + r"_gt\.nii(\.gz)?", *names)
     items = tuple(replace(item, patient=_patient(item.case)) for item in found.items)
     return replace(found, items=items, notes=_frames_missing(items))
 
 
 def _from_nifti(item: Item, options: Options) -> Scan:
     image, affine = read_volume(item.images[0])
-    return Scan(scale_volume(image)[None], read_volume(item.label_file)[0], affine)
+    return Scan(unit_range(image)[None], read_volume(item.label_file)[0], affine)
 
 
 def _find_h5(source: Path, options: Options) -> Found:
     """Volumes, and slices of those cases of which there is no volume: training cases are passed around as slices."""
-    volumes = {match["case"]: path for match, path in files_like(source, _CASE + r"\.h5")}
+    volumes = by_case(source, _CASE + r"\.h5")
     slices: dict[str, dict[int, Path]] = defaultdict(dict)
     for match, path in files_like(source, _CASE + r"_slice_(?P<number>\d+)\.h5"):
         if match["case"] not in volumes:

@@ -19,6 +19,13 @@ def window(values: Array, low: float, high: float) -> Array:
     return np.asarray((clipped - np.float32(low)) / np.float32(high - low))
 
 
+def unit_range(values: Array) -> Array:
+    """`values` to [0, 1] by their own smallest and largest, float32; a constant becomes 0."""
+    values = np.asarray(values, dtype=np.float32)
+    low, high = values.min(), values.max()
+    return np.asarray((values - low) / (high - low), dtype=np.float32) if high > low else np.zeros_like(values)
+
+
 def zscore(values: Array) -> Array:
     """Zero mean and unit (population) standard deviation over all voxels, float32; a constant becomes zero."""
     mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
@@ -36,11 +43,6 @@ def scale_affine(affine: Array, factors: Sequence[float]) -> Array:
     """Affine `[4, 4]` after voxel sides were multiplied by `factors`; the centre of the first voxel stays."""
     scaled: Array = affine @ np.diag([*factors, 1.0])
     return scaled
-
-
-def reverse_axes(array: Array, affine: Array) -> tuple[Array, Array]:
-    """`array` with its three axes in reverse order, (x, y, z) -> (z, y, x), and its affine."""
-    return array.transpose(2, 1, 0), affine[:, [2, 1, 0, 3]]
 
 
 def case_generator(seed: int, case: str) -> np.random.Generator:

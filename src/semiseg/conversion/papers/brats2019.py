@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.conversion.papers.arrays import crop_affine, reverse_axes
+from semiseg.conversion.papers.arrays import crop_affine
 from semiseg.conversion.papers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
-from semiseg.conversion.papers.file_patterns import files_like, pairs
+from semiseg.conversion.papers.file_patterns import files_like, with_labels
 from semiseg.conversion.papers.official import Lists, budgets, official_lists
-from semiseg.conversion.papers.reading import read_h5, read_volume
+from semiseg.conversion.papers.reading import read_h5, read_pair
 from semiseg.datasets.splits import Split
 from semiseg.errors import InputError
 from semiseg.scans.boxes import Spans, bounds
@@ -59,12 +59,8 @@ def whole_tumour(flair: Array, segmentation: Array) -> tuple[Array, Array, Spans
 
 
 def _convert_download(item: Item, options: Options) -> Scan:
-    flair, affine = reverse_axes(*read_volume(item.images[0]))
-    segmentation, _ = reverse_axes(*read_volume(item.label_file))
-    if segmentation.shape != flair.shape:
-        raise InputError(
-            f"{item.label}: expected the shape of {item.images[0].name}, came another: download both again"
-        )
+    flair, segmentation, affine = read_pair(item)
+    flair, segmentation, affine = flair.T, segmentation.T, affine[:, [2, 1, 0, 3]]
     if not flair.any() or not flair[brain_box(flair)].size:
         raise InputError(f"{item.images[0]}: expected a brain, came fewer than two planes that are not zero")
     image, label, box = whole_tumour(flair, segmentation)
@@ -77,9 +73,8 @@ def _convert_h5(item: Item, options: Options) -> Scan:
 
 
 def _find_download(source: Path, options: Options) -> Found:
-    images = {match["case"]: path for match, path in files_like(source, rf"{_CASE}_flair\.nii(\.gz)?")}
-    labels = {match["case"]: path for match, path in files_like(source, rf"{_CASE}_seg\.nii(\.gz)?")}
-    return pairs(images, labels, "CASE_flair.nii.gz", "CASE_seg.nii.gz")
+    names = "CASE_flair.nii.gz", "CASE_seg.nii.gz"
+    return with_labels(source, rf"{_CASE}_flair\.nii(\.gz)?", rf"{_CASE}_seg\.nii(\.gz)?", *names)
 
 
 def _find_h5(source: Path, options: Options) -> Found:

@@ -25,6 +25,16 @@ def files_like(source: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
     return found
 
 
+def by_case(source: Path, pattern: str) -> dict[str, Path]:
+    """Files below `source` that end in `pattern`, by its group `case`."""
+    return {match["case"]: path for match, path in files_like(source, pattern)}
+
+
+def with_labels(source: Path, image_pattern: str, label_pattern: str, image_name: str, label_name: str) -> Found:
+    """Items of the images and labels below `source`, as `by_case` and `pairs` find them."""
+    return pairs(by_case(source, image_pattern), by_case(source, label_pattern), image_name, label_name)
+
+
 def pairs(images: Mapping[str, Path], labels: Mapping[str, Path], image_name: str, label_name: str) -> Found:
     """Items of images and labels by case; each without the other is a problem.
 

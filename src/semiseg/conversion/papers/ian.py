@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field
 
 from semiseg.conversion.papers.arrays import zscore
 from semiseg.conversion.papers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
-from semiseg.conversion.papers.file_patterns import files_like
-from semiseg.conversion.papers.official import Lists, budgets, shuffled
+from semiseg.conversion.papers.file_patterns import by_case, files_like
+from semiseg.conversion.papers.official import SEEDED_NOTE, seeded_budgets
 from semiseg.conversion.papers.reading import read_h5, read_npy
 from semiseg.datasets.splits import Split
 
@@ -72,12 +72,11 @@ def _scan(image: Array, label: Array, axes: str) -> Scan:
 
 
 _SPACING_NOTE = f"the files record no spacing: {SPACING} mm along each axis, as published"
-_ORDER_NOTE = "the paper's list of cases is not published: a seeded one is written"
 
 
 def _find_download(source: Path, options: IANOptions) -> Found:
-    images = {match["case"]: path for match, path in files_like(source, r"(?P<case>P\d+)/data\.npy")}
-    labels = {match["case"]: path for match, path in files_like(source, r"(?P<case>P\d+)/gt_alpha\.npy")}
+    images = by_case(source, r"(?P<case>P\d+)/data\.npy")
+    labels = by_case(source, r"(?P<case>P\d+)/gt_alpha\.npy")
     problems = tuple(
         f"{path}: expected {case}/data.npy as well, found none: download it again, or take this file away"
         for case, path in labels.items()
@@ -88,12 +87,12 @@ def _find_download(source: Path, options: IANOptions) -> Found:
         problems = (f"{source}: expected dense labels (CASE/gt_alpha.npy) of some scans, found none: add them",)
     sparse = [case for case in images if case not in labels]
     left_out = (f"{len(sparse)} scan(s) without dense labels (gt_alpha.npy) are left out",) if sparse else ()
-    return Found(items, problems, (_SPACING_NOTE, _ORDER_NOTE, *left_out))
+    return Found(items, problems, (_SPACING_NOTE, SEEDED_NOTE, *left_out))
 
 
 def _find_h5(source: Path, options: IANOptions) -> Found:
     files = files_like(source, r"(?P<case>[^/]+)\.h5")
-    return Found(tuple(Item(match["case"], (path,)) for match, path in files), notes=(_SPACING_NOTE, _ORDER_NOTE))
+    return Found(tuple(Item(match["case"], (path,)) for match, path in files), notes=(_SPACING_NOTE, SEEDED_NOTE))
 
 
 def _describe(source: Path, layout: Layout, options: IANOptions) -> Description:
@@ -101,14 +100,7 @@ def _describe(source: Path, layout: Layout, options: IANOptions) -> Description:
 
 
 def _splits(cases: Sequence[str], options: IANOptions) -> Mapping[str, Split]:
-    order = shuffled(cases, options.seed)[:CASES]
-    test = round(len(order) * TEST_CASES / CASES)
-    train = len(order) - test
-    source = (
-        f"{len(order)} of {len(cases)} cases chosen and shuffled with seed {options.seed}, {train} for training and "
-        f"{test} for test; no list is published"
-    )
-    return budgets(Lists(order[:train], order[train:], source=source), [n for n in _BUDGETS if n < train])
+    return seeded_budgets(cases, options.seed, TEST_CASES / CASES, _BUDGETS, at_most=CASES)
 
 
 IMPORTER = register(

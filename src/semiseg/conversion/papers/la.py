@@ -11,9 +11,9 @@ from pydantic import Field
 
 from semiseg.conversion.papers.arrays import case_generator, crop_affine, zscore
 from semiseg.conversion.papers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
-from semiseg.conversion.papers.file_patterns import files_like, pairs
+from semiseg.conversion.papers.file_patterns import files_like, with_labels
 from semiseg.conversion.papers.official import Lists, budgets, official_lists
-from semiseg.conversion.papers.reading import read_h5, read_volume
+from semiseg.conversion.papers.reading import read_h5, read_pair
 from semiseg.datasets.splits import Split
 from semiseg.errors import InputError
 from semiseg.scans.boxes import Spans, padded_box
@@ -55,19 +55,13 @@ def atrium_box(mask: Array, size: Sequence[int], margins: Sequence[int]) -> Span
 
 
 def _convert_download(item: Item, options: LAOptions) -> Scan:
-    image, affine = read_volume(item.images[0])
-    label, _ = read_volume(item.label_file)
+    image, label, affine = read_pair(item)
     mask = label == _ATRIUM
     normalised = zscore(image)
     if options.crop == "none":
         return Scan(normalised[None], mask, affine)
     if not mask.any():
         raise InputError(f"{item.label}: expected an atrium (value {_ATRIUM}), came none: download it again")
-    if mask.shape != image.shape:
-        raise InputError(
-            f"{item.label}: expected shape {list(image.shape)} as lgemri.nrrd, came {list(mask.shape)}: "
-            "download both again"
-        )
     spans = atrium_box(mask, SIZE, draw_margins(case_generator(options.seed, item.case)))
     return Scan(normalised[spans][None], mask[spans], crop_affine(affine, spans))
 
@@ -78,9 +72,8 @@ def _convert_h5(item: Item, options: LAOptions) -> Scan:
 
 
 def _find_download(source: Path, options: LAOptions) -> Found:
-    images = {match["case"]: path for match, path in files_like(source, r"(?P<case>[^/]+)/lgemri\.nrrd")}
-    labels = {match["case"]: path for match, path in files_like(source, r"(?P<case>[^/]+)/laendo\.nrrd")}
-    return pairs(images, labels, "CASE/lgemri.nrrd", "CASE/laendo.nrrd")
+    names = "CASE/lgemri.nrrd", "CASE/laendo.nrrd"
+    return with_labels(source, r"(?P<case>[^/]+)/lgemri\.nrrd", r"(?P<case>[^/]+)/laendo\.nrrd", *names)
 
 
 def _find_h5(source: Path, options: LAOptions) -> Found:

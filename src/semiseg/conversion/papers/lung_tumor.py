@@ -9,16 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from semiseg.conversion.papers.abdominal_crop import mcnet_box
-from semiseg.conversion.papers.arrays import crop_affine, scale_affine, window, zscore
+from semiseg.conversion.papers.abdominal_crop import mcnet_scan
 from semiseg.conversion.papers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
-from semiseg.conversion.papers.file_patterns import files_like, pairs
-from semiseg.conversion.papers.official import Lists, budgets, shuffled
-from semiseg.conversion.papers.reading import read_volume
-from semiseg.conversion.papers.resampling import by_bspline
+from semiseg.conversion.papers.file_patterns import with_labels
+from semiseg.conversion.papers.official import SEEDED_NOTE, seeded_budgets
+from semiseg.conversion.papers.reading import read_pair
 from semiseg.datasets.splits import Split
 from semiseg.errors import InputError
-from semiseg.scans.grids import spacing_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -47,19 +44,12 @@ def lefed_scan(image: Array, label: Array, affine: Array, crop: str = "all") -> 
         affine: voxels -> RAS+ mm.
         crop: see `LungOptions`.
     """
-    spacing = spacing_of(affine)
-    mask = by_bspline(label > 0, spacing, label=True) > 0
-    spans = mcnet_box(mask, axes={"all": (0, 1, 2), "in_plane": (0, 1), "none": ()}[crop])
-    scaled = window(by_bspline(image, spacing, label=False, keep=spans), *WINDOW)
-    moved = crop_affine(scale_affine(affine, [1 / mm for mm in spacing]), spans)
-    return Scan(zscore(scaled)[None], mask[spans], moved)
+    axes = {"all": (0, 1, 2), "in_plane": (0, 1), "none": ()}[crop]
+    return mcnet_scan(image, label, affine, WINDOW, axes)
 
 
 def _convert(item: Item, options: LungOptions) -> Scan:
-    image, affine = read_volume(item.images[0])
-    label, _ = read_volume(item.label_file)
-    if label.shape != image.shape:
-        raise InputError(f"{item.label}: expected the shape of {item.images[0].name}, came another: download it again")
+    image, label, affine = read_pair(item)
     if not (label > 0).any():
         raise InputError(f"{item.label}: expected a tumour (values above 0), came none: download it again")
     return lefed_scan(image, label, affine, options.crop)
@@ -67,10 +57,9 @@ def _convert(item: Item, options: LungOptions) -> Scan:
 
 def _find(source: Path, options: LungOptions) -> Found:
     pattern = r"(?P<case>lung_\d+)\.nii(\.gz)?"
-    images = {match["case"]: path for match, path in files_like(source, f"imagesTr/{pattern}")}
-    labels = {match["case"]: path for match, path in files_like(source, f"labelsTr/{pattern}")}
-    found = pairs(images, labels, "imagesTr/CASE.nii.gz", "labelsTr/CASE.nii.gz")
-    return Found(found.items, found.problems, ("the paper's list of cases is not published: a seeded one is written",))
+    names = "imagesTr/CASE.nii.gz", "labelsTr/CASE.nii.gz"
+    found = with_labels(source, f"imagesTr/{pattern}", f"labelsTr/{pattern}", *names)
+    return Found(found.items, found.problems, (SEEDED_NOTE,))
 
 
 def _describe(source: Path, layout: Layout, options: LungOptions) -> Description:
@@ -79,11 +68,7 @@ def _describe(source: Path, layout: Layout, options: LungOptions) -> Description
 
 
 def _splits(cases: Sequence[str], options: LungOptions) -> Mapping[str, Split]:
-    order = shuffled(cases, options.seed)
-    test = round(len(order) * TEST_CASES / CASES)
-    train = len(order) - test
-    source = f"cases shuffled with seed {options.seed}, {train} for training and {test} for test; no list is published"
-    return budgets(Lists(order[:train], order[train:], source=source), [n for n in _BUDGETS if n < train])
+    return seeded_budgets(cases, options.seed, TEST_CASES / CASES, _BUDGETS)
 
 
 IMPORTER = register(

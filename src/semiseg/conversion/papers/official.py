@@ -14,6 +14,7 @@ from semiseg.conversion.papers.base import Item
 from semiseg.datasets.splits import ROLES, Split
 
 _SELECTION_SHARE = 4
+SEEDED_NOTE = "the paper's list of cases is not published: a seeded one is written"
 
 
 def official_lists(name: str) -> dict[str, Any]:
@@ -87,10 +88,26 @@ def _honest(lists: Lists, count: int) -> Split:
     )
 
 
-def shuffled(names: Iterable[str], seed: int) -> list[str]:
-    """`names` in a random order that depends on their set and `seed` alone."""
-    ordered = sorted(names)
-    return [ordered[index] for index in np.random.default_rng(seed).permutation(len(ordered))]
+def seeded_budgets(
+    cases: Iterable[str], seed: int, test_share: float, counts: Sequence[int], at_most: int | None = None
+) -> dict[str, Split]:
+    """`budgets` of a paper without published lists: cases in an order that depends on their set and `seed` alone.
+
+    Args:
+        cases: all of them.
+        seed: of the order.
+        test_share: share of the cases kept for the test, the last ones.
+        counts: label budgets; those that leave no unlabelled case are left out.
+        at_most: number of cases that are used.
+    """
+    ordered = sorted(cases)
+    order = [ordered[index] for index in np.random.default_rng(seed).permutation(len(ordered))][:at_most]
+    train = len(order) - round(len(order) * test_share)
+    source = (
+        f"{len(order)} of {len(ordered)} cases chosen and shuffled with seed {seed}, {train} for training and "
+        f"{len(order) - train} for test; no list is published"
+    )
+    return budgets(Lists(order[:train], order[train:], source=source), [n for n in counts if n < train])
 
 
 def restrict(splits: Mapping[str, Split], items: Sequence[Item]) -> tuple[dict[str, Split], tuple[str, ...]]:

@@ -10,13 +10,13 @@ import nibabel as nib
 import numpy as np
 from pydantic import Field
 
-from semiseg.conversion.papers.abdominal_crop import coranet_box, mcnet_box, pad_to
-from semiseg.conversion.papers.arrays import crop_affine, scale_affine, window, zscore
+from semiseg.conversion.papers.abdominal_crop import coranet_box, mcnet_box, mcnet_scan, pad_to
+from semiseg.conversion.papers.arrays import crop_affine, scale_affine, unit_range
 from semiseg.conversion.papers.base import Description, Found, Importer, Item, Layout, Options, Scan, register
 from semiseg.conversion.papers.file_patterns import files_like, pairs
 from semiseg.conversion.papers.official import Lists, budgets, official_lists
-from semiseg.conversion.papers.reading import read_h5, read_volume
-from semiseg.conversion.papers.resampling import by_affine, by_bspline
+from semiseg.conversion.papers.reading import check_shapes, read_h5, read_volume
+from semiseg.conversion.papers.resampling import by_affine
 from semiseg.datasets.splits import Split
 from semiseg.errors import InputError
 from semiseg.scans.grids import spacing_of
@@ -59,12 +59,7 @@ def mcnet_line(image: Array, label: Array, affine: Array, *, crop: bool = True) 
         affine: voxels -> RAS+ mm.
         crop: around the label.
     """
-    spacing = spacing_of(affine)
-    mask = by_bspline(label > 0, spacing, label=True) > 0
-    spans = mcnet_box(mask) if crop else mcnet_box(mask, axes=())
-    scaled = window(by_bspline(image, spacing, label=False, keep=spans), *WINDOW)
-    moved = crop_affine(scale_affine(affine, [1 / mm for mm in spacing]), spans)
-    return Scan(zscore(scaled)[None], mask[spans], moved)
+    return mcnet_scan(image, label, affine, WINDOW, axes=(0, 1) if crop else ())
 
 
 def coranet_line(image: Array, label: Array, affine: Array, zoom: Sequence[float], *, crop: bool = True) -> Scan:
@@ -77,9 +72,7 @@ def coranet_line(image: Array, label: Array, affine: Array, zoom: Sequence[float
         zoom: sides of a voxel in mm as the script takes them.
         crop: around the label.
     """
-    clipped = np.clip(by_affine(image, zoom, label=False), *WINDOW)
-    low, high = float(clipped.min()), float(clipped.max())
-    scaled = (clipped - low) / ((high - low) or 1.0)
+    scaled = unit_range(np.clip(by_affine(image, zoom, label=False), *WINDOW))
     mask = by_affine(label > 0, zoom, label=True) > 0
     spans = coranet_box(mask) if crop and mask.any() else mcnet_box(mask, axes=())
     moved = crop_affine(scale_affine(affine, [1 / mm for mm in zoom]), spans)
@@ -91,11 +84,7 @@ def _convert_download(item: Item, options: PancreasOptions) -> Scan:
     label, label_affine = read_volume(item.label_file)
     if options.label_axes == "affine":
         label = turned(label, label_affine, affine)
-    if label.shape != image.shape:
-        raise InputError(
-            f"{item.label}: expected shape {list(image.shape)} as {item.images[0].name}, came {list(label.shape)}: "
-            "take scan and label of the same case from the same release"
-        )
+    check_shapes(item, image, label)
     if not (label > 0).any():
         raise InputError(f"{item.label}: expected a pancreas (values above 0), came none: download it again")
     crop = options.crop == "label"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from semiseg.conversion.papers.base import Item
+from semiseg.errors import InputError
 from semiseg.scans.formats import format_of, hdf5
 from semiseg.scans.formats.base import Request
 
@@ -24,6 +26,30 @@ def read_volume(path: Path) -> tuple[Array, Array]:
     """
     volume = format_of(path).read_volume(path, Request(channels=1))
     return volume.array[0], volume.affine
+
+
+def read_pair(item: Item) -> tuple[Array, Array, Array]:
+    """Image, label, and affine of the image, as `read_volume`.
+
+    Raises:
+        InputError: either cannot be read, or their shapes differ.
+    """
+    (image, affine), (label, _) = read_volume(item.images[0]), read_volume(item.label_file)
+    check_shapes(item, image, label)
+    return image, label, affine
+
+
+def check_shapes(item: Item, image: Array, label: Array) -> None:
+    """Ensure that `label` lies on the voxels of `image`.
+
+    Raises:
+        InputError: their shapes differ.
+    """
+    if label.shape != image.shape:
+        raise InputError(
+            f"{item.label}: expected shape {list(image.shape)} as {item.images[0].name}, came {list(label.shape)}: "
+            "take scan and label of the same case from the same download"
+        )
 
 
 def read_npy(path: Path) -> Array:

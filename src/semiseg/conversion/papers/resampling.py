@@ -8,6 +8,8 @@ from typing import Any, cast
 import numpy as np
 from scipy import ndimage
 
+from semiseg.scans.resample import spline_along
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -29,7 +31,7 @@ def by_bspline(
     for axis, mm in enumerate(spacing):
         positions = np.arange(int(values.shape[axis] * mm))[keep[axis]] / mm
         outside = positions >= values.shape[axis] - 0.5
-        resampled = _nearest(result, positions, axis) if label else _spline(result, positions, axis)
+        resampled = _nearest(result, positions, axis) if label else spline_along(result, axis, positions, "mirror")
         np.moveaxis(resampled, axis, 0)[outside] = 0
         result = resampled
     return result
@@ -38,25 +40,6 @@ def by_bspline(
 def _nearest(values: Array, positions: Array, axis: int) -> Array:
     indices = np.floor(positions + 0.5).astype(int)
     return values.take(indices.clip(max=values.shape[axis] - 1), axis)
-
-
-def _spline(values: Array, positions: Array, axis: int) -> Array:
-    """The cubic B-spline through `values` along `axis`, mirrored at its ends, at `positions` (in voxels)."""
-    if values.shape[axis] == 1:
-        return values.take(np.zeros(len(positions), int), axis)
-    coefficients = ndimage.spline_filter1d(values, 3, axis, output=np.float32, mode="mirror")
-    left = np.floor(positions).astype(int)
-    t = positions - left
-    weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    shape = [len(t) if other == axis else 1 for other in range(values.ndim)]
-    period = 2 * values.shape[axis] - 2
-    result = np.zeros([len(t) if other == axis else n for other, n in enumerate(values.shape)], np.float32)
-    for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
-        folded = (left + offset) % period
-        result += (weight / 6).astype(np.float32).reshape(shape) * coefficients.take(
-            np.minimum(folded, period - folded), axis
-        )
-    return result
 
 
 def by_affine(values: Array, spacing: Sequence[float], *, label: bool) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from semiseg.errors import InputError
 from semiseg.scans.grids import Grid, spacing_of
-from semiseg.system.machine import memory
+from semiseg.system.memory import total_memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Triple = tuple[float, float, float]
@@ -55,6 +55,7 @@ class Header:
         channels: values per voxel.
         certain: False where several values per voxel may as well be time frames.
         recorded: whether the file itself says where its voxels lie; otherwise spacing and position are assumed.
+        nifti: a copy of the header of a NIfTI file, which labels of the scan keep.
     """
 
     shape: tuple[int, ...]
@@ -63,6 +64,7 @@ class Header:
     channels: int = 1
     certain: bool = True
     recorded: bool = True
+    nifti: Any = None
 
     @property
     def grid(self) -> Grid:
@@ -75,12 +77,14 @@ class Header:
 class Volume:
     """A scan `[C, X, Y, Z]` or a label `[X, Y, Z]` and its affine, voxel indices -> RAS+ mm.
 
-    `recorded` is False where the file says nothing of spacing and position, so that they are assumed.
+    `recorded` is False where the file says nothing of spacing and position, so that they are assumed; `oriented` where
+    a NIfTI file does not say where left and right are (pictures and arrays, which say nothing at all, are not meant).
     """
 
     array: Array
     affine: Array
     recorded: bool = True
+    oriented: bool = True
 
     @property
     def grid(self) -> Grid:
@@ -175,7 +179,7 @@ def check_size(path: Path, shape: tuple[int, ...], kind: np.dtype[Any], held: in
             f"{path}: its header promises shape {list(shape)} of {kind}, {promised} bytes, which cannot be in "
             f"a file of {held} bytes: the file is cut off or its header is wrong; copy or export it again"
         )
-    if promised > memory():
+    if promised > total_memory():
         raise InputError(
             f"{path}: its header promises shape {list(shape)} of {kind}, {promised} bytes, which is more than this "
             "machine has: crop or resample the scan"
