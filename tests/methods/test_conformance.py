@@ -63,7 +63,14 @@ def make_batch(dims: int, classes: int, labelled: int = 2, unlabelled: int = 2, 
 
 
 def optimisers(method: Method, lr: float = 0.05) -> dict[str, torch.optim.Optimizer]:
-    return {name: torch.optim.SGD(group, lr=lr, momentum=0.9) for name, group in method.groups().items()}
+    """SGD, or the Adam of a group's own, which with a rate made for the others could diverge."""
+    own = method.optimisers()
+    return {
+        name: torch.optim.AdamW(group, lr=own[name].lr if lr else 0.0, betas=own[name].betas, weight_decay=0.0)
+        if name in own
+        else torch.optim.SGD(group, lr=lr, momentum=0.9)
+        for name, group in method.groups().items()
+    }
 
 
 def train(
