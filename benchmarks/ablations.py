@@ -24,8 +24,9 @@ from semiseg.papers import Paper, Row, Setup, Table, papers
 from semiseg.papers.tables import as_text
 from semiseg.phantom.cohort import PhantomConfig, make_cohort
 from semiseg.runs.folder import Run
+from semiseg.settings.load import load_config
 from semiseg.settings.presets import preset
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.optim import guarded_step
 from semiseg.training.session import Session, open_session
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from devices import chosen
-from semiseg.batches.feed import Feed, MappedFeed, ResidentFeed, Window, fill
+from semiseg.batches.feed import Feed, MappedFeed, Maps, ResidentFeed, Window, fill
 from semiseg.training.timing import CLOCKS, alternating, ratio, seconds
 
 SHAPE = (180, 150, 88)
@@ -142,7 +142,7 @@ def ways(volumes: Volumes, patch: tuple[int, ...], count: int, device: torch.dev
         )
         for _ in range(count)
     ]
-    mapped = MappedFeed(volumes, patch, device)  # type: ignore[arg-type]
+    mapped = MappedFeed(Maps(volumes), patch, device)  # type: ignore[arg-type]
     calls: dict[str, Callable[[], object]] = {
         "gzip HDF5, whole volume": lambda: delivered(from_hdf5(volumes, windows, patch), device),
         "memory maps, opened every time": lambda: delivered(from_maps(volumes, windows, patch), device),

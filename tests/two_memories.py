@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from semiseg.batches.batch import Batch
 from semiseg.methods.base import Clock, Method, Task, entry
 from semiseg.networks import build_network
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.launch import data_parallel
 from semiseg.training.session import Stepper
 

@@ -24,7 +24,8 @@ from semiseg.reports.records import read_records
 from semiseg.runs import checkpoint
 from semiseg.runs.folder import Run
 from semiseg.scans.readers import read_header, read_image, read_label
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.validation import parse, read_mapping
 
 Judge = Callable[[Path, Path], None]
@@ -111,7 +112,7 @@ def plan(root: Path, target: Path) -> None:
 
 def store(root: Path, _: Path) -> None:
     """A prepared store that is opened again, or prepared again where something is wrong with it."""
-    found = prepare(root, workers=1)
+    found = prepare(open_dataset(root), workers=1)
     opened = open_store(root / "prepared")
     require(found.plan == opened.plan, "two plans")
     for case in opened.cases:

@@ -14,13 +14,13 @@ from semiseg.api.data import init_dataset as init_dataset
 from semiseg.api.data import prepare as prepare
 from semiseg.api.lists import list_methods as list_methods
 from semiseg.api.lists import list_presets as list_presets
-from semiseg.api.machine import bench as bench
-from semiseg.api.results import compare as compare
-from semiseg.api.results import evaluate as evaluate
-from semiseg.api.results import matching as matching
-from semiseg.api.results import report as report
+from semiseg.api.runs import bench as bench
+from semiseg.api.runs import compare as compare
+from semiseg.api.runs import evaluate as evaluate
+from semiseg.api.runs import matching as matching
 from semiseg.api.runs import predict as predict
 from semiseg.api.runs import preview as preview
+from semiseg.api.runs import report as report
 from semiseg.api.runs import train as train
 from semiseg.errors import InputError as InputError
 

@@ -11,15 +11,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from semiseg.api.data import prepare
-from semiseg.api.paths import PathLike
-from semiseg.api.results import evaluate
-from semiseg.api.runs import predict, train
+from semiseg.api.data import PathLike, prepare
+from semiseg.api.runs import evaluate, predict, train
 from semiseg.datasets.dataset import open_dataset
-from semiseg.evaluation.overlay import overlay_extremes
 from semiseg.evaluation.scores import Scores
 from semiseg.phantom.cohort import PhantomConfig, make_cohort
 from semiseg.reports.build import write_report
+from semiseg.reports.overlay import overlay_extremes
 from semiseg.runs.folder import Run
 from semiseg.system.files import write_json
 

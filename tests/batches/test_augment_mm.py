@@ -14,7 +14,7 @@ import semiseg
 from semiseg.batches.augment import LARGEST_WINDOW, AugmentConfig, Params, apply, draw, margin
 from semiseg.batches.places import Place, to_patches, to_windows
 from semiseg.datasets.splits import Split
-from semiseg.runs.build import batch_plan_of
+from semiseg.runs.build import Build
 from semiseg.settings.presets import preset
 from semiseg.settings.run import RunConfig
 from tiny import tiny_dataset
@@ -125,7 +125,7 @@ def test_batches_take_the_spacing_of_the_plan(tmp_path: Path, spacing, slice_siz
     if slice_size:
         plan = plan.model_copy(update={"slice_size": slice_size, "patch": slice_size})
     config = RunConfig(data=data, method="supervised", network={"options": {"filters": [4, 8]}})
-    found = batch_plan_of(config, plan, Split(("case_000",), (), (), ())).spacing
+    found = Build(config, plan).batch_plan(Split(("case_000",), (), (), ())).spacing
     assert found == (None if slice_size else plan.spacing[: plan.spatial_dims])
     if not slice_size:
         assert max(plan.spacing) / min(plan.spacing) == pytest.approx(2.5)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from semiseg.batches.augment import AugmentConfig
-from semiseg.batches.feed import MappedFeed, ResidentFeed, Window, make_feed, resident_bytes
+from semiseg.batches.feed import MappedFeed, Maps, ResidentFeed, Window, make_feed, resident_bytes
 from semiseg.batches.sampler import Batches, BatchPlan
 
 CPU = torch.device("cpu")
@@ -82,7 +82,7 @@ def test_maps_stay_open_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Volumes.image
     monkeypatch.setattr(Volumes, "image", lambda self, case: opened.append(case) or real(self, case))
     monkeypatch.setattr("semiseg.batches.feed.KEPT_OPEN", real(store, "a").nbytes)
-    feed = MappedFeed(store, (4, 4, 4), CPU)  # type: ignore[arg-type]
+    feed = MappedFeed(Maps(store), (4, 4, 4), CPU)
     found = [feed.read([Window(case, (0, 0, 0), False)])[0] for case in "abab"]
     assert opened == ["a", "b", "b"]
     assert torch.equal(found[0], found[2])

@@ -12,6 +12,7 @@ from torch import Tensor
 from semiseg.batches.augment import AugmentConfig, Params, apply, draw, margin
 from semiseg.batches.places import Place, known_only, to_patches, to_windows
 from semiseg.batches.sampler import Batches, BatchPlan
+from semiseg.datasets.dataset import open_dataset
 from semiseg.preparing.prepare import prepare
 from tiny import tiny_dataset
 
@@ -82,7 +83,7 @@ def test_spans_outside_of_the_scan() -> None:
 @pytest.mark.parametrize("changes", [{}, {"flip": 0.5, "rot90": 0.5}])
 def test_batches_tell_where_their_voxels_come_from(tmp_path: Path, flat: bool, changes: dict[str, float]) -> None:
     root = tiny_dataset(tmp_path, cases=4, labelled=2)
-    store = prepare(root)
+    store = prepare(open_dataset(root))
     config = AugmentConfig.none().model_copy(update=changes)
     plan = BatchPlan(2, 2, (16, 32) if flat else (16, 16, 24), 0.5, config)  # larger than the scan along one axis
     batches = Batches(store, store.cases[:2], store.cases[2:], plan, seed=0)

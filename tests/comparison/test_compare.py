@@ -18,7 +18,7 @@ import pytest
 import semiseg
 from commands import start
 from semiseg.comparison.cells import cells_of
-from semiseg.comparison.compare import How, compare, plan
+from semiseg.comparison.compare import Execution, compare, plan
 from semiseg.comparison.grid import Grid
 from semiseg.comparison.results import Results
 from semiseg.errors import InputError
@@ -209,7 +209,7 @@ def test_a_process_that_is_killed_is_a_failed_cell(data: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_several_cells_at_once_give_the_same_scores(finished: Results, grid: Grid, tmp_path: Path) -> None:
-    found = compare(grid, tmp_path / "out", how=How(workers=2))
+    found = compare(grid, tmp_path / "out", execution=Execution(workers=2))
     assert not found.failures
     for ours, theirs in zip(found.rows(), finished.rows(), strict=True):
         assert [ours[name] for name in ("method", "role", "class", "metric")] == [
@@ -221,17 +221,17 @@ def test_several_cells_at_once_give_the_same_scores(finished: Results, grid: Gri
 @pytest.mark.slow
 def test_jobs_by_submitit_on_this_machine(finished: Results, grid: Grid, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    found = compare(grid, tmp_path / "out", how=How(2, "local", {"timeout_min": 5}))
+    found = compare(grid, tmp_path / "out", execution=Execution(2, "local", {"timeout_min": 5}))
     assert not found.failures
     assert texts(tmp_path / "out") == texts(finished.output)
     with pytest.raises(InputError, match="submitit says"):
-        compare(grid, tmp_path / "other", how=How(1, "local", {"no_such": 1}))
+        compare(grid, tmp_path / "other", execution=Execution(1, "local", {"no_such": 1}))
 
 
 def test_without_submitit(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"semiseg\[slurm\]"):
-        compare(grid, tmp_path / "out", how=How(1, "slurm"))
+        compare(grid, tmp_path / "out", execution=Execution(1, "slurm"))
 
 
 def test_the_plan_before_and_after(data: Path, grid: Grid, finished: Results, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_the_plan_before_and_after(data: Path, grid: Grid, finished: Results, tm
     assert "3 cells: 0 finished, 0 failed, 3 open." in text
     assert "Time unknown until a cell of the same method is finished: supervised, mean_teacher." in text
     assert not (tmp_path / "out").exists()
-    more = plan(toy_grid(data, seeds=3), finished.output, workers=2)
+    more = plan(toy_grid(data, seeds=3), finished.output, execution=Execution(2))
     assert "9 cells: 3 finished, 0 failed, 6 open." in more
     assert "Training of 6 of them:" in more
     assert "unknown" not in more
@@ -253,7 +253,7 @@ def test_a_plan_without_data() -> None:
 
 def test_what_cannot_be_compared(grid: Grid, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--slurm"):
-        compare(grid, tmp_path / "out", how=How(0, slurm={"a": 1}))
+        compare(grid, tmp_path / "out", execution=Execution(0, slurm={"a": 1}))
     with pytest.raises(InputError, match="expected a dataset folder"):
         compare(toy_grid(tmp_path / "none"), tmp_path / "out")
     assert not (tmp_path / "out").exists()

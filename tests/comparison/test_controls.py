@@ -11,11 +11,12 @@ import pytest
 from semiseg.comparison.cells import Cell, cells_of
 from semiseg.comparison.epochs import place_of, with_epochs
 from semiseg.comparison.grid import Grid, load_grid
+from semiseg.comparison.opened import Opened
 from semiseg.comparison.operations import Kind, kind_of, steps_of
-from semiseg.comparison.splits import open_prepared, with_splits, write_splits
+from semiseg.comparison.splits import with_splits, write_splits
 from semiseg.methods.base import entry, registry
-from semiseg.runs.build import batch_plan_of, choose_split, with_length
-from semiseg.settings.run import load_config
+from semiseg.runs.build import Build, choose_split
+from semiseg.settings.load import load_config
 from semiseg.training.optim import learning_rate
 from tiny import tiny_dataset
 from toy_grid import toy_grid
@@ -152,14 +153,15 @@ def resolved(data: Path, output: Path, grid: Grid) -> dict[tuple[str, str], tupl
     """Steps and labelled patches of each, as training takes them, by name and role."""
     drafts = cells_of(grid)
     cells = with_splits(drafts, output)
-    dataset, store = open_prepared(cells[0].config)
+    opened = Opened()
+    dataset, store = opened.dataset_of(cells[0].config), opened.store(cells[0].config)
     write_splits(cells, drafts, output)
     plans = {place_of(cell): store.plan for cell in cells}
     found = {}
     for cell in with_epochs(cells, plans):
         split = choose_split(cell.config, dataset, store)
-        batch = batch_plan_of(cell.config, store.plan, split)
-        found[cell.label, cell.role] = with_length(cell.config, split, batch).steps, batch.labelled
+        build = Build(cell.config, store.plan).with_length(split)
+        found[cell.label, cell.role] = build.config.steps, build.batch_plan(split).labelled
     return found
 
 

@@ -11,7 +11,8 @@ import torch
 
 from semiseg.comparison.operations import step_flops, steps_of, trained_parameters, training_flops
 from semiseg.networks import build_network
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from tiny import tiny_dataset
 
 PATCH = 80.2e9

@@ -24,7 +24,7 @@ from semiseg.comparison.work import Record
 from semiseg.errors import InputError
 from semiseg.evaluation.scores import METRICS
 from semiseg.metrics.statistics import PairedTest, mean_interval
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 
 CASES = 8
 CLASSES = ("liver", "vein")

@@ -53,7 +53,9 @@ from semiseg.ingredients import (
     sample_losses,
     score_histogram,
     sharpening,
+    signed_distance,
     strong_views,
+    sure_labels,
     totals,
     volume_memory,
 )
@@ -462,6 +464,13 @@ TABLE: dict[str, Ingredient] = {
         for where in (torch.ones(g.sides, dtype=torch.bool), torch.zeros(g.sides, dtype=torch.bool))
     ],
     "sharpening.sharpen": lambda g: sharpening.sharpen(g.probabilities(), 0.1),
+    "signed_distance.signed_distances": lambda g: signed_distance.signed_distances(g.labels(), CLASSES),
+    "adversarial.most_sensitive": lambda g: adversarial.most_sensitive(
+        g.net(), g.images(), adversarial.unit_noise(g.images()), 0.1
+    ),
+    "sure_labels.weighted_sure_loss": lambda g: [
+        sure_labels.weighted_sure_loss(g.logits(), g.logits(), threshold) for threshold in (0.5, 1.0)
+    ],
     "strong_views.blurred": lambda g: strong_views.blurred(g.images(), torch.full((len(g.images()),), 0.5), 2),
     "strong_views.jittered": lambda g: strong_views.jittered(
         g.images(), *(torch.full((len(g.images()),), factor) for factor in (0.5, 1.5)), torch.ones(len(g.images())) > 0
@@ -496,9 +505,20 @@ EXEMPT: dict[str, str] = {
         ["ema.ema_decay", "ema.ema_update", "ema.ema_update_buffers", "ema.frozen_statistics", "ema.recomputed"],
         "weights",
     ),
-    **dict.fromkeys(["class_sampling.draw", "masking.draw_block_mask", "mixing.draw_outside_box"], "random numbers"),
+    **dict.fromkeys(
+        [
+            "class_sampling.draw",
+            "masking.draw_block_mask",
+            "mixing.draw_outside_box",
+            "mixtures.draw_beta",
+            "mixtures.draw_column_boxes",
+        ],
+        "random numbers",
+    ),
     **dict.fromkeys(["masking.block_grid", "masking.block_mask", "mixing.box_sides", "mixing.outside_box"], "places"),
-    **dict.fromkeys(["mixtures.box_mask", "mixtures.centre_box", "mixtures.corner_box"], "places"),
+    **dict.fromkeys(
+        ["mixtures.box_mask", "mixtures.centre_box", "mixtures.column_box", "mixtures.corner_box"], "places"
+    ),
     **dict.fromkeys(["components.keep_largest", "pseudo_labels.hard_labels", "levels.coarse"], "whole numbers"),
     **dict.fromkeys(["pseudo_labels.threshold_labels", "score_histogram.no_scores", "reduce.processes"], "counts"),
     **dict.fromkeys(
@@ -511,6 +531,7 @@ EXEMPT: dict[str, str] = {
     "confidence.relative_entropy_limit": "numbers of the clock",
     "modes.evaluating": "networks",
     "class_contrast.usable_rows": "places",
+    "signed_distance.squared_distances": "documented infinity where nothing is there",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
     "components.filtered_classes": "no arithmetic on tensors",

@@ -13,10 +13,10 @@ from semiseg.ingredients.feedback import discrepancy
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.methods.base import Method, Task, entry
 from semiseg.networks import build_network
+from semiseg.runs.build import precision_of
 from semiseg.runs.device import tell_of_precision
 from semiseg.runs.precision import autocast
 from semiseg.settings.run import RunConfig
-from semiseg.training.launch import precision_of
 from stand_ins import clock
 
 OFF = {"encoder_dropout": 0.0, "decoder_dropout": 0.0}

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 import semiseg
 from semiseg.api.lists import describe
 from semiseg.cli import app
-from semiseg.cli.method_pages import page
+from semiseg.cli.pages import method_page as page
 from semiseg.errors import InputError
 from semiseg.methods.base import entry, registry
 from semiseg.papers import Row, Setup, paper_of, papers, replay, tables
+from semiseg.settings.load import load_config
 from semiseg.settings.presets import deviations
-from semiseg.settings.run import load_config
 
 TABLES = [(paper, table) for paper in papers() for table in paper.tables]
 every_table = pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 import semiseg
 from commands import semiseg as command
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.prediction import predict as module
 from semiseg.preparing.prepare import prepare
@@ -32,7 +33,7 @@ CASES = [f"case_{number:03d}" for number in range(4)]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("again")
     data = tiny_dataset(folder / "data", cases=4, labelled=4)
-    prepare(data, workers=1)
+    prepare(open_dataset(data), workers=1)
     return semiseg.train(data, folder / "run", seed=0, **SETTINGS).path
 
 

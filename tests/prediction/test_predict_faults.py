@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import semiseg
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.evaluation import evaluate
 from semiseg.prediction import predict as module
@@ -33,7 +34,7 @@ SETTINGS = {
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     data = tiny_dataset(folder / "data", cases=6, labelled=6)
-    prepare(data, workers=1)
+    prepare(open_dataset(data), workers=1)
     return semiseg.train(data, folder / "run", **SETTINGS).path
 
 

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.preparing.checks import Report, check
 from semiseg.preparing.prepare import prepare
@@ -267,5 +268,5 @@ def test_label_outside_of_the_foreground(tmp_path: Path, axes: str) -> None:
 def test_warnings_are_told_while_preparing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tiny_dataset(tmp_path / "data", cases=3, labelled=3)
     _change(root / "labelsTr" / "case_000.nii.gz", np.zeros_like)
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     assert "background only" in caplog.text

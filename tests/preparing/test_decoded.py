@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from semiseg.datasets.dataset import open_dataset
 from semiseg.preparing import decoded
 from semiseg.preparing.decoded import Decoded, Spool
 from semiseg.preparing.prepare import prepare
@@ -123,12 +124,12 @@ def test_the_store_is_the_same_without_room_and_nothing_stays(
 
     take = Spool.take
     monkeypatch.setattr(Spool, "take", counted)
-    prepare(root, tmp_path / "kept", workers=1, shard=shard)
+    prepare(open_dataset(root), tmp_path / "kept", workers=1, shard=shard)
     assert taken
     assert all(taken)
     taken.clear()
     _less_room(monkeypatch)
-    prepare(root, tmp_path / "none", workers=1, shard=shard)
+    prepare(open_dataset(root), tmp_path / "none", workers=1, shard=shard)
     assert taken
     assert not any(taken)
     assert _content(tmp_path / "kept") == _content(tmp_path / "none")
@@ -137,10 +138,10 @@ def test_the_store_is_the_same_without_room_and_nothing_stays(
 
 def test_only_what_is_to_be_prepared_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tiny_dataset(tmp_path / "data", cases=4, labelled=2)
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     kept = []
-    monkeypatch.setattr(Spool, "keep", lambda spool, case, found, stamps: kept.append(case))
+    monkeypatch.setattr(Spool, "keep", lambda spool, case, *_: kept.extend({case} & spool.cases))
     source, other = (root / "imagesTr" / f"case_00{number}_0000.nii.gz" for number in (1, 2))
     source.write_bytes(other.read_bytes())
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     assert kept == ["case_001"]

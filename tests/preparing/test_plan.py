@@ -11,7 +11,7 @@ from semiseg.preparing.fingerprint import CaseFingerprint, Fingerprint, Intensit
 from semiseg.preparing.overrides import PlanOverrides
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.planning import PATCH_VOXELS, make_plan, patches_per_batch
-from semiseg.runs.build import batch_plan_of
+from semiseg.runs.build import Build
 from semiseg.settings.run import RunConfig
 from semiseg.training.footprint import footprint
 
@@ -384,5 +384,5 @@ def test_runs_take_the_batch_of_the_plan_unless_their_settings_say_another(monke
     plan = plan_of((35, 50, 35), (1.0,) * 3)
     split = Split(("a",), ("b",), (), ())
     for settings, expected in (({}, (9, 9)), ({"labelled": 4, "unlabelled": 3}, (4, 3))):
-        batch = batch_plan_of(RunConfig(data=tmp_path, method="cps", batch=settings), plan, split)
+        batch = Build(RunConfig(data=tmp_path, method="cps", batch=settings), plan).batch_plan(split)
         assert (batch.labelled, batch.unlabelled) == expected

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.preparing import cases
 from semiseg.preparing import prepare as module
@@ -44,7 +45,7 @@ def edit_plan(folder, **values):
 
 
 def test_store_holds_what_was_prepared(root):
-    store = prepare(root, workers=1)
+    store = prepare(open_dataset(root), workers=1)
     assert store.root == root / "prepared"
     assert store.cases == ("case_000", "case_001", "case_002", "case_003")
     assert [store.has_label(case) for case in store.cases] == [True, True, False, False]
@@ -65,29 +66,29 @@ def test_store_holds_what_was_prepared(root):
 
 
 def test_number_of_workers_changes_nothing(root, tmp_path):
-    prepare(root, tmp_path / "one", workers=1)
-    prepare(root, tmp_path / "two", workers=2)
+    prepare(open_dataset(root), tmp_path / "one", workers=1)
+    prepare(open_dataset(root), tmp_path / "two", workers=2)
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
 def test_progress_counts_cases(root):
     seen = []
-    prepare(root, workers=1, progress=lambda done, total: seen.append((done, total)))
+    prepare(open_dataset(root), workers=1, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     seen.clear()
-    prepare(root, workers=1, progress=lambda done, total: seen.append((done, total)))
+    prepare(open_dataset(root), workers=1, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(4, 4)]
 
 
 def test_second_time_reads_no_scan(root, monkeypatch):
-    before = content(prepare(root, workers=1).root)
+    before = content(prepare(open_dataset(root), workers=1).root)
 
     def refuse(*_):
         raise AssertionError("nothing had changed")
 
     monkeypatch.setattr(module, "check_and_measure", refuse)
     monkeypatch.setattr(module, "prepare_case", refuse)
-    assert content(prepare(root, workers=1).root) == before
+    assert content(prepare(open_dataset(root), workers=1).root) == before
 
 
 def test_files_are_decoded_once_to_plan_and_to_store(root, monkeypatch):
@@ -104,16 +105,16 @@ def test_files_are_decoded_once_to_plan_and_to_store(root, monkeypatch):
             return self.format.read_volume(path, request)
 
     monkeypatch.setattr(readers, "format_of", Counting)
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     assert set(reads.values()) == {1}
     assert len(reads) == 4 + 2, "images and labels"
     edit_plan(root / "prepared", spacing=[2.0, 2.0, 2.0])
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     assert set(reads.values()) == {2}, "another plan needs no second check"
 
 
 def test_touched_files_are_compared_by_content(root, monkeypatch):
-    store = prepare(root, workers=1)
+    store = prepare(open_dataset(root), workers=1)
     before = times(store.root)
     for file in (root / "imagesTr").iterdir():
         os.utime(file, (1, 1))
@@ -123,28 +124,28 @@ def test_touched_files_are_compared_by_content(root, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(cases, "preprocess", refuse)
-        prepare(root, workers=1)
+        prepare(open_dataset(root), workers=1)
     after = times(store.root)
     assert {name for name in after if after[name] != before[name]} == {f"{case}.json" for case in store.cases}
     monkeypatch.setattr(module, "prepare_case", refuse)
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
 
 
 def test_changed_scan_is_prepared_again(root):
-    before = content(prepare(root, workers=1).root)
+    before = content(prepare(open_dataset(root), workers=1).root)
     label = read_label(root / "labelsTr" / "case_001.nii.gz").array.copy()
     label[10, 9, 8] = 2 - label[10, 9, 8]
     write_nifti(root / "labelsTr" / "case_001.nii.gz", label)
-    after = content(prepare(root, workers=1).root)
+    after = content(prepare(open_dataset(root), workers=1).root)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"sources.json", "store/case_001.json", "store/case_001.label.npy"}
 
 
 def test_new_lost_and_unlabelled_cases(root):
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     (root / "imagesTr" / "case_003_0000.nii.gz").rename(root / "imagesTr" / "case_009_0000.nii.gz")
     (root / "labelsTr" / "case_001.nii.gz").unlink()
-    store = prepare(root, workers=1)
+    store = prepare(open_dataset(root), workers=1)
     assert store.cases == ("case_000", "case_001", "case_002", "case_009")
     assert not store.has_label("case_001")
     expected = {f"{case}{ending}" for case in store.cases for ending in (".json", ".image.npy")}
@@ -152,20 +153,20 @@ def test_new_lost_and_unlabelled_cases(root):
 
 
 def test_edited_plan_is_kept_and_applied(root):
-    store = prepare(root, workers=1)
+    store = prepare(open_dataset(root), workers=1)
     shape = store.image("case_000").shape
     before = times(store.root)
     edit_plan(store.root, labelled_per_batch=1)
-    assert prepare(root, workers=1).plan.labelled_per_batch == 1
+    assert prepare(open_dataset(root), workers=1).plan.labelled_per_batch == 1
     assert times(store.root) == before
     edit_plan(store.root, spacing=[2.0, 2.0, 2.0])
     with pytest.raises(InputError, match=r"plan.json was edited after 4 cases .*semiseg prepare"):
         open_store(store.root)
-    edited = prepare(root, workers=1)
+    edited = prepare(open_dataset(root), workers=1)
     assert edited.plan.spacing == (2, 2, 2)
     assert all(abs(new - old / 2) < 1 for new, old in zip(edited.image("case_000").shape[1:], shape[1:], strict=True))
     (store.root / "plan.json").unlink()
-    assert prepare(root, workers=1).plan.spacing == (1, 1, 1)
+    assert prepare(open_dataset(root), workers=1).plan.spacing == (1, 1, 1)
 
 
 def _imported(root, **told):
@@ -175,20 +176,20 @@ def _imported(root, **told):
 
 def test_what_an_import_normalised_is_not_normalised_again(root):
     _imported(root, normalised=True)
-    store = prepare(root, workers=1)
+    store = prepare(open_dataset(root), workers=1)
     assert {scale.scheme for scale in store.plan.normalisation} == {"none"}
     assert "the import has brought intensities to a common scale" in store.plan.reasons["normalisation"]
     case = next(iter(store.cases))
     values = np.asarray(nib.load(root / "imagesTr" / f"{case}_0000.nii.gz").dataobj)
     assert (store.image(case).min(), store.image(case).max()) == (values.min(), values.max())
     _imported(root, normalised=False)
-    assert prepare(root, workers=1).plan.normalisation[0].scheme == "zscore"
+    assert prepare(open_dataset(root), workers=1).plan.normalisation[0].scheme == "zscore"
 
 
 def test_raw_intensities_that_are_to_be_taken_as_they_are_are_told(root, caplog):
     wishes = PlanOverrides.model_validate({"normalisation": "none"})
     for _ in range(2):
-        prepare(root, workers=1, wishes=wishes)
+        prepare(open_dataset(root), workers=1, wishes=wishes)
     told = [
         record.getMessage() for record in caplog.records if "expected normalised intensities" in record.getMessage()
     ]
@@ -197,16 +198,18 @@ def test_raw_intensities_that_are_to_be_taken_as_they_are_are_told(root, caplog)
 
 
 def test_given_plan_is_kept_from_then_on(root, tmp_path):
-    given = prepare(root, tmp_path / "other", workers=1).plan.model_copy(update={"spacing": (2.0, 1.0, 1.0)})
+    given = prepare(open_dataset(root), tmp_path / "other", workers=1).plan.model_copy(
+        update={"spacing": (2.0, 1.0, 1.0)}
+    )
     given.save(tmp_path / "given.json")
-    assert prepare(root, workers=1, plan=tmp_path / "given.json").plan.spacing == (2, 1, 1)
-    assert prepare(root, workers=1).plan.spacing == (2, 1, 1)
+    assert prepare(open_dataset(root), workers=1, plan=tmp_path / "given.json").plan.spacing == (2, 1, 1)
+    assert prepare(open_dataset(root), workers=1).plan.spacing == (2, 1, 1)
 
 
 def test_unedited_plan_follows_the_data(root):
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     tiny_dataset(root, cases=9, labelled=2, shape=(30, 30, 30))
-    assert prepare(root, workers=1).plan.patch == (32, 32, 32)
+    assert prepare(open_dataset(root), workers=1).plan.patch == (32, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -217,34 +220,34 @@ def test_unedited_plan_follows_the_data(root):
     ],
 )
 def test_wrong_plans_are_refused(root, edit, expected):
-    edit_plan(prepare(root, workers=1).root, **edit)
+    edit_plan(prepare(open_dataset(root), workers=1).root, **edit)
     with pytest.raises(InputError) as caught:
-        prepare(root, workers=1)
+        prepare(open_dataset(root), workers=1)
     assert expected in str(caught.value)
 
 
 def test_problems_of_the_dataset_are_told_before_anything_is_written(root):
     (root / "imagesTr" / "case_001_0000.nii.gz").write_bytes(b"")
     with pytest.raises(InputError, match="case_001"):
-        prepare(root, workers=1)
+        prepare(open_dataset(root), workers=1)
     assert not (root / "prepared" / "plan.json").exists()
 
 
 def test_store_that_is_not_there_or_not_whole(root, tmp_path):
     with pytest.raises(InputError, match="semiseg prepare"):
         open_store(tmp_path / "nothing")
-    store = prepare(root, workers=1)
+    store = prepare(open_dataset(root), workers=1)
     (store.root / "store" / "case_001.label.npy").unlink()
     (store.root / "store" / "case_002.json").write_text('{"version"')
     with pytest.raises(InputError, match=r"2 of 4 cases are not prepared \(case_001, case_002\)"):
         open_store(store.root)
-    assert prepare(root, workers=1).cases == store.cases
+    assert prepare(open_dataset(root), workers=1).cases == store.cases
 
 
 def test_folder_that_cannot_be_written(root, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file.prepared: cannot be written .*--prepared DIR"):
-        prepare(root, tmp_path / "file" / "prepared", workers=1)
+        prepare(open_dataset(root), tmp_path / "file" / "prepared", workers=1)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -252,10 +255,11 @@ def test_full_disk(root, workers):
     """A limit on the size of files stands in for a full disk; it reaches the worker processes."""
     code = (
         "import resource, sys; from pathlib import Path; from semiseg.preparing.prepare import prepare\n"
+        "from semiseg.datasets.dataset import open_dataset\n"
         "from semiseg.errors import InputError\n"
         "if __name__ == '__main__':\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))\n"
-        f"    try: prepare(Path(sys.argv[1]), workers={workers})\n"
+        f"    try: prepare(open_dataset(Path(sys.argv[1])), workers={workers})\n"
         "    except InputError as error: print(error); sys.exit(2)\n"
     )
     script = root / "script.py"
@@ -265,14 +269,15 @@ def test_full_disk(root, workers):
     assert "--prepared DIR" in done.stdout
     assert "cannot be written" in done.stdout
     assert not list((root / "prepared" / "store").glob("*.json"))
-    assert prepare(root, workers=1).cases
+    assert prepare(open_dataset(root), workers=1).cases
 
 
 def test_killed_at_any_moment_and_run_again(tmp_path):
     root = tiny_dataset(tmp_path / "data", cases=10, labelled=5, shape=(32, 32, 32))
-    prepare(root, tmp_path / "whole", workers=1)
+    prepare(open_dataset(root), tmp_path / "whole", workers=1)
     code = "import sys; from pathlib import Path; from semiseg.preparing.prepare import prepare\n"
-    code += "if __name__ == '__main__': prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)\n"
+    code += "from semiseg.datasets.dataset import open_dataset\n"
+    code += "if __name__ == '__main__': prepare(open_dataset(Path(sys.argv[1])), Path(sys.argv[2]), workers=2)\n"
     script = tmp_path / "script.py"
     script.write_text(code)
     output = tmp_path / "killed"
@@ -292,7 +297,7 @@ def test_killed_at_any_moment_and_run_again(tmp_path):
             assert hashlib.sha256(np.load(files.image)).hexdigest() == meta.content
             if meta.label_content:
                 assert hashlib.sha256(np.load(files.label)).hexdigest() == meta.label_content
-    prepare(root, output, workers=1)
+    prepare(open_dataset(root), output, workers=1)
     assert content(output) == content(tmp_path / "whole")
 
 
@@ -307,7 +312,7 @@ def test_real_scans_keep_their_labels(real_data, tmp_path):
         for file in sorted((folder / sub).iterdir())[:12]:
             (small / sub / file.name).symlink_to(file)
     (small / "dataset.json").write_text((folder / "dataset.json").read_text())
-    store = prepare(small, workers=1)
+    store = prepare(open_dataset(small), workers=1)
     assert store.plan.spatial_dims == 3
     for case in store.cases:
         original = read_label(small / "labelsTr" / f"{case}.nii.gz").array
@@ -320,6 +325,6 @@ def test_a_channel_that_is_almost_empty_is_measured_by_what_it_holds(tmp_path):
         clicks = np.zeros((200, 140, 20), np.int16)
         clicks[3, 5, 7] = clicks[151, 101, 13] = 1  # places that a thinned-out sample misses
         write_nifti(root / "imagesTr" / f"{case}_0001.nii.gz", clicks)
-    store = prepare(root, workers=1)
+    store = prepare(open_dataset(root), workers=1)
     assert np.isfinite(store.image("case_000")).all()
     assert store.image("case_000")[1].max() > store.image("case_000")[1].min()

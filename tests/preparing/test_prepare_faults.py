@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.preparing import cases
 from semiseg.preparing import prepare as module
 from semiseg.preparing.prepare import prepare
+from semiseg.preparing.store import CaseMeta
 from tiny import tiny_dataset
 
 
@@ -30,18 +32,18 @@ def _content(folder: Path) -> dict[str, str]:
 
 
 def test_two_at_once_do_the_work_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(root, tmp_path / "alone", workers=1)
+    prepare(open_dataset(root), tmp_path / "alone", workers=1)
     worked: list[str] = []
     real = cases._write
 
-    def write(files: cases.CaseFiles, *more: object) -> None:
+    def write(files: cases.CaseFiles, *more: object) -> CaseMeta:
         worked.append(files.case)
-        real(files, *more)  # type: ignore[arg-type]
+        return real(files, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cases, "_write", write)
     found: list[object] = []
     threads = [
-        threading.Thread(target=lambda: found.append(prepare(root, tmp_path / "both", workers=1).cases))
+        threading.Thread(target=lambda: found.append(prepare(open_dataset(root), tmp_path / "both", workers=1).cases))
         for _ in range(2)
     ]
     for thread in threads:
@@ -69,14 +71,14 @@ def _before_case(monkeypatch: pytest.MonkeyPatch, case: str, action: Callable[[]
 def test_a_source_file_that_vanishes_is_told_and_what_is_done_is_kept(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    prepare(root, tmp_path / "whole", workers=1)
+    prepare(open_dataset(root), tmp_path / "whole", workers=1)
     with monkeypatch.context() as patch:
         _before_case(patch, "case_001", lambda: (root / name).rename(tmp_path / "away"))
         with pytest.raises(InputError, match=rf"{name}: .*is gone: put it back"):
-            prepare(root, workers=1)
+            prepare(open_dataset(root), workers=1)
     (tmp_path / "away").rename(root / name)
     assert (root / "prepared" / "store" / "case_000.json").is_file()
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     assert _content(root / "prepared") == _content(tmp_path / "whole")
 
 
@@ -94,31 +96,31 @@ def test_a_source_file_that_changes_on_the_way_is_prepared_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(cases, "read_image", read)
-        prepare(root, workers=1)
-    prepare(root, workers=1)
-    assert _content(root / "prepared") == _content(prepare(root, tmp_path / "fresh", workers=1).root)
+        prepare(open_dataset(root), workers=1)
+    prepare(open_dataset(root), workers=1)
+    assert _content(root / "prepared") == _content(prepare(open_dataset(root), tmp_path / "fresh", workers=1).root)
 
 
 @pytest.mark.parametrize("seconds", [1, 4_000_000_000])
 def test_times_of_files_are_compared_and_never_ordered(root: Path, tmp_path: Path, seconds: int) -> None:
     """A scan that was replaced by one from long ago, or from the future, is prepared again."""
-    prepare(root, workers=1)
+    prepare(open_dataset(root), workers=1)
     source, other = root / "imagesTr" / "case_001_0000.nii.gz", root / "imagesTr" / "case_002_0000.nii.gz"
     source.write_bytes(other.read_bytes())
     os.utime(source, (seconds, seconds))
-    prepare(root, workers=1)
-    assert _content(root / "prepared") == _content(prepare(root, tmp_path / "fresh", workers=1).root)
+    prepare(open_dataset(root), workers=1)
+    assert _content(root / "prepared") == _content(prepare(open_dataset(root), tmp_path / "fresh", workers=1).root)
 
 
 @pytest.mark.parametrize("damage", ["intensities", "channels", "class_names"])
 def test_a_fingerprint_of_something_else_is_taken_anew(root: Path, tmp_path: Path, damage: str) -> None:
     output = tmp_path / "out"
-    prepare(root, output, workers=1)
+    prepare(open_dataset(root), output, workers=1)
     expected, file = _content(output), output / "fingerprint.json"
     found = json.loads(file.read_text())
     found[damage] = [*found[damage], found[damage][0]]
     file.write_text(json.dumps(found))
-    prepare(root, output, workers=1)
+    prepare(open_dataset(root), output, workers=1)
     assert _content(output) == expected
 
 
@@ -132,7 +134,7 @@ def test_a_fingerprint_with_other_numbers_is_taken_anew(
     root: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
 ) -> None:
     output = tmp_path / "out"
-    prepare(root, output, workers=1)
+    prepare(open_dataset(root), output, workers=1)
     expected, file = _content(output), output / "fingerprint.json"
     found = json.loads(file.read_text())
     part = found
@@ -140,5 +142,5 @@ def test_a_fingerprint_with_other_numbers_is_taken_anew(
         part = part[key]
     part[place[-1]] = value
     file.write_text(json.dumps(found))
-    prepare(root, output, workers=1)
+    prepare(open_dataset(root), output, workers=1)
     assert _content(output) == expected

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.evaluation.overlay import class_colour
 from semiseg.reports.batch_pictures import MOST, Strip, draw_batch
+from semiseg.reports.planes import class_colour
 
 
 def _like(pixels: np.ndarray, colour: str) -> int:

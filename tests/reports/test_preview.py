@@ -17,7 +17,7 @@ from semiseg.methods.base import registry
 from semiseg.reports import preview as module
 from semiseg.reports.batch_pictures import Strip
 from semiseg.runs.folder import Run
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.session import open_session
 from tiny import tiny_dataset
 

@@ -61,12 +61,12 @@ def volume() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_three_planes_with_the_fullest_slice_first() -> None:
     image, truth, prediction = volume()
     stacks = cut_stacks(image, truth, [prediction, truth], np.diag([1, 1, 2, 1.0]), most=7)
-    assert [stack.name for stack in stacks] == ["axial", "coronal", "sagittal"]
+    assert [stack.plane.name for stack in stacks] == ["axial", "coronal", "sagittal"]
     axial = stacks[0]
     assert [cut.number for cut in axial.slices][::6] == [6, 15]
     assert len(axial.slices) == 7
-    assert axial.ends == ("L", "R", "P", "A")
-    assert stacks[1].millimetres[1] == pytest.approx(2 * stacks[1].voxels[1])
+    assert axial.plane.ends == ("L", "R", "P", "A")
+    assert stacks[1].plane.millimetres[1] == pytest.approx(2 * stacks[1].plane.voxels[1])
     shown = axial.slices[axial.first]
     assert len(shown.truth) == 2
     assert shown.predictions[1] == shown.truth != shown.predictions[0]
@@ -78,7 +78,7 @@ def test_pictures_are_the_right_way_up() -> None:
         axial = cut_stacks(image, truth, [prediction], affine, most=3)[0]
         with Image.open(io.BytesIO(base64.b64decode(axial.slices[0].jpeg))) as file:
             grey = np.asarray(file)
-        assert grey.shape == axial.voxels[::-1]
+        assert grey.shape == axial.plane.voxels[::-1]
         left, right = grey[:, :5].mean(), grey[:, -5:].mean()
         assert (right > left) == bright_right
 
@@ -86,7 +86,7 @@ def test_pictures_are_the_right_way_up() -> None:
 def test_slices_images_and_empty_labels() -> None:
     flat = np.zeros((12, 10, 1))
     (stack,) = cut_stacks(flat, flat.astype(np.uint8), [flat.astype(np.uint8)], None, most=5)
-    assert (stack.name, len(stack.slices)) == ("", 1)
+    assert (stack.plane.name, len(stack.slices)) == ("", 1)
     empty = np.zeros((12, 10, 8), np.uint8)
     assert [len(stack.slices) for stack in cut_stacks(empty, empty, [empty], None, most=5)] == [1, 1, 1]
 

@@ -12,14 +12,16 @@ from semiseg.batches.augment import AugmentConfig
 from semiseg.batches.sampler import BatchPlan
 from semiseg.comparison.cells import cells_of
 from semiseg.comparison.grid import Grid, MethodEntry
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.prepare import prepare
 from semiseg.runs import build as resolve
-from semiseg.runs.build import check_batch, one_piece
+from semiseg.runs.build import Build, check_batch, one_piece
 from semiseg.scans.components import piece_sizes
-from semiseg.settings.run import RunConfig, load_config
-from semiseg.training.memory import Step, explained
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
+from semiseg.training.memory import MemoryInputs, explained
 from tiny import tiny_dataset, write_nifti
 
 SMALL = {"options": {"filters": [4, 8]}}
@@ -37,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     label[12:18, 4:8, 4:12] = 2
     label[12:18, 11:15, 4:12] = 2  # two pieces
     write_nifti(root / "labelsTr" / "case_000.nii.gz", label)
-    prepare(root, None)
+    prepare(open_dataset(root), None)
     return root
 
 
@@ -82,7 +84,7 @@ def test_advice_on_memory_never_leaves_a_patch_alone(data):
     def advice(method: str) -> str:
         config = load_config(None, {"data": "data", "network": SMALL, "method": method})
         config = config.model_copy(update={"batch": config.batch.model_copy(update={"labelled": 2, "unlabelled": 4})})
-        with pytest.raises(InputError) as caught, explained(Step(config, plan), Path("run")):
+        with pytest.raises(InputError) as caught, explained(MemoryInputs(Build(config, plan)), Path("run")):
             raise MemoryError
         return str(caught.value)
 
@@ -92,7 +94,7 @@ def test_advice_on_memory_never_leaves_a_patch_alone(data):
 
 
 def test_a_class_is_one_piece_only_if_it_is_so_in_every_labelled_scan(data):
-    store = prepare(data, None)
+    store = prepare(open_dataset(data), None)
     assert one_piece(store, ["case_001"]) == (True, True, True)
     assert one_piece(store, ["case_000", "case_001"])[1:] == (True, False)
 
@@ -105,7 +107,7 @@ def test_pieces_are_looked_for_once_per_scan_and_not_where_they_are_known(data, 
         return real(labels, classes)
 
     monkeypatch.setattr(resolve, "piece_sizes", recorded)
-    one_piece(prepare(data, None), ["case_000", "case_001"])
+    one_piece(prepare(open_dataset(data), None), ["case_000", "case_001"])
     assert asked == [[1, 2], [1]]
 
 

@@ -15,7 +15,7 @@ from semiseg.prediction.predict import load_predictor
 from semiseg.runs.device import choose_device, set_up_device, tell_of_precision
 from semiseg.runs.folder import Run
 from semiseg.runs.precision import resolve_precision
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.speed import bench
 from semiseg.training.launch import launch
 from semiseg.training.train import train

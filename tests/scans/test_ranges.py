@@ -13,6 +13,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import semiseg
+from semiseg.datasets.dataset import open_dataset
 from semiseg.preparing.checks import check
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.prepare import prepare
@@ -71,7 +72,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plan(dataset: Path) -> Plan:
-    return prepare(dataset, workers=1).plan
+    return prepare(open_dataset(dataset), workers=1).plan
 
 
 @pytest.mark.parametrize("name", OTHER)

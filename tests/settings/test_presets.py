@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from semiseg.cli.preset_pages import overview, page
+from semiseg.cli.pages import preset_overview as overview
+from semiseg.cli.pages import preset_page as page
 from semiseg.errors import InputError
 from semiseg.methods.base import entry, registry
 from semiseg.papers.datasets import preset_of
 from semiseg.papers.figures import figures
 from semiseg.papers.quotes import ELSEWHERE
+from semiseg.settings.load import load_config
 from semiseg.settings.presets import Preset, deviations, differences, names, preset, wishes
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.run import RunConfig
 from semiseg.validation import parse
 
 
@@ -337,11 +339,13 @@ def test_scans_that_the_import_has_cut_are_not_cut_again(tmp_path: Path) -> None
         data = _imported(tmp_path / str(cropped), cropped=cropped)
         paper = load_config(None, {"data": data, "preset": "la", "labelled": 8, "protocol": "paper"})
         assert (paper.plan.crop == "none") == cropped
-        assert not deviations(paper)
-        assert list(differences(paper)) == ["preset la, method cml, protocol paper: as the paper has it"]
+        assert not deviations(paper, cropped)
+        assert list(differences(paper, ())) == ["preset la, method cml, protocol paper: as the paper has it"]
         honest = load_config(None, {"data": data, "preset": "la", "labelled": 8})
         assert honest.plan.crop == "none"
-        told = any(line.startswith("plan.crop: none; the paper: around the label") for line in deviations(honest))
+        told = any(
+            line.startswith("plan.crop: none; the paper: around the label") for line in deviations(honest, cropped)
+        )
         assert told != cropped
 
 

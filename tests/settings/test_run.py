@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from semiseg.errors import InputError
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 
 
 def test_yaml_round_trip(tmp_path: Path) -> None:

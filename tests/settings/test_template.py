@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.settings.template import template
 
 

@@ -18,7 +18,8 @@ from semiseg.datasets.dataset import open_dataset
 from semiseg.datasets.description import inside, read_description
 from semiseg.datasets.splits import load_split
 from semiseg.errors import InputError, one_line, shown
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.system.documents import parse_json, parse_yaml, read_json
 from semiseg.validation import read_mapping
 from tiny import tiny_dataset

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from semiseg.networks import build_network
-from semiseg.settings.run import SpeedConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import SpeedConfig
 from semiseg.training.execution import ExecutionMode, execute, forget_trials, losses_seconds, pass_seconds
 from semiseg.training.execution_choice import Choice, Workload, cache_file, choose_execution
 from semiseg.training.train import train

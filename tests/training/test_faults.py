@@ -17,11 +17,13 @@ from safetensors.torch import load_file
 import semiseg
 from disks import disk, resize
 from semiseg.batches import feed
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.preparing.prepare import prepare
 from semiseg.runs import checkpoint
 from semiseg.runs.logging import JsonLines, read_log
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training import train as engine
 from semiseg.training.train import train
 from tiny import tiny_dataset
@@ -109,7 +111,7 @@ def test_nothing_is_written_to_a_read_only_folder(data: Path, finished: Path, tm
     with disk(tmp_path / "disk", "ro") as folder:
         for call in (
             lambda: train(_config(data), folder / "run", show=False),
-            lambda: prepare(data, folder / "prepared", workers=1),
+            lambda: prepare(open_dataset(data), folder / "prepared", workers=1),
             lambda: semiseg.predict(run, data / "imagesTr", folder / "out", accelerator="cpu"),
             lambda: semiseg.evaluate(run, output=folder / "scores"),
             lambda: semiseg.compare(data, folder / "grid", **grid),

@@ -9,7 +9,7 @@ import torch
 
 from semiseg.errors import InputError
 from semiseg.runs.precision import resolve_precision
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.launch import launch
 
 

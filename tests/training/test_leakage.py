@@ -18,11 +18,13 @@ import torch
 from safetensors.torch import load_file
 
 import semiseg
+from semiseg.datasets.dataset import open_dataset
 from semiseg.evaluation import runs
 from semiseg.preparing.prepare import prepare
 from semiseg.runs.folder import Run
 from semiseg.scans.readers import read_label
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.train import train
 from tiny import tiny_dataset, write_nifti
 
@@ -54,7 +56,7 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])  # one core: all work that can be is done in this process
 sys.addaudithook(hook)
 from pathlib import Path
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.train import train
 if __name__ == "__main__":
     train(load_config(Path(sys.argv[1]), {}), Path(sys.argv[2]), show=False)
@@ -113,7 +115,7 @@ class Watch:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel")
 @pytest.mark.parametrize("method", ["micd", "crest"])
 def test_no_process_opens_hidden_labels_once_all_is_prepared(data: Path, tmp_path: Path, method: str) -> None:
-    store = prepare(data, workers=1)
+    store = prepare(open_dataset(data), workers=1)
     files = [data / "labelsTr" / f"{case}.nii.gz" for case in store.cases]
     files += [store.root / "store" / f"{case}.label.npy" for case in store.cases]
     watch = Watch(files)
@@ -126,19 +128,19 @@ def test_no_process_opens_hidden_labels_once_all_is_prepared(data: Path, tmp_pat
 
 @pytest.mark.parametrize("method", ["micd", "dhc"])
 def test_changed_labels_of_other_cases_change_no_bit_of_the_weights(data: Path, tmp_path: Path, method: str) -> None:
-    prepare(data, workers=1)
+    prepare(open_dataset(data), workers=1)
     first = train(_config(data, method=method), tmp_path / "first", show=False)
     for case in HIDDEN:
         path = data / "labelsTr" / f"{case}.nii.gz"
         write_nifti(path, np.flip(2 - read_label(path).array, axis=1).astype(np.uint8))
-    prepare(data, workers=1)
+    prepare(open_dataset(data), workers=1)
     second = train(_config(data, method=method), tmp_path / "second", show=False)
     for name in ("final", "best"):
         one, other = (load_file(run.checkpoints / f"{name}.safetensors") for run in (first, second))
         assert all(torch.equal(one[key], other[key]) for key in one.keys() | other.keys())
     path = data / "labelsTr" / f"{SPLIT['labelled'][0]}.nii.gz"
     write_nifti(path, np.flip(read_label(path).array, axis=1).copy())
-    prepare(data, workers=1)
+    prepare(open_dataset(data), workers=1)
     third = train(_config(data, method=method), tmp_path / "third", show=False)
     one, other = (load_file(run.checkpoints / "final.safetensors") for run in (first, third))
     assert not all(torch.equal(one[key], other[key]) for key in one), "its own labels do count"
@@ -148,7 +150,7 @@ def test_two_evaluations_at_once_are_counted_as_two(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is held up between reading the count and writing it, long enough for the other."""
-    prepare(data, workers=1)
+    prepare(open_dataset(data), workers=1)
     run: Run = train(_config(data, steps=1, select="last"), tmp_path / "run", show=False)
     semiseg.predict(run.path, accelerator="cpu")
     real, waiting = runs.write_json, threading.Barrier(2)

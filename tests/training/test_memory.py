@@ -12,15 +12,17 @@ import pytest
 import torch
 
 import semiseg
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.methods.base import registry
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.prepare import prepare
-from semiseg.settings.run import load_config
+from semiseg.runs.build import Build
+from semiseg.settings.load import load_config
 from semiseg.system.memory import is_out_of_memory
 from semiseg.training import session as session_module
 from semiseg.training import train as train_module
-from semiseg.training.memory import Step, explained, step_bytes
+from semiseg.training.memory import MemoryInputs, explained, step_bytes
 from tiny import tiny_dataset
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of ...")
@@ -39,7 +41,7 @@ SMALL = {"options": {"filters": [4, 8]}}
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a prepared dataset."""
     folder = tmp_path_factory.mktemp("memory")
-    prepare(tiny_dataset(folder / "data", cases=4, labelled=2), None)
+    prepare(open_dataset(tiny_dataset(folder / "data", cases=4, labelled=2)), None)
     return folder
 
 
@@ -53,8 +55,9 @@ def _train(root: Path, method: str, **settings: Any) -> None:
     semiseg.train(root / "data", root / f"run_{len(list(root.iterdir()))}", method=method, **settings)
 
 
-def _step(plan: Plan, **settings: Any) -> Step:
-    return Step(load_config(None, {"data": "data", "network": SMALL, "precision": "fp32", **settings}), plan)
+def _step(plan: Plan, **settings: Any) -> MemoryInputs:
+    config = load_config(None, {"data": "data", "network": SMALL, "precision": "fp32", **settings})
+    return MemoryInputs(Build(config, plan))
 
 
 def _told(text: str) -> float:
@@ -63,7 +66,7 @@ def _told(text: str) -> float:
     return float(found[1])
 
 
-def _advice(step: Step) -> tuple[str, dict[str, float]]:
+def _advice(step: MemoryInputs) -> tuple[str, dict[str, float]]:
     """The message, and what is proposed with the memory that it is said to take."""
     with pytest.raises(InputError) as caught, explained(step, Path("run")):
         raise FULL
@@ -92,7 +95,7 @@ def test_all_that_say_so_are_known(error: BaseException) -> None:
     assert is_out_of_memory(error)
 
 
-@pytest.mark.parametrize(("module", "name"), [(train_module, "train_step"), (session_module, "make_optimiser")])
+@pytest.mark.parametrize(("module", "name"), [(train_module, "train_step"), (session_module, "make_optimisers")])
 def test_memory_may_run_out_in_a_step_and_before_the_first_one(
     root: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:
@@ -171,7 +174,7 @@ def test_what_is_proposed_can_be_trained(
 
 def test_batches_stay_multiples_of_the_processes(plan: Plan) -> None:
     step = _step(plan, method="cps", batch={"labelled": 2, "unlabelled": 6, "patch": [8, 8, 8]}, precision="bf16")
-    _, proposed = _advice(Step(step.config, plan, processes=2))
+    _, proposed = _advice(MemoryInputs(step.build, processes=2))
     assert {setting for setting in proposed if "labelled" in setting} == {"batch.unlabelled=2"}
 
 

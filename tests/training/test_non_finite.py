@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.methods.base import Loss, Method
 from semiseg.methods.supervised import Supervised
 from semiseg.preparing.prepare import prepare
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training import train as module
 from semiseg.training.train import train
 from tiny import tiny_dataset
@@ -131,7 +133,7 @@ def test_a_row_goes_on_over_a_restart(data: Path, tmp_path: Path, monkeypatch: p
 
 def _break_image(data: Path, case: str) -> Path:
     """Infinite voxels in the prepared image of a case, as a failing disk might leave them."""
-    store = prepare(data, None)
+    store = prepare(open_dataset(data), None)
     path = store.root / "store" / f"{case}.image.npy"
     image = np.load(path)
     image[:, ::2] = np.inf

@@ -14,7 +14,7 @@ import semiseg
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate
 from semiseg.runs import checkpoint
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training import train as module
 from semiseg.training.train import train
 from semiseg.training.validate import Validation, centre_patch

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.multiprocessing as mp
 
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.launch import data_parallel
 from two_memories import worker
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from semiseg.methods.adsh import Adsh
 from semiseg.methods.crest import CReST
 from semiseg.runs.folder import Run
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training import train as module
 from semiseg.training.session import open_session
 from semiseg.training.train import train

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from semiseg.methods.base import Stage
 from semiseg.runs import checkpoint
-from semiseg.settings.run import OptimiserConfig, RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import OptimiserConfig, RunConfig
 from semiseg.training import train as module
 from semiseg.training.optim import learning_rate
 from semiseg.training.stages import spans

@@ -24,7 +24,8 @@ from commands import semiseg, start
 from semiseg.errors import InputError
 from semiseg.runs import checkpoint
 from semiseg.runs.folder import Run
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.session import Session
 from semiseg.training.train import train
 from tiny import tiny_dataset

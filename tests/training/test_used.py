@@ -15,7 +15,8 @@ import pytest
 
 from semiseg.errors import InputError
 from semiseg.runs.folder import Run
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.train import train
 from tiny import tiny_dataset, write_nifti
 

@@ -13,7 +13,7 @@ from semiseg.errors import InputError
 from semiseg.reports.records import read_records
 from semiseg.reports.training import validation
 from semiseg.runs.folder import Run
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 from semiseg.training.train import train
 from tiny import tiny_dataset
 
@@ -86,10 +86,9 @@ def test_the_report_draws_a_curve_per_network_and_their_average(
     data: Path, tmp_path: Path, method: str, names: set[str]
 ) -> None:
     run = _train(data, tmp_path / "run", method=method, validate_networks=True)
-    html = str(validation(read_records([run.path])))
-    assert html.count('class="chart"') == 2
-    chart = html.split("mean Dice of each network")[-1]
-    assert set(re.findall(r'class="end">(\w+)</text>', chart)) == names
+    _, chart = validation(read_records([run.path])).charts
+    assert "mean Dice of each network" in chart.title
+    assert set(re.findall(r'class="end">(\w+)</text>', chart.svg)) == names
 
 
 def test_it_needs_validations(data: Path) -> None:

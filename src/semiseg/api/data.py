@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from semiseg.api.paths import PathLike, as_path
 
 if TYPE_CHECKING:
     from semiseg.conversion.init import Initialised
@@ -15,6 +14,28 @@ if TYPE_CHECKING:
     from semiseg.preparing.checks import Report
     from semiseg.preparing.store import Store
     from semiseg.system.cluster import Cluster
+
+PathLike = str | Path
+
+
+def as_path(value: PathLike | None) -> Path | None:
+    """`value` as a path, if there is one."""
+    return None if value is None else Path(value)
+
+
+def absolute(*values: PathLike | None) -> list[Any]:
+    """Paths that stay right in a job, which is started in another folder."""
+    return [None if value is None else Path(value).absolute() for value in values]
+
+
+@contextmanager
+def _bar(words: str, show: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, and what is told how much is done, and of how much."""
+    from rich.progress import Progress
+
+    with Progress(disable=not show) as bar:
+        task = bar.add_task(words, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def check(data: PathLike, *, workers: int = 0) -> Report:
@@ -54,21 +75,11 @@ def init_dataset(
     Raises:
         InputError: files that cannot be assigned or read, or names that do not fit; all problems are named.
     """
-    from rich.progress import Progress
-
     from semiseg.conversion.init import init_dataset as run
     from semiseg.conversion.sources import InitOptions
 
-    with Progress(disable=not show) as bar:
-        task = bar.add_task("bringing in", total=None)
-        return run(
-            images,
-            labels,
-            Path(output),
-            InitOptions(**options),
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with _bar("bringing in", show) as progress:
+        return run(images, labels, Path(output), InitOptions(**options), workers=workers, progress=progress)
 
 
 def prepare(
@@ -97,27 +108,26 @@ def prepare(
     Raises:
         InputError: problems of the data, or the folder cannot be written.
     """
-    from rich.progress import Progress
-
+    from semiseg.datasets.dataset import open_dataset
     from semiseg.preparing.prepare import prepare as run
+    from semiseg.preparing.prepare import prepared_folder
     from semiseg.settings.presets import wishes
     from semiseg.system.cluster import on_cluster
     from semiseg.system.shards import Shard
 
     if cluster is not None:
-        paths: list[Any] = [None if path is None else Path(path).absolute() for path in (data, prepared, plan)]
+        paths = absolute(data, prepared, plan)
         call = partial(_prepare_shard, *paths, workers=workers, preset=preset)
-        on_cluster(call, cluster, (paths[1] or Path(data).absolute() / wishes(preset).folder) / ".jobs")
-    with Progress(disable=not show) as bar:
-        task = bar.add_task("preparing", total=None)
+        on_cluster(call, cluster, prepared_folder(paths[0], paths[1], wishes(preset)) / ".jobs")
+    with _bar("preparing", show) as progress:
         return run(
-            Path(data),
+            open_dataset(Path(data)),
             as_path(prepared),
             workers=workers,
             plan=as_path(plan),
             wishes=wishes(preset),
             shard=None if shard is None else Shard.parse(shard),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
 
 
@@ -150,21 +160,11 @@ def import_dataset(
     Raises:
         InputError: unknown dataset or option, files that are missing or cannot be read; all problems are named.
     """
-    from rich.progress import Progress
-
     from semiseg.conversion.papers.run import import_dataset as run
-    from semiseg.settings.run import assign
+    from semiseg.settings.merge import assign
 
     values = dict(options or {})
     for assignment in assignments:
         assign(values, assignment, "seed=1")
-    with Progress(disable=not show) as bar:
-        task = bar.add_task("importing", total=None)
-        return run(
-            name,
-            Path(source),
-            Path(output),
-            values,
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with _bar("importing", show) as progress:
+        return run(name, Path(source), Path(output), values, workers=workers, progress=progress)

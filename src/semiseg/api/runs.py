@@ -1,17 +1,23 @@
-"""Training and prediction."""
+"""Training, prediction, scores, comparisons and reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from semiseg.api.paths import PathLike, as_path
+from semiseg.api.data import PathLike, absolute, as_path
+from semiseg.system.files import write_json
 
 if TYPE_CHECKING:
+    from semiseg.comparison.results import Results
+    from semiseg.evaluation.scores import Scores
+    from semiseg.evaluation.semantic_matching import Matching
+    from semiseg.metrics.metrics import EmptyRule
     from semiseg.runs.folder import Run
     from semiseg.settings.run import Accelerator
+    from semiseg.speed.bench import Bench
     from semiseg.system.cluster import Cluster
 
 
@@ -44,15 +50,12 @@ def train(
     Raises:
         InputError: settings, data or folders are not usable; all problems are named.
     """
-    from semiseg.settings.presets import differences
-    from semiseg.settings.run import load_config
+    from semiseg.settings.load import load_config
     from semiseg.training.train import train as run
 
     resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
-    for line in differences(resolved):
-        say(line)
     target = Path(output) if output else default_output(resolved)
-    return run(resolved, target, show=show, watch=watch, track=track)
+    return run(resolved, target, show=show, watch=watch, track=track, say=say)
 
 
 def preview(
@@ -81,7 +84,7 @@ def preview(
         InputError: settings or data are not usable; all problems are named.
     """
     from semiseg.reports.preview import preview as run
-    from semiseg.settings.run import load_config
+    from semiseg.settings.load import load_config
 
     resolved = load_config(as_path(config), {"data": data, **settings}, assignments)
     return run(resolved, (Path(output) if output else default_output(resolved)) / "preview", count)
@@ -149,9 +152,244 @@ def predict(
         part = None if shard is None else Shard.parse(shard)
         return predict_run(folder, source, target, **options, shard=part, done=done, say=say)
     written = target_of(folder, source, target)
-    paths: list[Any] = [None if path is None else path.absolute() for path in (folder.path, source, target)]
-    found_by = on_cluster(partial(predict, *paths, **options), cluster, written.absolute() / ".jobs")
+    call = partial(predict, *absolute(folder.path, source, target), **options)
+    found_by = on_cluster(call, cluster, written.absolute() / ".jobs")
     labelled = sorted(case for part in found_by for case in part)
     for case in labelled:
         done(case)
     return {case: written / f"{case}.nii.gz" for case in labelled}
+
+
+@overload
+def evaluate(
+    predictions: PathLike,
+    labels: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    empty: EmptyRule | None = None,
+    cases: Collection[str] | None = None,
+    pattern: str | None = None,
+    workers: int = 0,
+    cluster: Cluster | None = None,
+) -> Scores: ...
+
+
+@overload
+def evaluate(
+    predictions: PathLike,
+    labels: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    empty: EmptyRule | None = None,
+    cases: Collection[str] | None = None,
+    pattern: str | None = None,
+    workers: int = 0,
+    shard: str,
+) -> None: ...
+
+
+def evaluate(
+    predictions: PathLike,
+    labels: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    empty: EmptyRule | None = None,
+    cases: Collection[str] | None = None,
+    pattern: str | None = None,
+    workers: int = 0,
+    shard: str | None = None,
+    cluster: Cluster | None = None,
+) -> Scores | None:
+    """Score predicted label files against reference labels, per class and case.
+
+    Args:
+        predictions: folder of predicted label files, one such file, or a run folder (then its test cases are scored,
+            and the opening of the test labels is counted in the run).
+        labels: folder of reference label files, or one file; not needed for a run folder.
+        output: folder for `scores.csv` and `scores.json`; default: beside the predictions.
+        empty: distances where a mask is empty: `official` (0, as the papers' code), `nan`, the volume `diagonal`, or
+            `dhc` (128 voxels, as DHC's code for AMOS and Synapse); default: as the run's settings say, `diagonal` for
+            folders.
+        cases: score only these cases of a folder; a run is scored on all of its test cases.
+        pattern: regular expression whose first group is the case, where names of predictions and labels differ more
+            than `semiseg init` could match.
+        workers: cases at a time; 0 takes one per core.
+        shard: `2/8` scores the second eighth of the cases and leaves them in `output` for the call without a shard,
+            which computes what is missing, and alone gives scores.
+        cluster: do that by jobs, one per shard, wait for them, and then score.
+
+    Raises:
+        InputError: files are missing or do not fit together; all problems are named.
+    """
+    from semiseg.errors import InputError
+    from semiseg.evaluation.runs import evaluate_folders, evaluate_run
+    from semiseg.system.cluster import on_cluster
+    from semiseg.system.shards import Shard
+
+    if cluster is not None:
+        paths = absolute(predictions, labels, output)
+        call = partial(evaluate, *paths, empty=empty, cases=cases, pattern=pattern, workers=workers)
+        on_cluster(call, cluster, (paths[2] or paths[0]) / ".jobs")
+    source, target = Path(predictions), as_path(output)
+    part = None if shard is None else Shard.parse(shard)
+    if labels is not None:
+        which: dict[str, Any] = {"shard": part, "cases": cases, "pattern": pattern}
+        return evaluate_folders(source, Path(labels), target, empty=empty or "diagonal", workers=workers, **which)
+    if cases is not None:
+        raise InputError("cases: a run is scored on all of its test cases: leave them out, or give its label folder")
+    return evaluate_run(source, target, empty=empty, workers=workers, shard=part)
+
+
+def report(*runs: PathLike, output: PathLike | None = None) -> Path:
+    """Write one HTML file about runs, side by side, that needs no network; returns its path.
+
+    Args:
+        runs: run folders, trained and, where scores and pictures are wanted, predicted and evaluated.
+        output: file to write; default: `report.html` in the run folder, or here when there are several.
+
+    Raises:
+        InputError: a run cannot be read, or the file cannot be written; all problems are named.
+    """
+    from semiseg.reports.build import write_report
+
+    return write_report([Path(run) for run in runs], as_path(output))
+
+
+def matching(
+    run: PathLike,
+    output: PathLike | None = None,
+    *,
+    accelerator: Accelerator = "auto",
+    done: Any = lambda case: None,
+) -> Matching:
+    """How well the features of each class match between a run's labelled and unlabelled scans: Q of DuCiSC.
+
+    No label is read but those that the run was trained with; classes of unlabelled scans are predicted.
+
+    Args:
+        run: run folder of a finished training, of any method.
+        output: folder for `matching.csv`, `matching.json`, `features.csv` and `features.png`; default: the run folder.
+        accelerator: device to use.
+        done: called with the case id after each scan.
+
+    Raises:
+        InputError: no run folder, the training has not ended, or the run has no unlabelled cases.
+    """
+    from semiseg.evaluation.semantic_matching import match_run
+
+    return match_run(Path(run), as_path(output), accelerator=accelerator, done=done)
+
+
+def compare(
+    data: PathLike | None = None,
+    output: PathLike | None = None,
+    *,
+    config: PathLike | None = None,
+    assignments: Sequence[str] = (),
+    workers: int = 1,
+    launcher: Literal["processes", "slurm", "local"] = "processes",
+    slurm: Mapping[str, Any] | None = None,
+    paper: bool = False,
+    paper_dataset: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    **grid: Any,
+) -> Any:
+    """Train a grid of methods, label budgets and seeds, each beside supervised controls and the bound of all labels.
+
+    Killed or stopped, the same call goes on where it was; what is finished is not done again. A failed cell does not
+    stop the others. Scores, statistics and tables are files in `output`.
+
+    Args:
+        data: dataset folder.
+        output: folder of the comparison; default `comparisons/<dataset>`.
+        config: YAML file with the grid, `semiseg.comparison.grid.Grid`.
+        assignments: settings of every cell as the command line's `--set` takes them, `optimiser.lr=0.02`.
+        workers: cells at once, in processes that share the cores and GPUs.
+        launcher: `processes`, jobs of a `slurm` cluster, or the same jobs on this machine (`local`).
+        slurm: parameters of the jobs, for submitit.
+        paper: put the papers' printed figures beside ours.
+        paper_dataset: which dataset that is, where its name does not tell.
+        say: called with a line on each cell that ends.
+        grid: fields of `Grid`, which win over those of the file: `methods=["micd", "ducisc"]`, `labelled=[4, 8]`,
+            `seeds=3`, `steps=2000`, `controls="plain"`, `paired_test="t-one-sided"`.
+
+    Returns:
+        A row per method, budget, class and metric: mean, spread, interval, test against the control, label budget,
+        protocol, time. A pandas DataFrame if pandas is installed, else a list of dictionaries.
+
+    Raises:
+        InputError: settings or data are not usable; finished cells have other settings; all problems are named.
+    """
+    from semiseg.comparison.results import as_frame
+
+    execution = {"workers": workers, "launcher": launcher, "slurm": slurm}
+    shown = {"paper": paper, "paper_dataset": paper_dataset}
+    asked: dict[str, Any] = {"config": config, "assignments": assignments, **execution, **shown}
+    found = comparison(data, output, **asked, say=say, **grid)
+    assert found is not None, "only a dry run has no results"
+    return as_frame(found.rows())
+
+
+def comparison(
+    data: PathLike | None,
+    output: PathLike | None,
+    *,
+    config: PathLike | None = None,
+    assignments: Sequence[str] = (),
+    workers: int = 1,
+    launcher: Literal["processes", "slurm", "local"] = "processes",
+    slurm: Mapping[str, Any] | None = None,
+    paper: bool = False,
+    paper_dataset: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    dry: bool = False,
+    tflops: float = 80.0,
+    **grid: Any,
+) -> Results | None:
+    """`compare` with all that came of it: tables, costs, failures, and whether a signal ended it.
+
+    With `dry` the plan is said, with hours on a GPU of so many `tflops`, and nothing else is done.
+    """
+    from semiseg.comparison.beside import Paper
+    from semiseg.comparison.compare import Execution, plan
+    from semiseg.comparison.compare import compare as run
+    from semiseg.comparison.grid import load_grid
+
+    asked = load_grid(as_path(config), {"data": data, **grid})
+    execution = Execution(workers, launcher, slurm)
+    if dry:
+        say(plan(asked, as_path(output), assignments, execution=execution, tflops=tflops))
+        return None
+    papers = Paper(paper or paper_dataset is not None, paper_dataset)
+    return run(asked, as_path(output), assignments, execution=execution, paper=papers, say=say)
+
+
+def bench(
+    data: PathLike | None = None,
+    method: str = "mean_teacher",
+    *,
+    quick: bool = False,
+    output: PathLike | None = None,
+    assignments: Sequence[str] = (),
+    **settings: Any,
+) -> Bench:
+    """Measure training steps on this machine: data, passes, launches, layouts, and how far the step is from the floor.
+
+    Args:
+        data: dataset folder, prepared first where that is not done yet; default: generated scans, with the V-Net and
+            batches of the left-atrium papers.
+        method: what is trained.
+        quick: small patches and few rounds: rough figures in seconds.
+        output: JSON file to write.
+        assignments: settings as the command line's `--set` takes them, `batch.patch=[96, 96, 96]`.
+        settings: fields of `RunConfig`, `precision="fp32"`.
+
+    Raises:
+        InputError: settings or data are not usable, or the file cannot be written; all problems are named.
+    """
+    from semiseg.speed.bench import bench as run
+
+    found = run(as_path(data), method, quick=quick, assignments=assignments, **settings)
+    if output is not None:
+        write_json(Path(output), found.values())
+    return found

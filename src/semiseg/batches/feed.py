@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from semiseg.batches.augment_spatial import small
-from semiseg.preparing.store import Store
 
 SHARE = 0.25
 """Of a GPU's free memory that scans may take."""
@@ -32,6 +31,39 @@ class Window(NamedTuple):
     case: str
     corner: tuple[int, ...]
     labelled: bool
+
+
+class Scans(Protocol):
+    """Prepared scans, such as a store."""
+
+    def image(self, case: str) -> Array: ...
+    def label(self, case: str) -> Array: ...
+
+
+class Maps:
+    """Prepared scans, of which the first that are asked for stay open."""
+
+    def __init__(self, scans: Scans) -> None:
+        self._scans = scans
+        self._kept: dict[tuple[str, bool], Array] = {}
+        self._room = KEPT_OPEN
+
+    def image(self, case: str) -> Array:
+        """The image of `case`, `[C, X, Y, Z]`."""
+        return self._opened(case, label=False)
+
+    def label(self, case: str) -> Array:
+        """The label of `case`, `[X, Y, Z]`."""
+        return self._opened(case, label=True)
+
+    def _opened(self, case: str, *, label: bool) -> Array:
+        found = self._kept.get((case, label))
+        if found is None:
+            found = np.asarray(self._scans.label(case) if label else self._scans.image(case))
+            if found.nbytes <= self._room:
+                self._kept[case, label] = found
+                self._room -= found.nbytes
+        return found
 
 
 class Feed(Protocol):
@@ -51,8 +83,7 @@ class Feed(Protocol):
 
 
 class MappedFeed:
-    """Copies windows from memory maps, of which the first ones stay open; for a GPU into page-locked memory, from where
-    it fetches them.
+    """Copies windows from memory maps; for a GPU into page-locked memory, from where it fetches them.
 
     Args:
         store: the scans.
@@ -60,16 +91,14 @@ class MappedFeed:
         device: where the tensors go.
     """
 
-    def __init__(self, store: Store, sides: Sequence[int], device: torch.device) -> None:
+    def __init__(self, store: Scans, sides: Sequence[int], device: torch.device) -> None:
         self._store, self._sides, self._device = store, tuple(sides), device
-        self._maps: dict[tuple[str, bool], Array] = {}
-        self._room = KEPT_OPEN
         self.resident = 0
 
     def read(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor | None]:
         """The windows in host memory."""
-        images = self._stack([(self._map(w.case, label=False), w.corner) for w in windows])
-        named = [(self._map(w.case, label=True), w.corner) for w in windows if w.labelled]
+        images = self._stack([(self._store.image(w.case), w.corner) for w in windows])
+        named = [(self._store.label(w.case)[None], w.corner) for w in windows if w.labelled]
         return images, self._stack(named)[:, 0] if named else None
 
     def deliver(self, read: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
@@ -77,15 +106,6 @@ class MappedFeed:
         images, labels = read
         there = images.to(self._device, non_blocking=True)
         return there, None if labels is None else labels.to(self._device, non_blocking=True)
-
-    def _map(self, case: str, *, label: bool) -> Array:
-        found = self._maps.get((case, label))
-        if found is None:
-            found = np.asarray(self._store.label(case)[None] if label else self._store.image(case))
-            if found.nbytes <= self._room:
-                self._maps[case, label] = found
-                self._room -= found.nbytes
-        return found
 
     def _stack(self, boxes: Sequence[tuple[Array, Sequence[int]]]) -> Tensor:
         volume = boxes[0][0]
@@ -122,7 +142,7 @@ class ResidentFeed:
     """
 
     def __init__(
-        self, store: Store, cases: Sequence[str], labelled: Sequence[str], sides: Sequence[int], device: torch.device
+        self, store: Scans, cases: Sequence[str], labelled: Sequence[str], sides: Sequence[int], device: torch.device
     ) -> None:
         self._flat, self._device = len(sides) == 2, device
         self._sides = (*sides, 1)[:3]
@@ -183,14 +203,14 @@ def _leaves(corner: Sequence[int], sides: Sequence[int], shape: Sequence[int]) -
     return any(c < 0 or c + side > size for c, side, size in zip(corner, sides, shape, strict=True))
 
 
-def resident_bytes(store: Store, cases: Sequence[str], labelled: Sequence[str]) -> int:
+def resident_bytes(store: Scans, cases: Sequence[str], labelled: Sequence[str]) -> int:
     """Bytes of a buffer of these cases."""
     images = sum(store.image(case).nbytes for case in dict.fromkeys(cases))
     return images + sum(prod(store.label(case).shape) for case in dict.fromkeys(labelled))
 
 
 def make_feed(
-    store: Store,
+    store: Scans,
     cases: Sequence[str],
     labelled: Sequence[str],
     sides: Sequence[int],

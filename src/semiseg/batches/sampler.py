@@ -18,7 +18,7 @@ import torch
 
 from semiseg.batches.augment import AugmentConfig, apply, draw, margin
 from semiseg.batches.batch import Batch
-from semiseg.batches.feed import Window, make_feed
+from semiseg.batches.feed import Maps, Window, make_feed
 from semiseg.batches.places import Place
 from semiseg.errors import InputError
 from semiseg.preparing.store import Store
@@ -42,11 +42,12 @@ class BatchPlan:
     spacing: tuple[float, ...] | None = None
 
 
-def steps_per_epoch(labelled: Sequence[str], unlabelled: Sequence[str], plan: BatchPlan) -> int:
-    """Steps in one pass over the unlabelled cases, or over the labelled ones when no others are trained on."""
-    if unlabelled and plan.unlabelled:
-        return -(-len(unlabelled) // plan.unlabelled)
-    return -(-len(labelled) // plan.labelled)
+def steps_per_epoch(labelled: Sequence[str], unlabelled: Sequence[str], first: int, second: int) -> int:
+    """Steps in one pass over the unlabelled cases, or over the labelled ones when no others are trained on.
+
+    A batch has `first` labelled and `second` unlabelled patches.
+    """
+    return -(-len(unlabelled) // second) if unlabelled and second else -(-len(labelled) // first)
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,11 @@ class Batches:
         self._streams = (labelled, unlabelled)
         self._counts = (plan.labelled, plan.unlabelled if unlabelled else 0)
         self._source = margin(plan.augment, plan.patch, plan.spacing)
-        self._foreground = {case: _foreground_voxels(store.label(case)) for case in labelled}
         cases = tuple(dict.fromkeys(labelled + unlabelled))
-        self._shapes = {case: store.image(case).shape[1:] for case in cases}
-        self._feed, self.note = make_feed(store, cases, labelled, self._source, self._device, resident)
+        maps = Maps(store)
+        self._shapes = {case: maps.image(case).shape[1:] for case in cases}
+        self._foreground = {case: _foreground_voxels(maps.label(case)) for case in labelled}
+        self._feed, self.note = make_feed(maps, cases, labelled, self._source, self._device, resident)
 
     @property
     def resident(self) -> int:
@@ -107,7 +109,7 @@ class Batches:
     @property
     def steps_per_epoch(self) -> int:
         """Steps in one pass over the unlabelled cases (over the labelled ones when there are no others)."""
-        return steps_per_epoch(*self._streams, self._plan)
+        return steps_per_epoch(*self._streams, self._plan.labelled, self._plan.unlabelled)
 
     def cases(self, step: int) -> tuple[str, ...]:
         """Case ids of all slots of `step` over all processes, labelled first."""

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from semiseg.cli import data, runs, results, lists, machine  # noqa: F401  # isort: skip
+from semiseg.cli import data, runs, lists  # noqa: F401  # isort: skip
 from semiseg.cli.shared import app
 
 __all__ = ["app", "main"]

@@ -1,4 +1,4 @@
-"""From scans to a prepared dataset."""
+"""What there is, methods and presets; and the way from scans to a prepared dataset."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from semiseg.cli.shared import (
     ShardOption,
     Slurm,
     app,
+    but,
     names,
     parts,
     voxel_sides,
@@ -47,21 +48,11 @@ def init(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores")] = 0,
 ) -> None:
     """Make a dataset folder of images and labels, or add them to one, and check it; continues one that was stopped."""
+    given = but(locals())
     import semiseg
 
-    made = semiseg.init_dataset(
-        images,
-        labels,
-        output,
-        classes=names(classes),
-        channels=names(channels),
-        pattern=pattern,
-        patients=patients,
-        spacing=voxel_sides(spacing),
-        copy=copy,
-        workers=workers,
-        show=True,
-    )
+    given |= {"classes": names(classes), "channels": names(channels), "spacing": voxel_sides(spacing)}
+    made = semiseg.init_dataset(**{"labels": None, **given}, show=True)
     for note in made.notes:
         typer.echo(note)
     _print_report(made.report)
@@ -100,17 +91,10 @@ def prepare(
     slurm: Slurm = None,
 ) -> None:
     """Plan the dataset and write the prepared store; a killed preparation goes on where it was."""
+    given = but(locals(), "shard", "launcher", "jobs", "slurm")
     import semiseg
 
-    store = semiseg.prepare(
-        data,
-        prepared,
-        workers=workers,
-        plan=plan,
-        preset=preset,
-        **parts(shard, launcher, jobs, slurm),
-        show=True,
-    )
+    store = semiseg.prepare(**given, **parts(shard, launcher, jobs, slurm), show=True)
     for decision, reason in store.plan.reasons.items():
         typer.echo(f"{decision}: {reason}")
     typer.echo(f"{len(store.cases)} cases are ready in {store.root}")
@@ -129,14 +113,14 @@ def import_(
 ) -> None:
     """Turn a download of one of the papers' datasets into a dataset folder with the published splits."""
     import semiseg
-    from semiseg.cli.importer_pages import overview, page
+    from semiseg.cli.pages import importer_overview, importer_page
     from semiseg.conversion.papers.base import importer, importers
     from semiseg.errors import InputError
 
     if list_ or name is None:
-        typer.echo(overview(importers().values()))
+        typer.echo(importer_overview(importers().values()))
     elif source is None:
-        typer.echo(page(importer(name)))
+        typer.echo(importer_page(importer(name)))
     elif output is None:
         raise InputError(f"import {name}: expected a folder to write, came none: add -o DATA")
     else:

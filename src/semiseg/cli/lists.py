@@ -19,7 +19,7 @@ def methods(
     """List the methods, the options of one, or the commands that replay a table of its paper."""
     import semiseg
     from semiseg.api.lists import describe
-    from semiseg.cli.method_pages import overview, page
+    from semiseg.cli.pages import method_overview, method_page
     from semiseg.errors import InputError
     from semiseg.methods.base import entry
     from semiseg.papers import replay
@@ -29,13 +29,13 @@ def methods(
     if name and table:
         typer.echo(replay(name, table))
     else:
-        typer.echo(page(describe(entry(name))) if name else overview(semiseg.list_methods()))
+        typer.echo(method_page(describe(entry(name))) if name else method_overview(semiseg.list_methods()))
 
 
 @app.command()
 def presets(name: Annotated[str | None, typer.Argument(help="A preset, to see all its settings")] = None) -> None:
     """List the papers' settings per dataset, or show one."""
     import semiseg
-    from semiseg.cli.preset_pages import overview, page
+    from semiseg.cli.pages import preset_overview, preset_page
 
-    typer.echo(page(name) if name else overview(semiseg.list_presets()))
+    typer.echo(preset_page(name) if name else preset_overview(semiseg.list_presets()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +71,11 @@ def parts(shard: str | None, launcher: str | None, jobs: int, slurm: list[str] |
     if shard is not None:
         raise InputError("--shard does one part here, --launcher all parts as jobs: leave one of them out")
     return {"cluster": Cluster(launcher, jobs, parameters(slurm or []))}  # type: ignore[arg-type]
+
+
+def but(words: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The words of a command without those of these `names`, and without those that were not given."""
+    return {name: word for name, word in words.items() if name not in names and word is not None and word != []}
 
 
 def names(value: str | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.comparison.grid import Grid, budget_name, check_name, share_of
-from semiseg.datasets.dataset import open_dataset
+from semiseg.comparison.opened import Opened
 from semiseg.errors import InputError
 from semiseg.settings import presets
 
@@ -39,27 +39,27 @@ class Budget:
 ALL = Budget(budget_name(None))
 
 
-def budgets_of(grid: Grid, preset: str | None) -> list[Budget]:
+def budgets_of(grid: Grid, preset: str | None, opened: Opened) -> list[Budget]:
     """The budgets that the grid asks for, with `preset`.
 
     Raises:
         InputError: a split file is not there, or a share is of something unknown.
     """
-    counts = dict.fromkeys(_count(grid, wanted, preset) for wanted in grid.labelled)
+    counts = dict.fromkeys(_count(grid, wanted, preset, opened) for wanted in grid.labelled)
     files = [_split_file(grid.data, name) for name in grid.splits]
     return [Budget(budget_name(count), count) for count in counts] + [
         Budget(check_name(file.stem), split=file) for file in files
     ]
 
 
-def test_cases(grid: Grid) -> int:
+def test_cases(grid: Grid, opened: Opened) -> int:
     """Cases to keep for scoring: as asked, else a fifth of those that have a label."""
     if grid.test is not None:
         return grid.test
-    return max(1, _with_label(grid) // 5) if _is_there(grid.data) else 1
+    return max(1, _with_label(grid, opened) // 5) if _is_there(grid.data) else 1
 
 
-def _count(grid: Grid, wanted: int | str, preset: str | None) -> int:
+def _count(grid: Grid, wanted: int | str, preset: str | None, opened: Opened) -> int:
     if isinstance(wanted, int):
         return wanted
     share = share_of(wanted)
@@ -70,7 +70,7 @@ def _count(grid: Grid, wanted: int | str, preset: str | None) -> int:
         if nearest is not None and abs(published[nearest] / total - share) <= _NEAR * share:
             return int(nearest)
     elif _is_there(grid.data):
-        total = _with_label(grid) - test_cases(grid)
+        total = _with_label(grid, opened) - test_cases(grid, opened)
     else:
         raise InputError(f"compare: labelled {wanted}: give the dataset folder, or a preset that knows its size")
     return max(1, int(share * total))
@@ -81,9 +81,9 @@ def _published(preset: str) -> dict[str, int]:
     return {name: budget.cases for name, budget in presets.preset(preset).budgets.items()}
 
 
-def _with_label(grid: Grid) -> int:
+def _with_label(grid: Grid, opened: Opened) -> int:
     assert grid.data is not None
-    return sum(case.label is not None for case in open_dataset(grid.data).cases.values())
+    return sum(case.label is not None for case in opened.dataset(grid.data).cases.values())
 
 
 def _is_there(data: Path | None) -> bool:

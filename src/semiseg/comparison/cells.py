@@ -10,9 +10,11 @@ from typing import Any, Literal
 from semiseg.comparison.budgets import ALL, Budget, budgets_of, test_cases
 from semiseg.comparison.controls import Control, Controls, controls_of, matched
 from semiseg.comparison.grid import Grid, MethodEntry, unique
+from semiseg.comparison.opened import Opened
 from semiseg.errors import InputError, raise_all
+from semiseg.settings.load import load_config
 from semiseg.settings.merge import merge
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.run import RunConfig
 
 Role = Literal["control", "method", "bound"]
 UNNAMED = Path("DATA")
@@ -64,18 +66,19 @@ class Cell:
         return output / "runs" / self.name
 
 
-def cells_of(grid: Grid, assignments: Sequence[str] = ()) -> list[Cell]:
+def cells_of(grid: Grid, assignments: Sequence[str] = (), opened: Opened | None = None) -> list[Cell]:
     """All cells, controls before the methods and bounds last; seeds outermost, so that every table fills evenly.
 
     Raises:
         InputError: all that is wrong with the settings of any cell.
     """
+    opened = opened or Opened()
     cells: list[Cell] = []
     problems: list[str] = []
     for seed in grid.seeds:
         for preset in grid.presets or ("",):
             try:
-                cells += _Column(grid, tuple(assignments), preset, seed).cells()
+                cells += _Column(grid, tuple(assignments), preset, seed, opened).cells()
             except InputError as error:
                 problems += error.problems
     raise_all(unique(problems))
@@ -91,6 +94,7 @@ class _Column:
     assignments: tuple[str, ...]
     preset: str
     seed: int
+    opened: Opened
 
     def cells(self) -> list[Cell]:
         """All of them, bounds last.
@@ -101,7 +105,7 @@ class _Column:
         problems: list[str] = []
         found: list[Cell] = []
         bounds: dict[str, Cell] = {}
-        for budget in budgets_of(self.grid, self.preset or None):
+        for budget in budgets_of(self.grid, self.preset or None, self.opened):
             try:
                 own, methods = self._settings(budget)
                 controls = controls_of(self.grid, own, list(methods.values()))
@@ -135,7 +139,7 @@ class _Column:
 
     def _load(self, entry: MethodEntry, budget: Budget) -> RunConfig:
         values = _values(self.grid, entry, budget, self.preset, self.seed)
-        kept = test_cases(self.grid) if self.grid.labelled else 0
+        kept = test_cases(self.grid, self.opened) if self.grid.labelled else 0
         return _keeping(load_config(None, values, self.assignments), kept)
 
     def _at(self, budget: Budget, subset: int, controls: Controls, methods: Mapping[str, RunConfig]) -> Iterator[Cell]:

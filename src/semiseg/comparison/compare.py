@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from semiseg.comparison.beside import Paper, check_known
 from semiseg.comparison.cells import Cell, cells_of
@@ -14,13 +14,14 @@ from semiseg.comparison.forecast import forecast
 from semiseg.comparison.gather import gather
 from semiseg.comparison.grid import Grid
 from semiseg.comparison.launch import run_here
+from semiseg.comparison.opened import Opened
 from semiseg.comparison.operations import TFLOPS
 from semiseg.comparison.results import Results, results_of
 from semiseg.comparison.slurm import run_jobs
-from semiseg.comparison.splits import open_prepared, with_splits, write_splits
+from semiseg.comparison.splits import with_splits, write_splits
 from semiseg.comparison.states import check_same, records_of
 from semiseg.comparison.work import Record, Task, record_of, task_of
-from semiseg.errors import InputError, raise_all
+from semiseg.errors import InputError, did_you_mean, raise_all
 from semiseg.system.files import sweep, write_text
 from semiseg.system.locks import locked
 from semiseg.system.parallel import worker_count
@@ -30,42 +31,62 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class How:
+class Execution:
     """How the cells of a grid are worked on; it decides nothing about the numbers.
 
     Attributes:
         workers: cells at once.
         launcher: `processes` of this machine, jobs of a `slurm` cluster, or the same jobs on this machine (`local`).
         slurm: parameters for submitit.
+
+    Raises:
+        InputError: there is no such launcher.
     """
 
     workers: int = 1
     launcher: Launcher = "processes"
     slurm: Mapping[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        known = get_args(Launcher)
+        if self.launcher not in known:
+            raise InputError(f"--launcher: {self.launcher!r} is none: {did_you_mean(self.launcher, known)}")
 
-def plan(grid: Grid, output: Path, assignments: Sequence[str] = (), *, workers: int = 1, tflops: float = TFLOPS) -> str:
-    """The complete plan as text; nothing is prepared, trained or written. `tflops` as of `forecast`.
+
+def plan(
+    grid: Grid,
+    output: Path | None,
+    assignments: Sequence[str] = (),
+    *,
+    execution: Execution = Execution(),
+    tflops: float = TFLOPS,
+) -> str:
+    """The complete plan as text; nothing is prepared, trained or written. `tflops` as of `forecast`, others as of
+    `compare`.
 
     Raises:
         InputError: all that is wrong with the settings of any cell, or finished cells have other settings.
     """
-    drafts = cells_of(grid, assignments)
-    cells = with_epochs(with_splits(drafts, output) if grid.data is not None and grid.data.is_dir() else drafts)
-    check_same(cells, output)
-    return forecast(cells, records_of(cells, output), output, workers, tflops)
+    output, opened = _folder(grid, output), Opened()
+    drafts = cells_of(grid, assignments, opened)
+    there = grid.data is not None and grid.data.is_dir()
+    cells = with_epochs(with_splits(drafts, output, opened) if there else drafts, opened=opened)
+    check_same(cells, output, opened)
+    return forecast(cells, records_of(cells, output), output, execution.workers, tflops)
 
 
 def compare(
     grid: Grid,
-    output: Path,
+    output: Path | None,
     assignments: Sequence[str] = (),
     *,
-    how: How = How(),
+    execution: Execution = Execution(),
     paper: Paper = Paper(),
     say: Say = lambda line: None,
 ) -> Results:
     """Run the cells of `grid` that are not finished, and write files and tables of all of them into `output`.
+
+    By default that is `comparisons/<dataset>`.
 
     A cell that fails does not stop the others, stands as failed in the tables, and is tried again the next time. A
     signal ends it after the running steps; the same call goes on where it was.
@@ -74,21 +95,22 @@ def compare(
         InputError: all that is wrong with the settings of any cell; problems of the data; finished cells have other
             settings; another process works in `output`.
     """
-    raise_all(_problems(grid, how))
-    drafts = cells_of(grid, assignments)
+    raise_all(_problems(grid, execution))
+    output, opened = _folder(grid, output), Opened()
+    drafts = cells_of(grid, assignments, opened)
     _check_data(grid)
-    cells = with_epochs(with_splits(drafts, output))
+    cells = with_epochs(with_splits(drafts, output, opened), opened=opened)
     if paper.shown:
         check_known(cells, paper.dataset)
-    check_same(cells, output)
+    check_same(cells, output, opened)
     with locked(output):
         places = {place_of(cell): cell.config for cell in cells}
-        plans = {place: open_prepared(config)[1].plan for place, config in places.items()}
-        write_splits(cells, drafts, output)
-        cells = with_epochs(with_splits(drafts, output), plans)
-        check_same(cells, output)
+        plans = {place: opened.store(config).plan for place, config in places.items()}
+        write_splits(cells, drafts, output, opened)
+        cells = with_epochs(with_splits(drafts, output, opened), plans, opened)
+        check_same(cells, output, opened)
         write_text(output / "grid.yaml", _yaml(grid, assignments))
-        complete = _run(cells, output, how, say)
+        complete = _run(cells, output, execution, say)
         if complete:
             sweep(output, below=True)  # cells of a killed comparison outlive it for a moment
         outcomes = gather(cells, records_of(cells, output), output)
@@ -97,11 +119,15 @@ def compare(
     return results
 
 
-def _problems(grid: Grid, how: How) -> list[str]:
+def _folder(grid: Grid, output: Path | None) -> Path:
+    return (output or Path("comparisons") / (grid.data.resolve().name if grid.data else "plan")).absolute()
+
+
+def _problems(grid: Grid, execution: Execution) -> list[str]:
     problems = [] if grid.data else ["compare: give the dataset folder (without one, only --dry-run works)"]
-    if how.workers < 1:
-        problems.append(f"compare: --workers: expected 1 or more, came {how.workers}")
-    if how.slurm and how.launcher == "processes":
+    if execution.workers < 1:
+        problems.append(f"compare: --workers: expected 1 or more, came {execution.workers}")
+    if execution.slurm and execution.launcher == "processes":
         problems.append("compare: --slurm sets parameters of jobs: add --launcher slurm")
     return problems
 
@@ -111,17 +137,20 @@ def _check_data(grid: Grid) -> None:
         raise InputError(f"{grid.data}: expected a dataset folder, found none")
 
 
-def _run(cells: Sequence[Cell], output: Path, how: How, say: Say) -> bool:
+def _run(cells: Sequence[Cell], output: Path, execution: Execution, say: Say) -> bool:
     """Work on what is not finished; False when a signal ended it."""
-    threads = max(1, worker_count(0, 1 << 16, 1) // how.workers) if how.workers > 1 else 0
+    threads = max(1, worker_count(0, 1 << 16, 1) // execution.workers) if execution.workers > 1 else 0
     waiting = [task for cell in cells if record_of(task := task_of(cell, output, threads)).state != "finished"]
     say(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished before")
     told = _Teller(len(waiting), say)
-    if how.launcher == "processes":
-        return run_here(waiting, how.workers, told)
-    return run_jobs(
-        waiting, how.workers, told, folder=output / "jobs", cluster=how.launcher, parameters=how.slurm or {}
-    )
+    if execution.launcher == "processes":
+        return run_here(waiting, execution.workers, told)
+    jobs: dict[str, Any] = {
+        "folder": output / "jobs",
+        "cluster": execution.launcher,
+        "parameters": execution.slurm or {},
+    }
+    return run_jobs(waiting, execution.workers, told, **jobs)
 
 
 class _Teller:

@@ -7,25 +7,25 @@ one step for a control where a method's has a hundred, and all 216 are five time
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 
 from semiseg.comparison.cells import Cell, with_config
-from semiseg.datasets.dataset import open_dataset
-from semiseg.datasets.splits import load_split
+from semiseg.comparison.opened import Opened
 from semiseg.preparing.plan import Plan
 from semiseg.settings import presets
 from semiseg.settings.run import RunConfig
 
 
-def with_epochs(cells: Sequence[Cell], plans: Mapping[str, Plan] | None = None) -> list[Cell]:
+def with_epochs(
+    cells: Sequence[Cell], plans: Mapping[str, Plan] | None = None, opened: Opened | None = None
+) -> list[Cell]:
     """The cells with `epoch_steps`, where something counts epochs and their protocol is not `paper`.
 
     Args:
         cells: with a split each; a number of cases that is not known yet is taken from the preset, if that tells it.
         plans: by `place_of`; without one, numbers of patches that settings leave to it, and so the epochs, stay open.
+        opened: what is open already.
     """
-    pools = _Pools(cells)
+    pools = _Pools(cells, opened or Opened())
     return [_with_epoch(cell, pools.size(cell), (plans or {}).get(place_of(cell))) for cell in cells]
 
 
@@ -56,20 +56,16 @@ def _with_epoch(cell: Cell, pool: int | None, plan: Plan | None) -> Cell:
 class _Pools:
     """Numbers of training cases, labelled or not."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, cells: Sequence[Cell], opened: Opened) -> None:
         self._of_bound = {(cell.preset, cell.bound): cell for cell in reversed(cells) if cell.role != "bound"}
-        self._count = lru_cache(_count)
+        self._opened = opened
 
     def size(self, cell: Cell) -> int | None:
         """Of the split of a cell; a bound, which has all labels, belongs to the cases of the budgets beside it."""
         beside = self._of_bound.get((cell.preset, cell.budget), cell) if cell.role == "bound" else cell
         config = beside.config
         if config.data.is_dir() and config.split is not None and config.split.is_file():
-            return self._count(config.data, config.split, config.patient_pattern)
+            found = self._opened.split(config)
+            return len(found.labelled) + len(found.unlabelled)
         total = presets.preset(cell.preset).budgets.get("all") if cell.preset else None
         return total.cases if total else None
-
-
-def _count(data: Path, split: Path, pattern: str | None) -> int:
-    found = load_split(split, open_dataset(data, pattern))
-    return len(found.labelled) + len(found.unlabelled)

@@ -157,11 +157,6 @@ def _all_methods(names: Iterable[str]) -> list[str]:
     return [method for method in named if "-" not in method or method.partition("-")[0] not in named] or [*registry()]
 
 
-def default_output(grid: Grid) -> Path:
-    """`comparisons/<dataset>`."""
-    return Path("comparisons") / (grid.data.resolve().name if grid.data else "plan")
-
-
 def unique(problems: Sequence[str]) -> list[str]:
     """Each of `problems` once, in order; many cells may have the same."""
     return list(dict.fromkeys(problems))

@@ -13,14 +13,14 @@ import torch
 
 from semiseg.batches.batch import Batch
 from semiseg.batches.places import Place
-from semiseg.batches.sampler import BatchPlan, steps_per_epoch
+from semiseg.batches.sampler import steps_per_epoch
 from semiseg.datasets.splits import Split
 from semiseg.methods.base import Clock, Method, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.narrow import narrowed
 from semiseg.preparing.plan import Plan
-from semiseg.runs.build import batch_plan_of, network_builder, network_options
+from semiseg.runs.build import Build
 from semiseg.settings import presets
 from semiseg.settings.run import RunConfig
 from semiseg.speed.floor import Ledger
@@ -54,10 +54,11 @@ def training_flops(config: RunConfig, preset: str) -> float | None:
 
 def step_flops(config: RunConfig, plan: Plan, split: Split) -> float:
     """Floating-point operations of a training step of a run with this plan and split, counted in the same way."""
-    batch, network = batch_plan_of(config, plan, split), config.network
+    build = Build(config, plan)
+    batch, network = build.batch_plan(split), config.network
     unlabelled = batch.unlabelled if entry(config.method).cls.uses_unlabelled else 0
     shape = (plan.classes, len(plan.channels), plan.spatial_dims)
-    settings = (config.method, _frozen(config.options), network.name, _frozen(network_options(config, plan)))
+    settings = (config.method, _frozen(config.options), network.name, _frozen(build.network_options))
     return _passes(*settings, batch.labelled, unlabelled, *shape) * _forward(*settings[2:], batch.patch, *shape)
 
 
@@ -66,7 +67,7 @@ def trained_parameters(config: RunConfig, plan: Plan, split: Split) -> int:
     voxels = tuple(range(plan.classes, 0, -1))
     task = Task(plan.classes, len(plan.channels), plan.spatial_dims, voxels, len(split.unlabelled))
     with _apart():
-        built = entry(config.method).build(config.options, task, network_builder(config, plan, pretrained=False))
+        built = Build(config, plan).method(task, pretrained=False)
     trained = {id(each): each.numel() for group in built.groups().values() for each in group}
     return sum(trained.values())
 
@@ -81,9 +82,8 @@ def steps_of(config: RunConfig, preset: str) -> int | None:
     if counts is None or batch.labelled is None or batch.unlabelled is None or batch.patch is None:
         return None
     uses = entry(config.method).cls.uses_unlabelled
-    plan = BatchPlan(batch.labelled, batch.unlabelled, batch.patch, batch.foreground, config.augment)
     labelled, unlabelled = ([""] * count for count in (counts[0], counts[1] * uses))
-    return config.epochs * steps_per_epoch(labelled, unlabelled, plan)
+    return config.epochs * steps_per_epoch(labelled, unlabelled, batch.labelled, batch.unlabelled)
 
 
 def _cases(config: RunConfig, preset: str) -> tuple[int, int] | None:

@@ -8,61 +8,50 @@ from pathlib import Path
 
 from semiseg.comparison.budgets import ALL
 from semiseg.comparison.cells import Cell, with_config
-from semiseg.datasets.dataset import Dataset, open_dataset
-from semiseg.datasets.splits import Split, draw_split, load_split, patient_groups, save_split
+from semiseg.comparison.opened import Opened
+from semiseg.datasets.splits import Split, draw_split, patient_groups, save_split
 from semiseg.errors import InputError
-from semiseg.preparing.prepare import prepare
-from semiseg.preparing.store import Store
-from semiseg.settings.run import RunConfig
 from semiseg.validation import read_mapping
 
 _DRAWN = {"labelled": None, "test": 0, "validation": 0}
 """Settings that a split file replaces."""
 
 
-def with_splits(cells: Sequence[Cell], output: Path) -> list[Cell]:
+def with_splits(cells: Sequence[Cell], output: Path, opened: Opened | None = None) -> list[Cell]:
     """The cells with a split file each, and as many bounds as there are sets of training and test cases.
 
     Files that a cell lacks are named, in the folder `splits` of `output`, but not written.
     """
     named = [_named(cell, output) if cell.config.split is None else cell for cell in cells]
-    pools = _pools([cell for cell in named if cell.role != "bound"], output)
+    pools = _pools([cell for cell in named if cell.role != "bound"], output, opened or Opened())
     return [*_belonging(named, pools), *_bounds(named, pools, output)]
 
 
-def write_splits(cells: Sequence[Cell], drafts: Sequence[Cell], output: Path) -> None:
+def write_splits(cells: Sequence[Cell], drafts: Sequence[Cell], output: Path, opened: Opened | None = None) -> None:
     """Write the split files that `with_splits` named, once every dataset is prepared.
 
     Args:
         cells: the cells with splits.
         drafts: the same before, as the numbers to draw stand there.
         output: folder of the comparison.
+        opened: what is open already.
 
     Raises:
         InputError: the numbers cannot be drawn, or a file is there with another content.
     """
+    opened = opened or Opened()
     done: set[Path | None] = set()
     for draft in drafts:
         path = _named(draft, output).config.split
         if draft.config.split is None and draft.role != "bound" and path is not None and path not in done:
-            _write(path, _draw(draft, drafts))
+            _write(path, _draw(draft, drafts, opened))
             done.add(path)
     for cell in cells:
         path = cell.config.split
         if cell.role == "bound" and path is not None and path not in done:
-            source = next(other.config.split for other in cells if other.role != "bound" and other.bound == cell.budget)
-            _write(path, _all_labels(source or path, open_dataset(cell.config.data, cell.config.patient_pattern)))
+            source = next(other for other in cells if other.role != "bound" and other.bound == cell.budget)
+            _write(path, _all_labels(source, opened))
             done.add(path)
-
-
-def open_prepared(config: RunConfig) -> tuple[Dataset, Store]:
-    """The dataset of a run and its prepared store, prepared first where that is not done.
-
-    Raises:
-        InputError: problems of the data, or the store cannot be written.
-    """
-    store = prepare(config.data, config.prepared, wishes=config.plan)
-    return open_dataset(config.data, config.patient_pattern), store
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ def _is_ours(cell: Cell, output: Path) -> bool:
     return cell.config.split is not None and cell.config.split.parent == output / "splits"
 
 
-def _pools(cells: Sequence[Cell], output: Path) -> dict[Path | None, _Pool]:
+def _pools(cells: Sequence[Cell], output: Path, opened: Opened) -> dict[Path | None, _Pool]:
     """The pool of every split file."""
     found: dict[Path | None, _Pool] = {}
     for cell in cells:
@@ -92,7 +81,7 @@ def _pools(cells: Sequence[Cell], output: Path) -> dict[Path | None, _Pool]:
         if _is_ours(cell, output):
             found[path] = _Pool(None, None)
         else:
-            split = load_split(path, open_dataset(cell.config.data, cell.config.patient_pattern))
+            split = opened.split(cell.config)
             found[path] = _Pool(tuple(sorted((*split.labelled, *split.unlabelled))), split.test)
     return found
 
@@ -118,10 +107,10 @@ def _bounds(cells: Sequence[Cell], pools: Mapping[Path | None, _Pool], output: P
                 yield with_config(replace(cell, budget=name, bound=name), split=here, **_DRAWN)
 
 
-def _draw(cell: Cell, drafts: Sequence[Cell]) -> Split:
+def _draw(cell: Cell, drafts: Sequence[Cell], opened: Opened) -> Split:
     """The cases of a budget and subset: test cases once for all, labelled and validation cases from the rest."""
     config = cell.config
-    dataset, store = open_prepared(config)
+    dataset, store = opened.dataset_of(config), opened.store(config)
     content = {case: store.meta(case).content for case in store.cases}
     voxels = {case: counts for case in store.cases if (counts := store.meta(case).voxels) is not None}
     smallest = min(other.config.labelled or len(voxels) for other in drafts if other.config.split is None)
@@ -137,12 +126,12 @@ def _draw(cell: Cell, drafts: Sequence[Cell]) -> Split:
     return replace(drawn, unlabelled=unlabelled, test=kept, note=note)
 
 
-def _all_labels(path: Path, dataset: Dataset) -> Split:
-    """The split at `path` with all labels that its training cases have."""
-    split = load_split(path, dataset)
+def _all_labels(cell: Cell, opened: Opened) -> Split:
+    """The split of a cell with all labels that its training cases have."""
+    split, dataset = opened.split(cell.config), opened.dataset_of(cell.config)
     training = (*split.labelled, *split.unlabelled)
     labelled = tuple(case for case in training if dataset.cases[case].label is not None)
-    return replace(split, labelled=labelled, unlabelled=(), note=f"all labels of {path.stem}")
+    return replace(split, labelled=labelled, unlabelled=(), note=f"all labels of {Path(str(cell.config.split)).stem}")
 
 
 def _write(path: Path, split: Split) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.comparison.cells import Cell
+from semiseg.comparison.opened import Opened
 from semiseg.comparison.work import Record, record_of, task_of
-from semiseg.datasets.dataset import open_dataset
-from semiseg.datasets.splits import load_split
 from semiseg.errors import InputError
 from semiseg.runs.folder import Run
 from semiseg.settings.run import RunConfig
@@ -22,7 +21,7 @@ def records_of(cells: Sequence[Cell], output: Path) -> dict[str, Record]:
     return {cell.name: record_of(task_of(cell, output)) for cell in cells}
 
 
-def check_same(cells: Sequence[Cell], output: Path) -> None:
+def check_same(cells: Sequence[Cell], output: Path, opened: Opened) -> None:
     """Compare what runs in `output` were asked to do with what is asked now.
 
     Raises:
@@ -30,7 +29,7 @@ def check_same(cells: Sequence[Cell], output: Path) -> None:
     """
     found: dict[str, list[str]] = {}
     for cell in cells:
-        for change in _changes(cell, output):
+        for change in _changes(cell, output, opened):
             found.setdefault(change, []).append(cell.name)
     if found:
         told = "; ".join(f"{change} in {_listed(names)}" for change, names in found.items())
@@ -40,16 +39,14 @@ def check_same(cells: Sequence[Cell], output: Path) -> None:
         )
 
 
-def _changes(cell: Cell, output: Path) -> list[str]:
+def _changes(cell: Cell, output: Path, opened: Opened) -> list[str]:
     run = Run(cell.folder(output))
     if not (run.path / "config.yaml").is_file():
         return []
     found = differences(run.config(), cell.config)
     path = cell.config.split
-    if not found and path is not None and path.is_file():
-        dataset = open_dataset(cell.config.data, cell.config.patient_pattern)
-        if load_split(path, dataset).digest != run.split().digest:
-            found.append(f"the cases in {path}")
+    if not found and path is not None and path.is_file() and opened.split(cell.config).digest != run.split().digest:
+        found.append(f"the cases in {path}")
     return found
 
 

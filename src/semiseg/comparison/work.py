@@ -11,6 +11,7 @@ from typing import Literal
 
 from semiseg.comparison.cells import Cell
 from semiseg.comparison.cost import cost_of, steps_done
+from semiseg.datasets.dataset import open_dataset
 from semiseg.errors import InputError
 from semiseg.runs.folder import Run
 from semiseg.settings.run import RunConfig
@@ -109,14 +110,15 @@ def _work(task: Task) -> bool:
     _wait_until_free(run)
     task.record.unlink(missing_ok=True)
     before, began = steps_done(run), time.perf_counter()
-    run = train(task.config, task.folder, show=False)
+    dataset = open_dataset(task.config.data, task.config.patient_pattern)
+    run = train(task.config, task.folder, show=False, dataset=dataset)
     if not run.finished:
         return False
     seconds, kept = time.perf_counter() - began, task.record.with_suffix(".cost.json")
     cost = cost_of(run, kept, steps_done(run) - before, seconds)
     began = time.perf_counter()
-    predict_run(run, accelerator=task.config.accelerator)
-    evaluate_run(run.path, None, workers=task.threads)
+    predict_run(run, accelerator=task.config.accelerator, dataset=dataset)
+    evaluate_run(run.path, None, workers=task.threads, dataset=dataset)
     rest = time.perf_counter() - began
     per_step = cost["seconds_per_step"]
     whole = None if per_step is None else per_step * cost["steps"] + rest

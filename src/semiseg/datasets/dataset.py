@@ -46,6 +46,8 @@ class Dataset:
         channels: names, in the order of the image files.
         class_names: index is the label value; `[0]` is the background.
         file_ending: such as `.nii.gz`.
+        normalised, cropped: what was done when the scans were imported, see `Description`.
+        stray_labels: label files that belong to no case.
     """
 
     root: Path
@@ -54,6 +56,9 @@ class Dataset:
     class_names: tuple[str, ...]
     file_ending: str
     cases: dict[str, Case]
+    normalised: bool = False
+    cropped: bool = False
+    stray_labels: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,6 @@ class Survey:
 
     dataset: Dataset
     problems: tuple[str, ...]
-    stray_labels: tuple[Path, ...]
 
 
 def open_dataset(root: Path, patient_pattern: str | None = None) -> Dataset:
@@ -125,8 +129,11 @@ def survey_dataset(root: Path, patient_pattern: str | None = None) -> Survey:
         description.class_names,
         description.file_ending,
         {case.id: case for case in sorted(grouped, key=lambda case: case.id)},
+        description.normalised,
+        description.cropped,
+        tuple(stray),
     )
-    return Survey(dataset, tuple(problems), tuple(stray))
+    return Survey(dataset, tuple(problems))
 
 
 def _found_cases(root: Path, description: Description, problems: list[str]) -> tuple[list[Case], list[Path]]:

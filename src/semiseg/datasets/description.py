@@ -16,6 +16,7 @@ from semiseg.scans.found import scan_paths
 from semiseg.system.documents import parse_json, read_json, read_text
 from semiseg.system.file_names import inside, is_file_name
 
+_CROPPED = "cropped_around_labels"
 _MOST_CLASSES = 256
 _LONGEST_SIDE = 1e6  # mm
 
@@ -28,6 +29,8 @@ class Description:
         class_names: index is the label value; `[0]` is the background.
         spacing: mm along X, Y, Z for files that record none; an entry of our own.
         listing: image files and label file by case id, relative to the dataset, when the file lists its cases.
+        normalised: whether intensities were brought to a common scale when the scans were imported.
+        cropped: whether the scans were cut around their labels then.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Description:
     file_ending: str
     spacing: tuple[float, float, float] | None
     listing: Mapping[str, tuple[tuple[str, ...], str | None]] | None
+    normalised: bool = False
+    cropped: bool = False
 
 
 def read_description(root: Path) -> Description:
@@ -80,24 +85,23 @@ def read_description(root: Path) -> Description:
         found["file_ending"],
         found["spacing"],
         found["dataset"],
+        _imported(content, "normalised"),
+        _imported(content, _CROPPED),
     )
 
 
 def cropped_around_labels(root: Path) -> bool:
     """Whether the scans in `root` were cut around their labels when they were imported, as dataset.json records it."""
-    return _imported(root, "cropped_around_labels")
-
-
-def normalised(root: Path) -> bool:
-    """Whether intensities of the scans in `root` were brought to a common scale when they were imported."""
-    return _imported(root, "normalised")
-
-
-def _imported(root: Path, what: str) -> bool:
     try:
-        content = parse_json(read_text(root / "dataset.json"))
+        return _imported(parse_json(read_text(root / "dataset.json")), _CROPPED)
+    except (OSError, ValueError):
+        return False
+
+
+def _imported(content: Any, what: str) -> bool:
+    try:
         return bool(content["imported"][what])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return False
 
 

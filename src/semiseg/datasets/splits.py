@@ -65,7 +65,19 @@ def load_split(path: Path, dataset: Dataset, *, content: Mapping[str, str] | Non
         InputError: ids that the dataset does not have; cases with two roles; patients (or copies of one scan) on two
             sides of training, validation and test; labelled or validation cases without a label file; no labelled case.
     """
-    roles, note = read_roles(path)
+    return split_of(path, *read_roles(path), dataset, content=content)
+
+
+def split_of(
+    path: Path,
+    named: Mapping[str, Sequence[str]],
+    note: str,
+    dataset: Dataset,
+    *,
+    content: Mapping[str, str] | None = None,
+) -> Split:
+    """The split that a file with these roles and this note gives; see `load_split`."""
+    roles = dict(named)
     groups = patient_groups(dataset, content or {})
     raise_all([*_case_problems(path, dataset, roles), *_group_problems(path, dataset, roles, groups)])
     if "unlabelled" not in roles:
@@ -133,7 +145,7 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(map(repr, sorted(names)))
 
 
-def _left_over(dataset: Dataset, roles: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> list[str]:
+def _left_over(dataset: Dataset, roles: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> Sequence[str]:
     named = {case for cases in roles.values() for case in cases}
     kept = {groups[case] for role in ("validation", "test") for case in roles.get(role, ())}
     return [case for case in dataset.cases if case not in named and groups[case] not in kept]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from semiseg.datasets.dataset import open_dataset
+from semiseg.datasets.dataset import Dataset, open_dataset
 from semiseg.errors import InputError
 from semiseg.evaluation.evaluate import evaluate, evaluate_shard
 from semiseg.evaluation.pairs import refuse_swapped
@@ -71,12 +71,13 @@ def evaluate_run(
     empty: EmptyRule | None = None,
     workers: int = 0,
     shard: Shard | None = None,
+    dataset: Dataset | None = None,
 ) -> Scores | None:
     """Score a run's predictions of its test cases, and count that the test labels were opened.
 
     Rules are those of the run's settings; `empty` goes before its rule for empty masks. Protocol, stamps, label budget
     and the count travel with the scores. The cases of a `shard` wait for the call without one, which gives the scores
-    and counts.
+    and counts. `dataset` is that of the run, where it is open already.
 
     Raises:
         InputError: no run folder, no test cases, no labels for them, or predictions are missing.
@@ -92,7 +93,7 @@ def evaluate_run(
         raise InputError(f"{path}: its split has no test cases: score a folder, as in semiseg evaluate PRED LABELS")
     if not run.predictions.is_dir():
         raise InputError(f"{path}: no predictions yet: run semiseg predict {path}")
-    dataset = open_dataset(config.data)
+    dataset = dataset or open_dataset(config.data)
     labels = {case: label for case in split.test if (label := dataset.cases[case].label) is not None}
     target = output or path
     how: dict[str, Any] = {"cases": split.test, "empty": empty or config.metrics.empty, "workers": workers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import full_precision
@@ -62,6 +63,27 @@ def adversarial_direction(net: nn.Module, images: Tensor, target: Tensor, start:
         start = start.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(distance(net(images + start), target), start)
     return unit_noise(full_precision(gradient))
+
+
+def most_sensitive(predict: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, reach: float) -> Tensor:
+    """The direction, of length one per sample, in which a prediction diverges from the clean one (PS-MT).
+
+    One power iteration of the Kullback-Leibler divergence, in full precision; `predict` must leave its state as it is.
+
+    Args:
+        predict: logits of what `x` is, images or features.
+        x: `[B, channels, *S]`.
+        start: the first direction, of that shape.
+        reach: how far along it the gradient is taken.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad():
+            clean = torch.softmax(predict(x), 1)
+        with torch.enable_grad():
+            start = start.detach().requires_grad_()
+            log_p = F.log_softmax(predict(x + reach * start), 1)
+            (gradient,) = torch.autograd.grad(F.kl_div(log_p, clean, reduction="batchmean"), start)
+    return unit_noise(gradient)
 
 
 def virtual_adversarial_loss(

@@ -49,9 +49,9 @@ def probable(probabilities: Tensor, threshold: float) -> Tensor:
     return probabilities.max(1).values >= threshold
 
 
-def entropy(probabilities: Tensor) -> Tensor:
-    """-sum p log(p + 1e-6) over the classes in natural units, `[B, *S]`, as yulequan/UA-MT writes it."""
-    return -(probabilities * torch.log(probabilities + 1e-6)).sum(1)
+def entropy(probabilities: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """-sum p log(p + `epsilon`) over the classes in natural units, `[B, *S]`, as yulequan/UA-MT writes it."""
+    return -(probabilities * torch.log(probabilities + epsilon)).sum(1)
 
 
 def relative_entropy_limit(ramp: float, start: float = 0.75, rise: float = 0.25) -> float:

@@ -75,14 +75,14 @@ class Mixer:
         uniform = torch.rand(pairs, len(shape) + 1, device=labels.device)
         if o.mixing == "mixup":
             between = o.mix_low + (o.mix_high - o.mix_low) * uniform[:, 0]
-            share = between if o.mix_beta is None else _beta(o.mix_beta, between)
+            share = between if o.mix_beta is None else draw_beta(o.mix_beta, between)
             return share.view(-1, *(1,) * (len(shape) + 1))
         if o.mixing == "copy_paste":
             return (labels > 0).unsqueeze(1).to(uniform.dtype)
         if o.box_beta is None:
             lower, upper = corner_box(shape, o.box_side, uniform[:, 1:])
         else:
-            lower, upper = centre_box(shape, _beta(o.box_beta, uniform[:, 0]), uniform[:, 1:])
+            lower, upper = centre_box(shape, draw_beta(o.box_beta, uniform[:, 0]), uniform[:, 1:])
         return box_mask(lower, upper, shape).to(uniform.dtype)
 
     def images(self, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
@@ -180,14 +180,29 @@ def centre_box(shape: Sequence[int], shown: Tensor, uniform: Tensor) -> tuple[Te
     return torch.stack(lower, 1), torch.stack(upper, 1)
 
 
+def column_box(shape: Sequence[int], shown: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """`centre_box` in the first two axes and all of the third, as PS-MT and TraCoCo cut volumes."""
+    lower, upper = centre_box(shape, shown, uniform)
+    if len(shape) == 3:
+        lower[:, 2], upper[:, 2] = 0, shape[2]
+    return lower, upper
+
+
+def draw_column_boxes(images: Tensor, beta: float) -> Tensor:
+    """One `column_box` for each of `images` `[B, channels, *S]`, shown shares from Beta; bool `[B, 1, *S]`."""
+    uniform = torch.rand(len(images), images.ndim - 2, device=images.device)
+    shape = tuple(images.shape[2:])
+    return box_mask(*column_box(shape, draw_beta(beta, uniform[:, 0]), uniform), shape)
+
+
 def _integer(uniform: Tensor, first: int, end: int) -> Tensor:
     """Whole numbers from `first` to before `end` (or `first`, if there are none) of draws from [0, 1)."""
     # A draw just below one may round up to one in float32.
     return (first + (uniform * (end - first)).long()).clamp(max=max(end - 1, first))
 
 
-def _beta(shape: float, like: Tensor) -> Tensor:
-    """A draw from Beta(shape, shape) for every element of `like`."""
-    both = torch.full_like(like, shape)
+def draw_beta(shape: float, like: Tensor) -> Tensor:
+    """A draw from Beta(`shape`, `shape`) for every element of `like`, made on the host."""
+    both = torch.full(like.shape, shape)
     draws: Tensor = torch.distributions.Beta(both, both, validate_args=False).sample()
-    return draws
+    return draws.to(like.device, non_blocking=True)

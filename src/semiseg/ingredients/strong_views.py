@@ -20,14 +20,13 @@ LEAST_SIGMA = 0.1
 _TRIES = 32
 
 
-class StrongViewOptions(BaseModel):
-    """How strongly views are changed; a method's options may include these."""
+class GreyViewOptions(BaseModel):
+    """How strongly the grey values of views are changed; a method's options may include these."""
 
     jitter: float = Field(0.8, ge=0, le=1, description="probability that brightness and contrast of a view change")
     jitter_strength: float = Field(0.5, ge=0, lt=1, description="their factors lie between 1 - and 1 + this")
     blur: float = Field(0.5, ge=0, le=1, description="probability that a strong view is blurred")
     blur_sigma: float = Field(2.0, gt=LEAST_SIGMA, le=5, description="largest deviation of the blur, voxels")
-    box: float = Field(0.5, ge=0, le=1, description="probability that a strong view has a box of another patch")
 
     def strong(self, images: Tensor) -> Tensor:
         """A strong view of weak views `[B, channels, *S]`: brightness and contrast in random order, then blur."""
@@ -38,6 +37,12 @@ class StrongViewOptions(BaseModel):
         sigma = LEAST_SIGMA + (self.blur_sigma - LEAST_SIGMA) * uniform[4]
         blurry = (uniform[5] < self.blur).view(-1, *(1,) * (images.ndim - 1))
         return torch.where(blurry, blurred(view, sigma, math.ceil(3 * self.blur_sigma)), view)
+
+
+class StrongViewOptions(GreyViewOptions):
+    """The same, with a box of another patch."""
+
+    box: float = Field(0.5, ge=0, le=1, description="probability that a strong view has a box of another patch")
 
     def boxes(self, images: Tensor) -> Tensor:
         """Where each sample of `images` shows its partner, bool `[B, 1, *S]`; see `draw_boxes`."""

@@ -100,6 +100,14 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class OwnOptimiser:
+    """Adam without weight decay, at a constant rate, for a parameter group that does not train as the run does."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
 class Stage:
     """One stage of a method.
 
@@ -216,6 +224,10 @@ class Method(nn.Module, ABC):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters by optimiser group; `main` holds all of them unless a method says otherwise."""
         return {"main": [p for p in self.parameters() if p.requires_grad]}
+
+    def optimisers(self) -> Mapping[str, OwnOptimiser]:
+        """Optimisers of groups that have one of their own, such as discriminators; the others have the run's."""
+        return {}
 
     def stages(self) -> tuple[Stage, ...]:
         """Stages in order; their shares sum to one."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from semiseg.batches.batch import Batch
-from semiseg.ingredients.levels import one_hot
-from semiseg.ingredients.losses import DICE_CE_DOC, FORMS, DiceCE, dice_ce, kept_cross_entropy
-from semiseg.ingredients.masked import masked_parts
+from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.modes import evaluating
 from semiseg.ingredients.pseudo_labels import confident_labels
 from semiseg.ingredients.strong_views import StrongViewOptions
+from semiseg.ingredients.sure_labels import SureLabelOptions
 from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 from semiseg.networks.branches import BranchedNet
@@ -36,12 +34,10 @@ class UniMatch(Method):
         L: Dice against argmax p of the weak view where max p is at least the threshold
     """
 
-    class Config(StrongViewOptions, MethodConfig):
+    class Config(StrongViewOptions, SureLabelOptions, MethodConfig):
         """Options; the defaults are those of the official runs on ACDC."""
 
         loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
-        unlabelled_loss: Literal["dice", "ce"] = Field("dice", description="loss of the unlabelled terms")
-        threshold: float = Field(0.95, ge=0, le=1, description="least probability of a label that counts")
         weight: float = Field(0.5, ge=0, description="weight of the unlabelled terms together, and half of the whole")
         drop: float = Field(0.5, ge=0, lt=1, description="share of the encoder's channels that are dropped")
         init: Init = Field("default", description="initialisation of the convolutions")
@@ -72,19 +68,12 @@ class UniMatch(Method):
         terms = {"supervised": dice_ce(logits[:n], batch.labels, c.loss)}
         for number, (z, box) in enumerate(zip(views, boxes, strict=True), 1):
             inside = box.squeeze(1)
-            terms[f"strong_{number}"] = self._loss(
+            terms[f"strong_{number}"] = c.sure_loss(
                 z, torch.where(inside, by_v, by_u), torch.where(inside, sure_v, sure_u)
             )
-        terms["features"] = self._loss(dropped[n:], by_u, sure_u)
+        terms["features"] = c.sure_loss(dropped[n:], by_u, sure_u)
         half = c.weight / 2
         yield Loss(terms, {"supervised": 0.5, "strong_1": half / 2, "strong_2": half / 2, "features": half})
 
     def predictors(self) -> Sequence[Predicting]:
         return (self.net,)
-
-    def _loss(self, logits: Tensor, labels: Tensor, sure: Tensor) -> Tensor:
-        """Of `logits` against `labels` where their probability reaches the threshold."""
-        keep = sure >= self.config.threshold
-        if self.config.unlabelled_loss == "ce":
-            return kept_cross_entropy(logits, labels, keep)
-        return masked_parts(logits, one_hot(labels, logits.shape[1]), keep, dice=FORMS["ssl4mis"]).dice

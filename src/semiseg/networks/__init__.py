@@ -15,11 +15,20 @@ if TYPE_CHECKING:
 _CLASSES = {"unet": "UNet", "unet2d": "UNet2D", "unet3d": "UNet3D", "vnet": "VNet"}
 """Class of each network, in the module that has the network's name."""
 
-_FORMS = {"branches": "BranchedNet", "lefed": "LeFeDNet"}
+_FORMS = {
+    "branches": "BranchedNet",
+    "distance": "DistanceNet",
+    "dynamic": "DynamicNet",
+    "lefed": "LeFeDNet",
+    "resnet": "ResNet",
+}
 """Networks that single methods ask for, made of the run's architecture."""
 
+_WHOLE = ("distance",)
+"""Forms that take any architecture as it is; the others take it apart."""
+
 _DIVISIBLE = ("unet", "unet2d", "vnet")
-"""Architectures that forms can be made of."""
+"""Architectures that can be taken apart."""
 
 NETWORKS: tuple[str, ...] = tuple(_CLASSES)
 """Names of all networks."""
@@ -48,7 +57,8 @@ def build_network(
         classes: output channels, background included.
         spatial_dims: 2 or 3.
         network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders;
-            `branches`, one encoder with any number of decoders.
+            `branches`, one encoder with any number of decoders; `distance`, a second head for signed distances;
+            `resnet`, a residual encoder before its decoder; `dynamic`, kernels that depend on the image.
         options: fields of the network's `Options`; with `network` also those of the form.
 
     Raises:
@@ -71,9 +81,9 @@ def _build_form(form: str, name: str, make: Callable[..., Network], options: dic
 
     if form not in _FORMS:
         raise InputError(f"unknown form of network {form!r}: {did_you_mean(form, _FORMS)}")
-    if name not in _DIVISIBLE:
+    if form not in _WHOLE and name not in _DIVISIBLE:
         raise InputError(
-            f"network {name}: the method puts several decoders on one encoder, which needs {', '.join(_DIVISIBLE)}: "
+            f"network {name}: the method takes encoder and decoder apart, which needs {', '.join(_DIVISIBLE)}: "
             "choose one of these, or another method"
         )
     cls = getattr(import_module(f"{__name__}.{form}"), _FORMS[form])

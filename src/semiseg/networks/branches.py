@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -63,12 +63,24 @@ class BranchedNet(Network):
         *,
         dropout: bool | None = None,
         gradients: tuple[Factor, ...] | None = None,
-        drop: float | None = None,
+        drops: tuple[float, ...] = (),
+        first: int = 0,
+        head_dropout: bool = True,
+        part: Literal["whole", "encoder", "decoder"] = "whole",
+        skips: Sequence[Tensor] = (),
+        embeddings: bool = False,
     ) -> Any:
-        self.check_call(x, taps)
         active = self.training if dropout is None else dropout
-        if drop is not None:
-            return self._decode_dropped(x, drop, active)
+        if part == "decoder":
+            return _decode(self.decoders[0], [*skips, x], Recorder(()), active)
+        self.check_call(x, taps)
+        if part == "encoder":
+            return self._encode(x, Recorder(()), active)
+        if embeddings:
+            features = self._encode(x, Recorder(()), active)
+            return [_with_embedding(decoder, features, active) for decoder in self.decoders]
+        if drops:
+            return self._decode_dropped(x, drops, first, active, head_dropout)
         if gradients is not None:
             return self._decode_all(x, gradients, active)
         keep = Recorder(taps)
@@ -90,23 +102,58 @@ class BranchedNet(Network):
         found: list[Tensor] = nn.Module.__call__(self, x, dropout=dropout, gradients=factors)
         return found
 
-    def with_dropped_features(self, x: Tensor, drop: float) -> tuple[Tensor, Tensor]:
-        """Logits of the first decoder, and those that it gives without a share `drop` of the encoder's channels.
-
-        Channels of every stage and sample are dropped at random, in evaluation mode too. Both are decoded together, so
-        that batch statistics are theirs in common.
+    def decode_with_embeddings(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Logits of every decoder, and the features `[B, width, *S]` that its head received.
 
         Raises:
             ValueError: as a plain call does.
         """
-        found: tuple[Tensor, Tensor] = nn.Module.__call__(self, x, drop=drop)
+        found: list[tuple[Tensor, Tensor]] = nn.Module.__call__(self, x, embeddings=True)
         return found
 
-    def _decode_dropped(self, x: Tensor, drop: float, active: bool) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, *, dropout: bool | None = None) -> list[Tensor]:
+        """Features of the encoder's stages, fine to coarse, as a decoder takes them.
+
+        Raises:
+            ValueError: as a plain call does.
+        """
+        found: list[Tensor] = nn.Module.__call__(self, x, dropout=dropout, part="encoder")
+        return found
+
+    def decode_features(self, features: Sequence[Tensor], *, dropout: bool | None = None) -> Tensor:
+        """Logits that the first decoder makes of what `encode` gave, or of the same changed."""
+        *skips, deepest = features
+        found: Tensor = nn.Module.__call__(self, deepest, dropout=dropout, part="decoder", skips=skips)
+        return found
+
+    def with_dropped_features(
+        self, x: Tensor, *drops: float, first: int = 0, head_dropout: bool = True
+    ) -> tuple[Tensor, ...]:
+        """Logits of the first decoder, and those that it gives without a share of the encoder's channels.
+
+        Channels of every stage and sample are dropped at random, in evaluation mode too, anew for each share in
+        `drops`. All are decoded together, so that batch statistics are theirs in common.
+
+        Args:
+            first: the first sample of `x` `[B, channels, *S]` that is decoded with dropped channels too.
+            head_dropout: false leaves out the dropout before the head.
+
+        Raises:
+            ValueError: as a plain call does.
+        """
+        found: tuple[Tensor, ...] = nn.Module.__call__(self, x, drops=drops, first=first, head_dropout=head_dropout)
+        return found
+
+    def _decode_dropped(
+        self, x: Tensor, drops: tuple[float, ...], first: int, active: bool, head: bool
+    ) -> tuple[Tensor, ...]:
         nothing = Recorder(())
-        features = [torch.cat([f, drop_channels(f, drop, True)]) for f in self._encode(x, nothing, active)]
-        logits = _decode(self.decoders[0], features, nothing, active)
-        return logits[: len(x)], logits[len(x) :]
+        features = [
+            torch.cat([f, *(drop_channels(f[first:], drop, True) for drop in drops)])
+            for f in self._encode(x, nothing, active)
+        ]
+        logits = _decode(self.decoders[0], features, nothing, active and head)
+        return torch.split(logits, [len(x)] + [len(x) - first] * len(drops))
 
     def _decode_all(self, x: Tensor, gradients: Sequence[Factor], active: bool) -> list[Tensor]:
         nothing = Recorder(())
@@ -136,5 +183,12 @@ class BranchedNet(Network):
 
 
 def _decode(decoder: Decoder, features: Sequence[Tensor], keep: Recorder, active: bool) -> Tensor:
-    logits: Tensor = decoder.head(drop_channels(decoder(features, keep), decoder.p, active))
+    x = drop_channels(decoder(features, keep), decoder.p, active)
+    logits: Tensor = decoder.head(keep("embedding", x))
     return logits
+
+
+def _with_embedding(decoder: Decoder, features: Sequence[Tensor], active: bool) -> tuple[Tensor, Tensor]:
+    keep = Recorder(("embedding",))
+    logits, found = keep.result(_decode(decoder, features, keep, active))
+    return logits, found["embedding"]

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter
 from semiseg.methods.base import Entry, entry
 from semiseg.papers.datasets import nearest_budget, preset_of
 from semiseg.papers.figures import Figure, figures
-from semiseg.settings.run import load_config
+from semiseg.settings.load import load_config
 
 Settings = Mapping[str, Any]
 _STRICT = ConfigDict(extra="forbid")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from semiseg.errors import InputError, raise_all
-from semiseg.methods.base import Method, entry
+from semiseg.methods.base import Method
 from semiseg.networks.folding import fold_batch_norms
 from semiseg.prediction.batching import WindowBatch, with_room
 from semiseg.prediction.fit import check_finite, checked_task
@@ -28,7 +28,7 @@ from semiseg.prediction.windows import sliding_labels
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.preprocess import preprocess
 from semiseg.runs import checkpoint
-from semiseg.runs.build import network_builder, patch_of
+from semiseg.runs.build import Build
 from semiseg.runs.device import choose_device, set_up_device
 from semiseg.runs.folder import INFERENCE, Run
 from semiseg.runs.precision import autocast, memory_format, resolve_precision, set_memory_format
@@ -36,7 +36,7 @@ from semiseg.scans.components import largest_component
 from semiseg.scans.crop import LabelCrop
 from semiseg.scans.geometry import Geometry, restore_label
 from semiseg.scans.ranges import Kept, look
-from semiseg.scans.readers import Volume, oriented, read_header, read_image, read_label, write_label
+from semiseg.scans.readers import Header, Volume, read_header, read_image, read_label, write_label
 from semiseg.settings.run import Accelerator, WindowConfig
 from semiseg.system.files import write_json
 from semiseg.system.locks import locked
@@ -94,7 +94,12 @@ class Predictor:
         A plan that crops around the label takes it from `truth`, and keeps a scan without it whole. `spacing` (mm) is
         for formats that record none. `note` is called with what is unlike the scans of the training.
         """
-        scan = read_image(paths, channels=len(self.plan.channels), spacing=spacing)
+        return self.prepared(read_image(paths, channels=len(self.plan.channels), spacing=spacing), truth, note)
+
+    def prepared(
+        self, scan: Volume, truth: Path | None = None, note: Callable[[str], None] = lambda line: None
+    ) -> tuple[Image, Geometry]:
+        """A scan `[C, X, Y, Z]` as the network sees it, and what undoes that; see `read`."""
         for line in _unlike(scan.array, self.plan):
             note(line)
         around = read_label(truth).array if truth is not None and isinstance(self.plan.crop, LabelCrop) else None
@@ -135,13 +140,22 @@ class Predictor:
             return self.method.predict(windows.to(self.device)).float()
 
 
-def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: WindowConfig | None = None) -> Predictor:
+def load_predictor(
+    run: Run,
+    *,
+    accelerator: Accelerator = "auto",
+    window: WindowConfig | None = None,
+    build: Build | None = None,
+) -> Predictor:
     """The method of a finished run with its selected weights, in eval mode; `window` goes before that of the run.
+
+    `build` is what settings and plan of the run make, where they are read already.
 
     Raises:
         InputError: no run folder, training has not ended, the weights are damaged, or there is no such device.
     """
-    config, plan = run.config(), run.plan()
+    build = build or Build(run.config(), run.plan())
+    config, plan = build.config, build.plan
     name = config.select if config.select == "best" else "final"
     if not run.finished:
         raise InputError(
@@ -149,20 +163,16 @@ def load_predictor(run: Run, *, accelerator: Accelerator = "auto", window: Windo
             f"{run.path / 'config.yaml'} --output {run.path}"
         )
     found = checkpoint.load(run.checkpoints, name)
-    build = network_builder(config, plan, pretrained=False)
-    with torch.device("meta"):
-        network = build()
-    method = entry(config.method).build(config.options, checked_task(found, plan, network), build)
+    method = build.method(checked_task(found, plan, build.network), pretrained=False)
     checkpoint.restore(found, config.method, method, {})
     check_finite(found, method)
     device = choose_device(accelerator)
-    patch = patch_of(config, plan, network)
     precision = resolve_precision(config.precision, accelerator)
     set_up_device(device, precision, deterministic=config.deterministic)
     fold_batch_norms(method.eval())
     set_memory_format(method, memory_format(device, plan.spatial_dims))
     weights = str(found.state["state_sha256"])
-    return Predictor(method.to(device), plan, patch, device, precision, window or config.window, weights=weights)
+    return Predictor(method.to(device), plan, build.patch, device, precision, window or config.window, weights=weights)
 
 
 def predict_scans(
@@ -255,14 +265,20 @@ def _label_all(
     made: dict[str, str] = {}
     notes: dict[str, list[str]] = {case: [] for case in scans.images}
     guessed: list[str] = []
+    headers = dict(scans.headers)
+
+    def header(case: str) -> Header:
+        if case not in headers:
+            headers[case] = read_header(scans.images[case][0], spacing=scans.spacing)
+        return headers[case]
 
     def read(case: str) -> tuple[Image, Geometry] | None:
         with memory_told(case, LESS):
             try:
                 made[case] = records.made(scans.files(case))
-                paths = scans.images[case]
-                guessed.extend([] if all(map(oriented, paths)) else [case])
-                return predictor.read(paths, scans.spacing, scans.truths.get(case), notes[case].append)
+                scan = read_image(scans.images[case], channels=len(predictor.plan.channels), spacing=scans.spacing)
+                guessed.extend([] if scan.oriented else [case])
+                return predictor.prepared(scan, scans.truths.get(case), notes[case].append)
             except InputError as error:
                 failed[case] = error
                 return None
@@ -280,10 +296,18 @@ def _label_all(
             label = restore_label(*found)
             if largest:
                 label = largest_component(label)
-            write_label(targets[case], label, reference=scans.images[case][0], spacing=scans.spacing)
+            write_label(targets[case], label, reference=header(case))
         records.add(case, targets[case], made.pop(case))
 
-    for case in overlapped(list(scans.images), read, compute, write, ahead=lambda case: _small(scans.images[case])):
+    def small(case: str) -> bool:
+        """Whether the scan may be read while another one is predicted."""
+        try:
+            voxels = math.prod(header(case).shape)
+        except InputError:  # told when it is read
+            return True
+        return voxels * max(header(case).channels, len(scans.images[case])) <= MOST_AHEAD
+
+    for case in overlapped(list(scans.images), read, compute, write, ahead=small):
         for line in notes.pop(case):
             say(f"warning: {case}: {line}")
         if case not in failed:
@@ -327,12 +351,3 @@ def _check_targets(targets: Mapping[str, Path], scans: Scans) -> None:
         for path in targets.values()
         if path.resolve() in used
     )
-
-
-def _small(paths: Sequence[Path]) -> bool:
-    """Whether a scan may be read while another one is predicted."""
-    try:
-        header = read_header(paths[0])
-    except InputError:  # told when it is read
-        return True
-    return math.prod(header.shape) * max(header.channels, len(paths)) <= MOST_AHEAD

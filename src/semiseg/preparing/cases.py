@@ -34,12 +34,14 @@ class CaseTask:
     Attributes:
         root: folder of the dataset.
         spool: where it may be decoded already, in the folder of the store.
+        meta: what the store holds of it, if anything.
     """
 
     root: Path
     spool: Spool
     case: Case
     plan: Plan
+    meta: CaseMeta | None = None
 
     @property
     def folder(self) -> Path:
@@ -47,34 +49,30 @@ class CaseTask:
         return self.spool.folder
 
 
-def prepare_case(task: CaseTask) -> str:
-    """Bring one case of the store up to date; returns its id.
+def prepare_case(task: CaseTask) -> tuple[str, CaseMeta]:
+    """Bring one case of the store up to date; returns its id and meta data.
 
     Raises:
         InputError: a scan cannot be read, or the store cannot be written.
     """
     files = CaseFiles(task.folder, task.case.id)
-    meta = files.read_meta()
-    sources = _sources(task)
+    meta, sources = task.meta, _sources(task)
     if meta is None or meta.plan != task.plan.store_digest or _contents(meta.sources) != _contents(sources):
-        _write(files, task, sources)
-    elif meta.sources != sources:  # touched or copied, but the same content
+        return task.case.id, _write(files, task, sources)
+    if meta.sources != sources:  # touched or copied, but the same content
+        meta = meta.model_copy(update={"sources": sources})
         with writing_to(task.folder):
-            write_json(files.meta, meta.model_copy(update={"sources": sources}).model_dump(mode="json"))
-    return task.case.id
+            write_json(files.meta, meta.model_dump(mode="json"))
+    return task.case.id, meta
 
 
-def up_to_date(task: CaseTask) -> bool:
-    """Whether the store holds the case, judged by size and time of the source files alone."""
-    meta = CaseFiles(task.folder, task.case.id).read_meta()
-    if meta is None or meta.plan != task.plan.store_digest:
-        return False
-    return _stamps(meta.sources) == stamp(task.root, source_files(task.case))
+def up_to_date(task: CaseTask, stamps: Stamps) -> bool:
+    """Whether the store holds the case of files with these `stamps`, as the plan wants it."""
+    return task.meta is not None and task.meta.plan == task.plan.store_digest and made_of(task.meta, stamps)
 
 
-def is_stored(folder: Path, case: str, stamps: Stamps) -> bool:
-    """Whether the store in `folder` was made of the files with these `stamps`, whatever the plan was."""
-    meta = CaseFiles(folder, case).read_meta()
+def made_of(meta: CaseMeta | None, stamps: Stamps) -> bool:
+    """Whether a case of the store was made of the files with these `stamps`, whatever the plan was."""
     return meta is not None and _stamps(meta.sources) == stamps
 
 
@@ -124,7 +122,7 @@ def _contents(sources: dict[str, Source]) -> dict[str, str]:
     return {name: source.sha256 for name, source in sources.items()}
 
 
-def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> None:
+def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> CaseMeta:
     case = task.case
     found = task.spool.take(case.id, _stamps(sources)) or _decoded(case, len(task.plan.channels))
     image, geometry = preprocess(found.scan, task.plan, np.float16, found.label, found.foreground)
@@ -143,6 +141,7 @@ def _write(files: CaseFiles, task: CaseTask, sources: dict[str, Source]) -> None
         if label is None:
             files.label.unlink(missing_ok=True)
         write_json(files.meta, meta.model_dump(mode="json"))
+    return meta
 
 
 def _decoded(case: Case, channels: int) -> Decoded:

@@ -17,7 +17,7 @@ import numpy as np
 from semiseg.datasets.dataset import IMAGES, LABELS, Case, Dataset, Survey, holds_several, survey_dataset
 from semiseg.datasets.description import init_command
 from semiseg.errors import InputError, raise_all
-from semiseg.preparing.cases import count_values, is_stored, source_files, stamp
+from semiseg.preparing.cases import count_values, source_files, stamp
 from semiseg.preparing.decoded import Decoded, Spool
 from semiseg.preparing.fingerprint import MeasuredScan, measure
 from semiseg.scans.foreground import Box
@@ -25,7 +25,7 @@ from semiseg.scans.found import stem_of
 from semiseg.scans.geometry import crop, orient, orientation
 from semiseg.scans.grids import Grid, grid_problems, nearly_one, spacing_of
 from semiseg.scans.ranges import Seen, compared, look, named_ct, odd, usual
-from semiseg.scans.readers import Volume, joined, largest_scan, oriented, read_image, read_label
+from semiseg.scans.readers import Volume, joined, largest_scan, read_image, read_label
 from semiseg.system.parallel import Map, worker_count
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -93,16 +93,11 @@ def check(root: Path, workers: int = 0) -> Report:
         return _judged(survey, pool.map(partial(_examine, dataset), dataset.cases.values()))
 
 
-def check_and_measure(root: Path, run: Map, spool: Spool) -> tuple[Report, dict[str, MeasuredScan]]:
+def check_and_measure(dataset: Dataset, run: Map, spool: Spool) -> tuple[Report, dict[str, MeasuredScan]]:
     """`check`, and the measurements of all cases without errors, by `run`; `spool` keeps what is to be prepared."""
-    try:
-        survey = survey_dataset(root)
-    except InputError as error:
-        return Report(error.problems, ()), {}
-    dataset = survey.dataset
     found = list(run(partial(_examine, dataset, spool=spool), dataset.cases.values()))
     measured = {findings.case: findings.measured for findings in found if findings.measured is not None}
-    return _judged(survey, found), measured
+    return _judged(Survey(dataset, ()), found), measured
 
 
 def _judged(survey: Survey, examined: Iterable[_Findings]) -> Report:
@@ -116,7 +111,7 @@ def _judged(survey: Survey, examined: Iterable[_Findings]) -> Report:
         errors += [*case.errors, *(f"{problem}: relabel these voxels, or {remedy}" for problem in case.unknown)]
     warnings = [problem for case in found.values() for problem in case.warnings]
     class_errors, class_warnings = _class_problems(dataset, found)
-    warnings += [*class_warnings, *_copies(found), *map(_stray, survey.stray_labels), *_assumed(dataset, found)]
+    warnings += [*class_warnings, *_copies(found), *map(_stray, dataset.stray_labels), *_assumed(dataset, found)]
     warnings += [*_scaled_otherwise(dataset, found), *_unoriented(found)]
     return _report((*errors, *class_errors), tuple(warnings), dataset, found)
 
@@ -157,7 +152,7 @@ def _examine(dataset: Dataset, case: Case, *, spool: Spool | None = None) -> _Fi
         found.warnings.extend(_outside(case.label, label, decoded.foreground.box))
     if spool is not None:
         found.measured = measure(decoded.scan, decoded.foreground)
-        if not (found.errors or found.unknown) and not is_stored(spool.folder, case.id, stamps):
+        if not (found.errors or found.unknown):
             spool.keep(case.id, decoded, stamps)
     return found
 
@@ -188,7 +183,7 @@ def _examine_channels(case: Case, channels: int, found: _Findings) -> tuple[Path
                 )
             _add_content(digest, channel)
             found.seen.append(look(channel))
-        found.oriented &= oriented(path)
+        found.oriented &= volume.oriented
         volumes.append(volume)
     found.content = digest.hexdigest() if whole else None
     return reference, volumes

@@ -53,7 +53,7 @@ class Spool:
 
     Attributes:
         folder: that of the store.
-        cases: those that are kept.
+        cases: those that are to be kept.
         token: part of the names of the files.
         floor: bytes that stay free on the disk.
     """

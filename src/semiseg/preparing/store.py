@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -143,14 +143,28 @@ class Store:
 def _mapped(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> Array:
     remedy = "delete it and run semiseg prepare, then this command again"
     try:
-        with np.errstate(over="raise"):  # a header may claim more voxels than a number can hold
-            array: Array = np.load(path, mmap_mode="r")
+        # A header may claim more voxels than a number can hold.
+        with np.errstate(over="raise"), path.open("rb") as file:
+            array = _map_array(file)
     except (*BROKEN, FloatingPointError) as error:
         raise InputError(f"{path}: cannot be read any more ({error}): {remedy}") from None
     if array.dtype != kind or array.shape != shape:
         came = f"{array.dtype} {list(array.shape)}"
         raise InputError(f"{path}: expected {np.dtype(kind)} {list(shape)}, came {came}: {remedy}")
     return array
+
+
+def _map_array(file: BinaryIO) -> Array:
+    """The array in an open `.npy` file, as `numpy.load` maps it, which opens the file three times."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read:
+        raise ValueError(f"version {version} of the format")
+    shape, by_columns, kind = read[version](file)
+    if kind.hasobject:
+        raise ValueError("objects in place of numbers")
+    order: Literal["F", "C"] = "F" if by_columns else "C"
+    return np.memmap(file, dtype=kind, mode="r", offset=file.tell(), shape=shape, order=order)
 
 
 def open_store(root: Path, cases: Collection[str] | None = None) -> Store:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from semiseg.reports import training
-from semiseg.reports.cases import RULES, failures, pictures
-from semiseg.reports.cohort import Cohort, gather
-from semiseg.reports.markup import Markup, join, tag
-from semiseg.reports.page import Section, page
+from semiseg.reports.cases import failures, pictures
+from semiseg.reports.cohort import gather
+from semiseg.reports.findings import RULES
+from semiseg.reports.page import Section, render
 from semiseg.reports.records import Record, read_records
-from semiseg.reports.results import classes, lead, numbers, overview, warnings
+from semiseg.reports.results import classes, numbers, outcome, overview
 from semiseg.reports.setup import setup
 from semiseg.system.files import write_text
 
@@ -42,41 +41,30 @@ def write_report(paths: Sequence[Path], output: Path | None = None) -> Path:
 
 def report(records: Sequence[Record]) -> str:
     """The report as HTML."""
-    cohorts = gather(records)
-    failed = _per_cohort(cohorts, failures)
-    most, html = SLICES, ""
-    while most and (not html or len(html.encode()) > LIMIT):
-        html = _document(records, cohorts, failed, _per_cohort(cohorts, partial(pictures, most=most)))
-        most = int(0.9 * most * min(LIMIT / len(html.encode()), 1))
-    return html
-
-
-def _document(records: Sequence[Record], cohorts: Sequence[Cohort], failed: Markup, shown: Markup) -> str:
-    sections = [Section("result", "Result", join([warnings(records), overview(records)]))]
+    cohorts, outcomes = gather(records), [outcome(record) for record in records]
+    sections = [Section("result", "Result", "result", (records, overview(outcomes)))]
     if cohorts:
+        failed = [failures(cohort) for cohort in cohorts]
         sections += [
-            Section("classes", "Scores per class", _per_cohort(cohorts, classes)),
-            Section("cases", "Worst, median and best case", shown),
-            Section("failures", "Failures", join([failed, tag("p", RULES, class_="note")])),
+            Section("classes", "Scores per class", "classes", [classes(cohort) for cohort in cohorts]),
+            Section("failures", "Failures", "failures", (failed, RULES)),
         ]
     sections += [
-        Section("training", "Training", training.losses(records)),
-        Section("validation", "Validation", training.validation(records)),
-        Section("pseudo-labels", "Quality of pseudo-labels", training.pseudo_labels(records)),
-        Section("observed", "Class weights and thresholds", training.observed(records)),
-        Section("setup", "Setup and how to reproduce it", setup(records)),
+        Section("training", "Training", "curves", training.losses(records)),
+        Section("validation", "Validation", "curves", training.validation(records)),
+        Section("pseudo-labels", "Quality of pseudo-labels", "curves", training.pseudo_labels(records)),
+        Section("observed", "Class weights and thresholds", "curves", training.observed(records)),
+        Section("setup", "Setup and how to reproduce it", "setup", [setup(record) for record in records]),
     ]
     if cohorts:
-        sections.append(Section("numbers", "All numbers", numbers(cohorts)))
-    names = ", ".join(record.name for record in records)
-    footer = tag("p", f"Made by semiseg {version('semiseg')}. For research; not a medical device.")
-    return page(f"Segmentation report: {names}", lead(records), sections, footer)
-
-
-def _per_cohort(cohorts: Sequence[Cohort], part: Callable[[Cohort], Markup]) -> Markup:
-    if len(cohorts) == 1:
-        return part(cohorts[0])
-    return join(
-        join([tag("h3", f"Runs {', '.join(record.key for record in cohort.records)}"), part(cohort)])
-        for cohort in cohorts
-    )
+        sections.append(Section("numbers", "All numbers", "numbers", numbers(cohorts)))
+    title = f"Segmentation report: {', '.join(record.name for record in records)}"
+    most, html = SLICES, ""
+    while most and (not html or len(html.encode()) > LIMIT):
+        shown = list(sections)
+        if cohorts:
+            cases = [pictures(cohort, most=most) for cohort in cohorts]
+            shown.insert(2, Section("cases", "Worst, median and best case", "cases", cases))
+        html = render(title, outcomes, shown, version("semiseg"))
+        most = int(0.9 * most * min(LIMIT / len(html.encode()), 1))
+    return html

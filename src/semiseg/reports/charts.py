@@ -1,166 +1,64 @@
-"""Line charts and box plots as inline SVG: black on white, told apart by letters and dashes as well as by colour."""
+"""Line charts and box plots as SVG inside a page: told apart by letters and dashes as well as by colour.
+
+matplotlib draws them; the page's style sheet says how each kind of line and text looks, so that a chart is a few lines
+of SVG without styles of its own, which the page's security policy would forbid.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Callable, Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree  # nosec B405
 
+import matplotlib
 import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from semiseg.reports.markup import Markup, join, tag
+from semiseg.reports.words import clipped, printable, short
 
-INKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+INKS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")
 """Colours of runs (Okabe and Ito); yellow is left out, which white paper swallows."""
-DASHES = (None, "7 3", "2 2.5", "9 3 2 3", "12 4", "4 4", "1 3")
+DASHES = ((), (7, 3), (2, 2.5), (9, 3, 2, 3), (12, 4), (4, 4), (1, 3))
 """Line styles beside them; after seven runs both cycles run on against each other."""
 
 POINTS = 300
 """Most points of a line; longer curves are averaged over spans of steps."""
 
+WIDTH, HEIGHT = 460, 220
+LEFT, RIGHT, TOP, BOTTOM = 52, 26, 10, 34
+KINDS = ("grid", "frame", "curve", "box", "median", "whisker", "dot", "unit", "end", "group", "key", "tick")
+"""Classes of the style sheet; whatever else matplotlib draws is left out."""
+
 
 @dataclass(frozen=True)
 class Style:
-    """How a line looks."""
+    """Colour and dashes of a line."""
 
     ink: str
-    dash: str | None
+    dash: tuple[float, ...]
 
 
 def style_of(index: int) -> Style:
-    """Colour and dashes of run `index`."""
+    """Style of run `index`."""
     return Style(INKS[index % len(INKS)], DASHES[(index + index // len(INKS)) % len(DASHES)])
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: label at its end, points in the order of x, and looks."""
+    """A curve: label at its end, points in the order of x, and style."""
 
     label: str
     points: Sequence[tuple[float, float]]
     style: Style
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A range of values with its ticks."""
-
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-    log: bool = False
-
-    def place(self, value: float) -> float:
-        """Position from 0 to 1."""
-        if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
-
-def linear_axis(low: float, high: float, count: int = 5) -> Axis:
-    """A range around [low, high] that begins and ends at round numbers."""
-    if not high > low:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    raw = (high - low) / count
-    unit = 10 ** math.floor(math.log10(raw))
-    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(index * step, 12) for index in range(first, last + 1))
-    return Axis(ticks[0], ticks[-1], ticks)
-
-
-def _log_axis(low: float, high: float) -> Axis:
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    stride = max((last - first) // 4, 1)
-    return Axis(10.0**first, 10.0**last, tuple(10.0**power for power in range(first, last + 1, stride)), log=True)
-
-
-def value_axis(values: Sequence[float]) -> Axis:
-    """A logarithmic axis where positive values span more than two powers of ten, else a linear one."""
-    low, high = min(values), max(values)
-    return _log_axis(low, high) if low > 0 and high / low > 100 else linear_axis(low, high)
-
-
-WIDTH, HEIGHT = 460, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 26, 10, 34
-
-
-def line_chart(
-    title: str, lines: Sequence[Line], *, unit: str = "", axis: Axis | None = None, right: int = RIGHT
-) -> Markup:
-    """Curves over training steps in a `figure`, `right` units of space for the labels at their ends.
-
-    Empty where there is no finite value.
-    """
-    shown = [Line(line.label, thinned(line.points), line.style) for line in lines]
-    shown = [line for line in shown if line.points]
-    if not shown:
-        return Markup()
-    across = linear_axis(0, max(x for line in shown for x, _ in line.points), 4)
-    up = axis or value_axis([y for line in shown for _, y in line.points])
-    caption = join([title, tag("span", f" ({unit})" if unit else "", class_="unit")])
-    if up.log:
-        caption = join([caption, tag("span", " logarithmic", class_="unit")])
-    body = [*_grid(across, up, WIDTH - right), *_curves(shown, across, up, WIDTH - right)]
-    label = f"{title}: {_spoken(shown)}"
-    picture = tag("svg", *body, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
-    return tag("figure", tag("figcaption", caption), picture, class_="chart")
-
-
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Finite points, averaged over equally long pieces where there are more than `POINTS`."""
-    finite = [(x, y) for x, y in points if math.isfinite(y)]
-    if len(finite) <= POINTS:
-        return finite
-    pieces = np.array_split(np.array(finite, float), POINTS)
-    return [(float(piece[-1, 0]), float(piece[:, 1].mean())) for piece in pieces]
-
-
-def _spoken(lines: Sequence[Line]) -> str:
-    return "; ".join(f"{line.label} from {short(line.points[0][1])} to {short(line.points[-1][1])}" for line in lines)
-
-
-def _grid(across: Axis, up: Axis, end: int) -> list[Markup]:
-    x0, x1, y0, y1 = LEFT, end, HEIGHT - BOTTOM, TOP
-    parts = []
-    for tick in up.ticks:
-        y = y0 + (y1 - y0) * up.place(tick)
-        parts.append(tag("line", x1=x0, x2=x1, y1=y, y2=y, class_="grid"))
-        parts.append(tag("text", short(tick), x=x0 - 6, y=y + 4, text_anchor="end"))
-    for tick in across.ticks:
-        x = x0 + (x1 - x0) * across.place(tick)
-        parts.append(tag("line", x1=x, x2=x, y1=y0, y2=y0 + 4, class_="frame"))
-        parts.append(tag("text", short(tick), x=x, y=y0 + 16, text_anchor="middle"))
-    parts.append(tag("text", "training step", x=(x0 + x1) / 2, y=HEIGHT - 4, text_anchor="middle", class_="unit"))
-    return [*parts, tag("line", x1=x0, x2=x1, y1=y0, y2=y0, class_="frame")]
-
-
-def swatch(style: Style) -> Markup:
-    """A short piece of a line, for legends."""
-    look = {"stroke": style.ink, "stroke_dasharray": style.dash}
-    line = tag("line", x1=0, x2=34, y1=6, y2=6, class_="curve", **look)
-    return tag("svg", line, viewBox="0 0 34 12", class_="swatch", aria_hidden="true")
-
-
-def _curves(lines: Sequence[Line], across: Axis, up: Axis, end: int) -> list[Markup]:
-    parts: list[Markup] = []
-    ends: list[tuple[float, float, Line]] = []
-    for line in lines:
-        places = [
-            (LEFT + (end - LEFT) * across.place(x), HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * up.place(y))
-            for x, y in line.points
-        ]
-        look = {"stroke": line.style.ink, "stroke_dasharray": line.style.dash}
-        if len(places) == 1:
-            parts.append(tag("circle", cx=places[0][0], cy=places[0][1], r=3, fill=line.style.ink))
-        parts.append(tag("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), class_="curve", **look))
-        ends.append((places[-1][1], places[-1][0], line))
-    # Labels at the ends of curves that meet are moved apart.
-    lowest = -math.inf
-    for wanted, x, line in sorted(ends, key=lambda found: found[0]):
-        y = lowest = max(wanted, lowest + 12)
-        parts.append(tag("text", line.label, x=x + 5, y=y + 4, class_="end"))
-    return parts
 
 
 @dataclass(frozen=True)
@@ -173,62 +71,197 @@ class Box:
     style: Style
 
 
-def box_plot(title: str, groups: Sequence[tuple[str, Sequence[Box]]], axis: Axis, *, unit: str) -> Markup:
+@dataclass(frozen=True)
+class Chart:
+    """A picture with its caption."""
+
+    title: str
+    unit: str
+    svg: Markup
+
+
+def round_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers, the first at or below `low`, the last at or above `high`."""
+    if not high > low:
+        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    return [float(tick) for tick in MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+
+
+def _powers_of_ten(low: float, high: float) -> list[float]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    return [10.0**power for power in range(first, last + 1, max((last - first) // 4, 1))]
+
+
+def line_chart(
+    title: str, lines: Sequence[Line], *, unit: str = "", from_zero: bool = False, right: int = RIGHT
+) -> Chart | None:
+    """Curves over training steps, `right` units of space for the labels at their ends.
+
+    The axis is logarithmic where positive values span more than two powers of ten and need not begin at zero. None
+    where there is no finite value.
+    """
+    shown = [Line(clipped(printable(line.label), 14), thinned(line.points), line.style) for line in lines]
+    shown = [line for line in shown if line.points]
+    if not shown:
+        return None
+    values = [y for line in shown for _, y in line.points]
+    low, high = 0.0 if from_zero else min(values), max(values)
+    logarithmic = low > 0 and high / low > 100
+    figure, axes = _axes(HEIGHT, LEFT, right, TOP, BOTTOM)
+    across = round_ticks(0, max(x for line in shown for x, _ in line.points), 4)
+    up = _powers_of_ten(low, high) if logarithmic else round_ticks(low, high)
+    axes.set_yscale("log" if logarithmic else "linear")
+    axes.set(xlim=(across[0], across[-1]), ylim=(up[0], max(up[-1], high)))
+    _scale(axes, across, up)
+    for tick in up:
+        axes.axhline(tick, zorder=0, gid="grid")
+    axes.vlines(across, -0.022, 0, transform=axes.get_xaxis_transform(), clip_on=False, gid="frame")
+    axes.spines.bottom.set(visible=True, gid="frame")
+    for line in shown:
+        if len(line.points) > 1:
+            look: dict[str, Any] = {"dashes": line.style.dash or (None, None), "gid": "curve"}
+        else:
+            look = {"marker": "o", "linestyle": "none", "gid": "dot"}
+        axes.plot(*zip(*line.points, strict=True), color=line.style.ink, linewidth=1, clip_on=False, **look)
+    _label_ends(figure, axes, shown)
+    _write(figure, (LEFT + WIDTH - right) / 2, HEIGHT - 4, "training step", "unit", "center")
+    spoken = "; ".join(f"{line.label} from {_at(line, 0)} to {_at(line, -1)}" for line in shown)
+    scale = f"{f' ({unit})' if unit else ''}{' logarithmic' if logarithmic else ''}"
+    return Chart(title, scale, _svg(figure, f"{title}: {spoken}"))
+
+
+def _at(line: Line, index: int) -> str:
+    return short(line.points[index][1])
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Finite points, averaged over equally long pieces where there are more than `POINTS`."""
+    finite = [(x, y) for x, y in points if math.isfinite(y)]
+    if len(finite) <= POINTS:
+        return finite
+    pieces = np.array_split(np.array(finite, float), POINTS)
+    return [(float(piece[-1, 0]), float(piece[:, 1].mean())) for piece in pieces]
+
+
+def box_plot(title: str, groups: Sequence[tuple[str, Sequence[Box]]], *, unit: str, from_zero: bool) -> Chart | None:
     """Horizontal boxes, one line per run under the name of each class, with a dot per case.
 
     A box reaches from the first to the third quartile, its bar is the median, whiskers end at the last case within 1.5
-    of the box's length.
+    of the box's length. None where there is no finite value.
     """
-    left, right, width, pitch = 34, 14, WIDTH, 22
-
-    def place(value: float) -> float:
-        return left + (width - left - right) * axis.place(value)
-
-    parts: list[Markup] = []
-    y = 4.0
+    values = [value for _, boxes in groups for box in boxes for value in box.values if math.isfinite(value)]
+    if not values:
+        return None
+    left, right, bottom = 34, 14, 34
+    depth = sum(24 + 22 * len(boxes) for _, boxes in groups) + 4
+    figure, axes = _axes(depth + bottom, left, right, 0, bottom)
+    across = round_ticks(0.0 if from_zero else min(values), max(values))
+    axes.set(xlim=(across[0], across[-1]), ylim=(depth, 0))
+    _scale(axes, across, [])
+    for tick in across:
+        axes.axvline(tick, zorder=0, gid="grid")
+    y, hints = 4.0, list[str]()
     for name, boxes in groups:
-        parts.append(tag("text", clipped(name, 60), x=4, y=y + 14, class_="group"))
-        y += 20
-        for box in boxes:
-            parts.append(tag("text", box.label, x=left - 8, y=y + 15, text_anchor="end", class_="key"))
-            parts += _box(box, y + 11, place, unit)
-            y += pitch
-        y += 4
-    frame: list[Markup] = []
-    for tick in axis.ticks:
-        x = place(tick)
-        frame.append(tag("line", x1=x, x2=x, y1=0, y2=y, class_="grid"))
-        frame.append(tag("text", short(tick), x=x, y=y + 14, text_anchor="middle"))
-    frame.append(tag("text", unit, x=(left + width - right) / 2, y=y + 28, text_anchor="middle", class_="unit"))
-    picture = tag("svg", *frame, *parts, viewBox=f"0 0 {width} {y + 34:.0f}", role="img", aria_label=title)
-    return tag("figure", tag("figcaption", title), picture, class_="chart")
+        _write(figure, 4, y + 14, clipped(printable(name), 60), "group")
+        for row, box in enumerate(boxes):
+            middle = y + 31 + 22 * row
+            _write(figure, left - 8, middle + 4, box.label, "key", "right")
+            hints += _draw_box(axes, box, middle, unit)
+        y += 24 + 22 * len(boxes)
+    _write(figure, (left + WIDTH - right) / 2, depth + 28, unit, "unit", "center")
+    return Chart(title, "", _svg(figure, title, hints))
 
 
-def _box(box: Box, y: float, place: Callable[[float], float], unit: str) -> list[Markup]:
+def _draw_box(axes: Axes, box: Box, y: float, unit: str) -> list[str]:
+    """Draw a box; the hints of its dots."""
     pairs = [(value, name) for value, name in zip(box.values, box.names, strict=True) if math.isfinite(value)]
     if not pairs:
-        return [tag("text", "no value", x=40, y=y + 4, class_="unit")]
+        axes.text(0.01, y + 4, "no value", transform=axes.get_yaxis_transform(), gid="unit")
+        return []
     known = np.array([value for value, _ in pairs])
     low, middle, high = np.percentile(known, (25, 50, 75)).tolist()
-    reach = 1.5 * (high - low)
-    whiskers = float(known[known >= low - reach].min()), float(known[known <= high + reach].max())
-    look = {"stroke": box.style.ink}
-    parts = [
-        tag("line", x1=place(whiskers[0]), x2=place(whiskers[1]), y1=y, y2=y, **look),
-        tag("rect", x=place(low), width=max(place(high) - place(low), 0.5), y=y - 7, height=14, class_="box", **look),
-        tag("line", x1=place(middle), x2=place(middle), y1=y - 7, y2=y + 7, class_="median", **look),
-    ]
-    for value, name in pairs:
-        hint = tag("title", f"{name}: {value:.2f} {unit}")
-        parts.append(tag("circle", hint, cx=place(value), cy=y, r=2.2, fill=box.style.ink, class_="dot"))
-    return parts
+    near = known[(known >= low - 1.5 * (high - low)) & (known <= high + 1.5 * (high - low))]
+    axes.plot((near.min(), near.max()), (y, y), color=box.style.ink, zorder=1, gid="whisker")
+    axes.add_patch(Rectangle((low, y - 7), high - low, 14, edgecolor=box.style.ink, gid="box"))
+    axes.plot((middle, middle), (y - 7, y + 7), color=box.style.ink, gid="median")
+    axes.plot(known, np.full(len(known), y), "o", color=box.style.ink, gid="dot")
+    return [f"{name}: {value:.2f} {unit}" for value, name in pairs]
 
 
-def clipped(name: str, length: int) -> str:
-    """A name that fits, its end replaced by an ellipsis where it does not."""
-    return name if len(name) <= length else name[: length - 1] + "\u2026"
+def _axes(height: float, left: float, right: float, top: float, bottom: float) -> tuple[Figure, Axes]:
+    """A figure whose unit is one pixel of the page, and axes with these margins."""
+    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
+    place = left / WIDTH, bottom / height, (WIDTH - left - right) / WIDTH, (height - top - bottom) / height
+    axes = figure.add_axes(place)
+    axes.spines[:].set_visible(False)
+    return figure, axes
 
 
-def short(value: float) -> str:
-    """A number for an axis."""
-    return f"{value:.3g}" if abs(value) < 1000 or value % 1 else f"{value:.0f}"
+def _scale(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
+    for axis, ticks in ((axes.xaxis, across), (axes.yaxis, up)):
+        axis.set_ticks(ticks, [short(tick) for tick in ticks])
+        axis.set_minor_locator(NullLocator())
+        axis.set_tick_params(length=0, pad=6, labelsize=11)
+        for label in axis.get_ticklabels():
+            label.set_gid("tick")
+
+
+def _write(figure: Figure, x: float, y: float, text: str, kind: str, anchor: str = "left") -> None:
+    """Text at a place in units from the upper left corner."""
+    height = 72 * figure.get_figheight()
+    figure.text(x / WIDTH, 1 - y / height, text, ha=anchor, va="baseline", fontsize=11, gid=kind, parse_math=False)
+
+
+def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Line]) -> None:
+    """Labels at the ends of curves; where these meet they are moved apart."""
+    places = [(*axes.transData.transform(line.points[-1]), line.label) for line in lines]
+    lowest = -math.inf
+    for x, y, label in sorted(places, key=lambda place: -place[1]):
+        lowest = max(HEIGHT - y, lowest + 12)
+        _write(figure, x + 5, lowest + 4, label, "end")
+
+
+def _svg(figure: Figure, label: str, hints: Sequence[str] = ()) -> Markup:
+    """The figure as SVG: lines, dots and texts with their class and colour, and nothing else of matplotlib's."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        # Glyphs that matplotlib's own font lacks are found by the browser.
+        warnings.simplefilter("ignore")
+        figure.savefig(file, format="svg")
+    drawn = ElementTree.fromstring(file.getvalue())  # nosec B314
+    box = drawn.attrib["viewBox"]
+    picture = ElementTree.Element("svg", {"viewBox": box, "role": "img", "aria-label": printable(label)})
+    picture.extend(_parts(drawn, "", iter(hints)))
+    return Markup(ElementTree.tostring(picture, encoding="unicode"))  # nosec B704
+
+
+def _parts(drawn: ElementTree.Element, kind: str, hints: Iterator[str]) -> Iterator[ElementTree.Element]:
+    """Lines, dots and texts inside an element, whatever groups they are in."""
+    for found in drawn:
+        name, inside = found.tag.rpartition("}")[2], found.get("id", "")
+        if name == "g":
+            yield from _parts(found, inside if inside in KINDS else kind, hints)
+        elif kind and name in ("path", "text", "use"):
+            style = dict(part.split(": ", 1) for part in found.get("style", "").split("; ") if part)
+            yield _part(name, kind, {**style, **found.attrib}, found.text, hints)
+
+
+def _part(name: str, kind: str, given: dict[str, str], text: str | None, hints: Iterator[str]) -> ElementTree.Element:
+    if name == "use":
+        place = {"cx": _rounded(given["x"]), "cy": _rounded(given["y"]), "r": "2.2", "fill": given["fill"]}
+        part = ElementTree.Element("circle", {**place, "class": kind})
+        if hint := next(hints, None):
+            ElementTree.SubElement(part, "title").text = printable(hint)
+        return part
+    kept = ["x", "y", "text-anchor"] if name == "text" else ["d", "stroke", "stroke-dasharray"]
+    if kind in ("grid", "frame"):
+        kept = ["d"]
+    part = ElementTree.Element(name, {key: _rounded(given[key]) for key in kept if given.get(key)}, **{"class": kind})
+    part.text = text
+    return part
+
+
+def _rounded(numbers: str) -> str:
+    """Coordinates with two decimals."""
+    shorter = re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), numbers)
+    return re.sub(r"\s*\b([MLz])\s*", r"\1", shorter).strip()

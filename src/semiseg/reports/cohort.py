@@ -12,7 +12,6 @@ import numpy as np
 
 from semiseg.datasets.dataset import Case, open_dataset
 from semiseg.errors import InputError
-from semiseg.evaluation.overlay import order_extremes
 from semiseg.evaluation.pairs import label_files
 from semiseg.evaluation.scores import Scores
 from semiseg.reports.records import Record
@@ -59,10 +58,18 @@ class Cohort:
     def extremes(self) -> dict[str, str]:
         """Case ids of the worst, median and best mean Dice over classes and runs."""
         by_run = [scores.case_means("dice") for scores in self.scores]
-        means = {case: [by_case[case] for by_case in by_run] for case in by_run[0]}
-        return order_extremes(
-            {case: float(np.mean(values)) for case, values in means.items() if not any(map(math.isnan, values))}
-        )
+        return extremes({case: float(np.mean([means[case] for means in by_run])) for case in by_run[0]})
+
+
+def extremes(means: Mapping[str, float]) -> dict[str, str]:
+    """Case ids of the lowest, the middle and the highest mean, each once; ties go by case id.
+
+    Cases where no class is defined (nan) are left out.
+    """
+    order = sorted((mean, case) for case, mean in means.items() if not math.isnan(mean))
+    places = {"worst": 0, "median": (len(order) - 1) // 2, "best": -1}
+    roles = tuple(places) if len(order) > 2 else ("worst", "best")[: len(order)]
+    return {role: order[places[role]][1] for role in roles}
 
 
 def gather(records: Sequence[Record]) -> list[Cohort]:

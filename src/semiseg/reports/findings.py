@@ -1,4 +1,4 @@
-"""What went wrong plainly enough that no score is needed to see it: empty predictions, misses, many pieces."""
+"""Failures so plain that no score is needed to see them: empty predictions, misses, many pieces."""
 
 from __future__ import annotations
 
@@ -69,6 +69,12 @@ def count_pieces(labels: NDArray[Any]) -> dict[int, Pieces]:
     return found
 
 
+RULES = (
+    "Listed are classes that were not found at all, found only where the reference has nothing, or invented, and "
+    f"predictions in {FEWEST} or more pieces where the reference has fewer (voxels that share a corner are connected)."
+)
+
+
 def _finding(row: Row, predicted: Mapping[int, Pieces], true: Mapping[int, Pieces]) -> Finding | None:
     found, wanted = row.scores.prediction_voxels, row.scores.truth_voxels
     if wanted and not found:
@@ -88,7 +94,7 @@ def _finding(row: Row, predicted: Mapping[int, Pieces], true: Mapping[int, Piece
 
 def summarised(findings: Sequence[Finding]) -> str:
     """How many failures of which kind."""
-    words = ("not found at all", "found elsewhere", "invented", "in many pieces")
-    counts = [sum(finding.rank == rank for finding in findings) for rank in range(len(words))]
-    parts = [f"{count} {word}" for count, word in zip(counts, words, strict=True) if count]
+    kinds = ("not found at all", "found elsewhere", "invented", "in many pieces")
+    counts = [sum(finding.rank == rank for finding in findings) for rank in range(len(kinds))]
+    parts = [f"{count} {word}" for count, word in zip(counts, kinds, strict=True) if count]
     return ", ".join(parts) or "none"

@@ -1,4 +1,7 @@
-"""The page around the sections: one file, with a policy that forbids every request."""
+"""The page around the sections: one file, with a policy that forbids every request.
+
+Templates escape every value. What they may take as markup comes from this package alone: its style, its script, charts.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +9,60 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
-from semiseg.reports.markup import Markup, join, raw, tag
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from semiseg.reports.charts import style_of
+from semiseg.reports.words import percent, printable
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report."""
+    """A part of the report: the facts that `templates/TEMPLATE.html` shows."""
 
     anchor: str
     title: str
-    body: Markup
+    template: str
+    facts: Any
 
 
-def page(title: str, lead: Markup, sections: Sequence[Section], footer: Markup) -> str:
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts, numbers, or runs, which are shown with their line style and name."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+def render(title: str, outcomes: Sequence[object], sections: Sequence[Section], version: str) -> str:
     """The whole document."""
     style, script = _asset("report.css"), _asset("report.js")
-    head = join(
-        [
-            tag("meta", charset="utf-8"),
-            tag("meta", http_equiv="Content-Security-Policy", content=policy(style, script)),
-            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            tag("meta", name="referrer", content="no-referrer"),
-            tag("title", title),
-            raw("style", style),
-        ]
-    )
-    links = [tag("a", section.title, href=f"#{section.anchor}") for section in sections]
-    body = [tag("section", tag("h2", section.title), section.body, id=section.anchor) for section in sections]
-    content = join(
-        [
-            tag("a", "Skip to the results", href=f"#{sections[0].anchor}", class_="skip"),
-            tag("header", tag("h1", title), lead),
-            tag("nav", *links, aria_label="Sections"),
-            tag("main", *body),
-            tag("footer", footer),
-            raw("script", script),
-        ]
-    )
-    return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", content), lang="en") + "\n"
+    facts = {"title": title, "outcomes": outcomes, "sections": sections, "version": version}
+    page = environment().get_template("page.html")
+    return page.render(facts, policy=policy(style, script), style=style, script=script)
+
+
+@cache
+def environment() -> Environment:
+    """How templates are read: whatever they print is escaped."""
+    loader = PackageLoader("semiseg.reports")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_printed)
+    found.trim_blocks = found.lstrip_blocks = found.keep_trailing_newline = True
+    found.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    found.filters |= {"percent": percent, "style": style_of}
+    found.tests["numeric"] = lambda cell: str(cell)[:1].isdigit()
+    return found
+
+
+def _printed(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return value if hasattr(value, "__html__") else printable(str(value))
 
 
 def policy(style: str, script: str) -> str:
@@ -60,5 +77,5 @@ def _digest(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
-def _asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _asset(name: str) -> Markup:
+    return Markup(files(__package__).joinpath(name).read_text(encoding="utf-8"))  # nosec B704

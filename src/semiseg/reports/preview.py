@@ -14,13 +14,13 @@ from semiseg.batches.batch import Batch
 from semiseg.batches.sampler import Batches
 from semiseg.datasets.dataset import open_dataset
 from semiseg.datasets.splits import Split
-from semiseg.methods.base import Clock, Method, entry
+from semiseg.methods.base import Clock, Method
 from semiseg.networks.base import Network
 from semiseg.networks.narrow import narrowed
 from semiseg.preparing.prepare import prepare
 from semiseg.preparing.store import Store
 from semiseg.reports.batch_pictures import Strip, draw_batch
-from semiseg.runs.build import batch_plan_of, choose_split, network_builder, network_options, task_of, with_length
+from semiseg.runs.build import Build, choose_split, task_of
 from semiseg.settings.run import RunConfig
 
 MOST = 4
@@ -41,11 +41,11 @@ def preview(config: RunConfig, output: Path, count: int) -> list[Path]:
         InputError: settings or data are not usable, or a picture cannot be written.
     """
     dataset = open_dataset(config.data, config.patient_pattern)
-    store = prepare(config.data, config.prepared, wishes=config.plan, apart=True)
+    store = prepare(dataset, config.prepared, wishes=config.plan, apart=True)
     split = choose_split(config, dataset, store)
-    batch_plan = batch_plan_of(config, store.plan, split)
-    config = with_length(config, split, batch_plan)
-    method = _narrow_method(config, store, split)
+    build = Build(config, store.plan).with_length(split)
+    config, batch_plan = build.config, build.batch_plan(split)
+    method = _narrow_method(build, store, split)
     unlabelled = split.unlabelled if method.uses_unlabelled else ()
     batches = Batches(store, split.labelled, unlabelled, batch_plan, seed=config.seed, resident=False)
     epochs = -(-config.steps // batches.steps_per_epoch)
@@ -60,15 +60,13 @@ def preview(config: RunConfig, output: Path, count: int) -> list[Path]:
     return written
 
 
-def _narrow_method(config: RunConfig, store: Store, split: Split) -> Method:
-    network = config.network
-    options = narrowed(network.name, network_options(config, store.plan))
+def _narrow_method(build: Build, store: Store, split: Split) -> Method:
+    config, network = build.config, build.config.network
+    options = narrowed(network.name, build.network_options)
     narrow = config.model_copy(update={"network": network.model_copy(update={"options": options})})
     torch.manual_seed(config.seed)
-    build = network_builder(narrow, store.plan, pretrained=False)
-    found = entry(config.method)
-    task = task_of(store, split, found.configure(config.options), config.steps)
-    return found.build(config.options, task, build).train()
+    task = task_of(store, split, build.options, config.steps)
+    return Build(narrow, build.plan).method(task, pretrained=False).train()
 
 
 def _plain(batch: Batch) -> Iterator[Strip]:

@@ -1,4 +1,4 @@
-"""What a report knows of a run: the documents of its folder, read once; nothing is computed anew or guessed."""
+"""A run as a report knows it: the documents of its folder, read once; nothing is computed anew or guessed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Record:
     """One run.
 
     Attributes:
-        key: `A`, `B`, ...: what the run is called in charts, so that no colour has to be recognised.
+        index: position in the report.
         name: the folder's name, with as many parents as it takes to tell runs apart.
         facts: provenance.json.
         log: records of log.jsonl.
         scores: None before `semiseg evaluate`.
     """
 
-    key: str
+    index: int
     name: str
     run: Run
     config: RunConfig
@@ -44,8 +44,13 @@ class Record:
     scores: Scores | None
 
     @property
+    def key(self) -> str:
+        """`A`, `B`, ...: what the run is called in charts, so that no colour has to be recognised."""
+        return key_of(self.index)
+
+    @property
     def stamps(self) -> tuple[str, ...]:
-        """What the results owe to labels that a user would not have."""
+        """Words for what the results owe to labels that a user would not have."""
         return tuple(map(str, self.facts.get("stamps") or ()))
 
     @property
@@ -94,7 +99,7 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
     records = []
     for index, (path, name) in enumerate(zip(paths, _names(places), strict=True)):
         try:
-            records.append(_read(path, key_of(index), name))
+            records.append(_read(path, index, name))
         except InputError as error:
             problems += error.problems
     raise_all(problems)
@@ -111,13 +116,13 @@ def key_of(index: int) -> str:
     return letters
 
 
-def _read(path: Path, key: str, name: str) -> Record:
+def _read(path: Path, index: int, name: str) -> Record:
     run = Run(path)
     config = run.config()
     scores = load_scores(path) if (path / "scores.csv").is_file() else None
     log = tuple(read_log(run.log))
     facts = read_json(path / "provenance.json", "the provenance that train wrote")
-    return Record(key, name, run, config, run.plan(), run.split(), facts, log, scores)
+    return Record(index, name, run, config, run.plan(), run.split(), facts, log, scores)
 
 
 def _names(places: Sequence[Path]) -> list[str]:

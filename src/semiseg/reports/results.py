@@ -1,137 +1,114 @@
-"""The part of a report that answers: how good are the predictions, and where does each number come from."""
+"""The parts of a report that answer: how good are the predictions, and where does each number come from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from semiseg.evaluation.scores import METRICS, Scores
 from semiseg.metrics.metrics import EMPTY_RULES
-from semiseg.metrics.statistics import mean_interval
-from semiseg.reports.charts import Box, box_plot, linear_axis, style_of, swatch
+from semiseg.metrics.statistics import Interval, mean_interval
+from semiseg.reports.charts import Box, Chart, box_plot, style_of
 from semiseg.reports.cohort import Cohort
-from semiseg.reports.markup import Markup, join, tag
+from semiseg.reports.page import Table
 from semiseg.reports.records import Record
-from semiseg.reports.tables import index_of, run_label, source, table
+from semiseg.reports.words import number, percent
 
 
-def lead(records: Sequence[Record]) -> Markup:
-    """The result in a sentence per run."""
-    return join(tag("p", _sentence(record), class_="lead") for record in records)
+@dataclass(frozen=True)
+class Measure:
+    """A metric as the report shows it: heading, unit, and the factor that its values are multiplied by."""
+
+    metric: str
+    name: str
+    unit: str
+    factor: float = 1.0
+
+    @property
+    def heading(self) -> str:
+        """Name and unit."""
+        return f"{self.name} {self.unit}"
 
 
-def _sentence(record: Record) -> Markup:
-    split, scores = record.split, record.scores
-    trained = f" learned from {_scans(len(split.labelled), 'labelled')}"
-    if record.facts.get("label_budget", {}).get("selection"):
-        trained += f" (and {record.facts['label_budget']['selection']} more that chose its weights)"
-    trained += f" and {_scans(record.unlabelled, 'unlabelled')}" if record.unlabelled else ""
-    name = join([tag("b", record.key), " ", tag("b", record.config.method)])
-    if scores is None:
-        return join([name, f"{trained}. It has not been scored yet: run semiseg predict, then semiseg evaluate."])
-    overall = mean_interval(scores.by_patient("dice"))
-    spread = (
-        f" (95 % interval {100 * overall.low:.1f} to {100 * overall.high:.1f})" if not math.isnan(overall.low) else ""
-    )
-    count = f"{len(scores.cases)} other scan{'s' * (len(scores.cases) != 1)}{_whose(scores)}"
-    result = join([" On ", count, " its mean Dice is ", tag("b", percent(overall.mean)), " %", spread, "."])
-    return join([name, trained, ".", result])
+DICE, JACCARD = Measure("dice", "Dice", "%", 100.0), Measure("jaccard", "Jaccard", "%", 100.0)
+HD95, ASD = Measure("hd95_mm", "95HD", "mm"), Measure("asd_mm", "ASD", "mm")
 
 
-def _scans(count: int, kind: str) -> str:
-    return f"{count} {kind} scan{'s' * (count != 1)}"
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a run: labels that it was given, mean Dice over patients with its interval once it is scored."""
+
+    record: Record
+    training: int
+    selection: int
+    dice: Interval | None
+
+    @property
+    def scans(self) -> int:
+        """Scored scans."""
+        return len(self.record.scores.cases) if self.record.scores else 0
+
+    @property
+    def patients(self) -> int:
+        """Patients whose scans these are; 0 where it is not known."""
+        return len(set(self.record.scores.patients.values())) if self.record.scores else 0
 
 
-def _whose(scores: Scores) -> str:
-    """How many patients the scans are of, where that is known."""
-    patients = len(set(scores.patients.values()))
-    return f" of {patients} patient{'s' * (patients != 1)}" if patients else ""
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores per class of a cohort."""
+
+    cohort: Cohort
+    table: Table
+    note: str
+    charts: tuple[Chart, ...]
 
 
-def warnings(records: Sequence[Record]) -> Markup:
-    """A banner for runs whose results a user would not reach."""
-    found = [record for record in records if record.stamps]
-    return join(
-        tag(
-            "p",
-            tag("b", f"Not an honest result: {', '.join(record.stamps)}. "),
-            _why(record),
-            class_="stamp",
-            role="note",
-        )
-        for record in found
-    )
-
-
-def _why(record: Record) -> str:
-    return (
-        f"Run {record.key} used labels of test scans that a user would not have; its scores are for comparison with "
-        "publications that did the same."
-    )
-
-
-def overview(records: Sequence[Record]) -> Markup:
-    """A line per run: who it is, what it was given, what it reached."""
-    heads = (
-        "run",
-        "method",
-        "labels: training + selection",
-        "unlabelled scans used",
-        "steps",
-        "Dice %",
-        "95HD mm",
-        "scans scored",
-        "protocol",
-    )
-    rows = [[_run_cell(record), record.config.method, *_given(record), *_reached(record)] for record in records]
-    return join([table("Runs", heads, rows), source(records, "scores.json", "evaluate")])
-
-
-def _run_cell(record: Record) -> Markup:
-    return join([swatch(style_of(index_of(record))), " ", run_label(record)])
-
-
-def _given(record: Record) -> list[object]:
+def outcome(record: Record) -> Outcome:
+    """The result of a run."""
     budget = record.facts.get("label_budget", {})
-    labels = f"{budget.get('training', len(record.split.labelled))} + {budget.get('selection', 0)}"
-    return [labels, record.unlabelled, f"{record.steps} of {record.config.steps}"]
+    dice = mean_interval(record.scores.by_patient("dice")) if record.scores else None
+    return Outcome(record, budget.get("training", len(record.split.labelled)), budget.get("selection", 0), dice)
 
 
-def _reached(record: Record) -> list[object]:
-    scores, protocol = record.scores, str(record.facts.get("protocol", record.config.protocol))
+def overview(outcomes: Sequence[Outcome]) -> Table:
+    """A line per run: name, labels and scans that it was given, scores that it reached."""
+    given = ("run", "method", "labels: training + selection", "unlabelled scans used", "steps")
+    reached = (DICE.heading, HD95.heading, "scans scored", "protocol")
+    return Table("Runs", (*given, *reached), [_line(found) for found in outcomes])
+
+
+def _line(found: Outcome) -> list[object]:
+    record, scores = found.record, found.record.scores
+    labels, steps = f"{found.training} + {found.selection}", f"{record.steps} of {record.config.steps}"
+    given = [record, record.config.method, labels, record.unlabelled, steps]
+    protocol = str(record.facts.get("protocol", record.config.protocol))
     if scores is None:
-        return ["not scored", "", "", protocol]
-    return [percent(scores.mean("dice")), number(scores.mean("hd95_mm")), len(scores.cases), protocol]
+        return [*given, "not scored", "", "", protocol]
+    return [*given, percent(scores.mean("dice")), number(scores.mean("hd95_mm")), found.scans, protocol]
 
 
-def classes(cohort: Cohort) -> Markup:
+def classes(cohort: Cohort) -> ClassScores:
     """Table and box plots per class."""
     names, scores = cohort.class_names, cohort.scores
-    heads = ("class", "run", "Dice %", "95 % interval", "95HD mm", "ASD mm", "scans", "patients")
-    rows = []
-    for label in range(1, len(names)):
-        for record, found in zip(cohort.records, scores, strict=True):
-            rows.append([names[label], record.key, *_class_cells(found, label)])
+    heads = ("class", "run", DICE.heading, "95 % interval", HD95.heading, ASD.heading, "scans", "patients")
+    rows = [
+        [names[label], record.key, *_class_cells(found, label)]
+        for label in range(1, len(names))
+        for record, found in zip(cohort.records, scores, strict=True)
+    ]
     rule = scores[0].empty
-    caption = (
+    note = (
         "Mean ± standard deviation over scans. Dice: overlap of prediction and reference, 100 is perfect. 95HD: 95 % "
         "of the two surfaces are closer than this. ASD: mean distance of the predicted surface to the reference. Empty "
         f"masks, rule {rule!r}: {EMPTY_RULES[rule]}. The interval is that of the mean over patients, whose scans are "
         f"averaged first (Student's t, corrected for skewness).{_unknown(cohort)}"
     )
-    plots = [_boxes(cohort, "dice", "Dice", 100.0, "%"), _boxes(cohort, "hd95_mm", "95HD", 1.0, "mm")]
-    legend = tag("p", "A dot is a scan, the box holds the middle half of them, its bar is the median.", class_="note")
-    return join(
-        [
-            table("Means over scans", heads, rows),
-            tag("p", caption, class_="note"),
-            tag("div", *plots, class_="charts"),
-            legend,
-            source(cohort.records, "scores.csv", "evaluate"),
-        ]
-    )
+    charts = (_boxes(cohort, measure) for measure in (DICE, HD95))
+    return ClassScores(cohort, Table("Means over scans", heads, rows), note, tuple(filter(None, charts)))
 
 
 def _unknown(cohort: Cohort) -> str:
@@ -146,65 +123,45 @@ def _class_cells(scores: Scores, label: int) -> list[object]:
     patients = scores.by_patient("dice", label)
     dice = mean_interval(patients)
     bounds = f"{100 * dice.low:.1f} to {100 * dice.high:.1f}" if not math.isnan(dice.low) else "-"
-    spread = [
-        _spread(scores, metric, label, factor)
-        for metric, factor in (("dice", 100.0), ("hd95_mm", 1.0), ("asd_mm", 1.0))
-    ]
+    spread = [_spread(scores, measure, label) for measure in (DICE, HD95, ASD)]
     counts = scores.summary("dice", label).count, int((~np.isnan(patients)).sum())
     return [spread[0], bounds, *spread[1:], *counts]
 
 
-def _spread(scores: Scores, metric: str, label: int, factor: float) -> str:
-    summary = scores.summary(metric, label)
-    digits = 1 if factor == 100 else 2
-    if math.isnan(summary.mean):
-        return "-"
-    shown = f"{summary.mean * factor:.{digits}f}"
-    return shown if math.isnan(summary.std) else f"{shown} ± {summary.std * factor:.{digits}f}"
+def _spread(scores: Scores, measure: Measure, label: int) -> str:
+    summary, digits = scores.summary(measure.metric, label), 1 if measure.unit == "%" else 2
+    mean = number(summary.mean * measure.factor, digits)
+    return mean if math.isnan(summary.std) else f"{mean} ± {number(summary.std * measure.factor, digits)}"
 
 
-def _boxes(cohort: Cohort, metric: str, title: str, factor: float, unit: str) -> Markup:
+def _boxes(cohort: Cohort, measure: Measure) -> Chart | None:
     groups = []
     for label in range(1, len(cohort.class_names)):
         boxes = [
-            Box(record.key, (found.values(metric, label) * factor).tolist(), found.cases, style_of(index_of(record)))
+            Box(
+                record.key,
+                (found.values(measure.metric, label) * measure.factor).tolist(),
+                found.cases,
+                style_of(record.index),
+            )
             for record, found in zip(cohort.records, cohort.scores, strict=True)
         ]
         groups.append((cohort.class_names[label], boxes))
-    values = [value for _, boxes in groups for box in boxes for value in box.values if math.isfinite(value)]
-    if not values:
-        return Markup()
-    low = min(values) if metric == "dice" else 0.0
-    return box_plot(f"{title} per class and scan", groups, linear_axis(low, max(values)), unit=unit)
+    return box_plot(f"{measure.name} per class and scan", groups, unit=measure.unit, from_zero=measure.unit != "%")
 
 
-def numbers(cohorts: Sequence[Cohort]) -> Markup:
+def numbers(cohorts: Sequence[Cohort]) -> list[tuple[Record, Table]]:
     """Every score of every scan with the line of the file that it was read from."""
-    shown = ("dice", "jaccard", "hd95_mm", "asd_mm")
-    heads = ("run", "line of scores.csv", "case", "class", "Dice %", "Jaccard %", "95HD mm", "ASD mm")
-    return join(
-        tag(
-            "details",
-            tag("summary", f"All numbers of run {record.key} ({record.name}/scores.csv)"),
-            table(f"Scores of run {record.key}", heads, list(_lines(record, scores, shown))),
-        )
+    shown = (DICE, JACCARD, HD95, ASD)
+    heads = ("run", "line of scores.csv", "case", "class", *(measure.heading for measure in shown))
+    return [
+        (record, Table(f"Scores of run {record.key}", heads, list(_lines(record, scores, shown))))
         for cohort in cohorts
         for record, scores in zip(cohort.records, cohort.scores, strict=True)
-    )
+    ]
 
 
-def _lines(record: Record, scores: Scores, metrics: Sequence[str]) -> Iterator[list[object]]:
+def _lines(record: Record, scores: Scores, shown: Sequence[Measure]) -> Iterator[list[object]]:
     for line, row in enumerate(scores.rows, start=2):
-        factors = (100 if metric in ("dice", "jaccard") else 1 for metric in metrics)
-        values = [number(METRICS[metric](row.scores) * factor) for metric, factor in zip(metrics, factors, strict=True)]
+        values = (number(METRICS[measure.metric](row.scores) * measure.factor) for measure in shown)
         yield [record.key, line, row.case, scores.class_names[row.label], *values]
-
-
-def percent(value: float) -> str:
-    """A share in percent, one decimal; a dash where there is none."""
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def number(value: float) -> str:
-    """Two decimals; a dash where there is no value."""
-    return "-" if math.isnan(value) else f"{value:.2f}"

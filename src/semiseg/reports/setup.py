@@ -1,27 +1,35 @@
-"""The part of a report that says what was run, under which rules, and how to run it again."""
+"""The part of a report that says how a run was made, under which rules, and how to make it again."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from semiseg.evaluation.scores import patients_in
-from semiseg.reports.markup import Markup, join, tag
 from semiseg.reports.records import Record
-from semiseg.reports.tables import facts
 
 
-def setup(records: Sequence[Record]) -> Markup:
-    """Protocol, label budget, provenance and commands of every run."""
-    return join(
-        tag("article", tag("h3", tag("b", record.key), " ", record.name), *_parts(record)) for record in records
-    )
+@dataclass(frozen=True)
+class Setup:
+    """Protocol, label budget, provenance and commands of a run; `facts` are groups of names and values."""
+
+    record: Record
+    facts: tuple[tuple[tuple[str, object], ...], ...]
+    deviations: tuple[str, ...]
+    started: str
+    again: str
 
 
-def _parts(record: Record) -> list[Markup]:
-    config = tag("details", tag("summary", "Complete settings (config.yaml)"), tag("pre", record.config.to_yaml()))
-    return [facts(_rules(record)), facts(_provenance(record.facts)), _deviations(record), _again(record), config]
+def setup(record: Record) -> Setup:
+    """The setup of a run."""
+    groups = _rules(record), _provenance(record.facts)
+    facts = tuple(tuple(pair for pair in group if pair[1] not in (None, "", (), [])) for group in groups)
+    asked = record.facts.get("command")
+    started = shlex.join(map(str, asked)) if isinstance(asked, list) else ""
+    deviations = tuple(map(str, record.facts.get("deviations") or ()))
+    return Setup(record, facts, deviations, started, _again(record))
 
 
 def _rules(record: Record) -> list[tuple[str, object]]:
@@ -72,14 +80,8 @@ def _provenance(found: Mapping[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
-def _deviations(record: Record) -> Markup:
-    found = record.facts.get("deviations") or []
-    if not found:
-        return Markup()
-    return join([tag("p", "Deviations from the paper:"), tag("ul", *(tag("li", line) for line in found))])
-
-
-def _again(record: Record) -> Markup:
+def _again(record: Record) -> str:
+    """Commands that run it again, a line each."""
     run = str(record.run.path.absolute())
     again = f"{run}-again"
     commands = [
@@ -88,8 +90,4 @@ def _again(record: Record) -> Markup:
         ["semiseg", "evaluate", again],
         ["semiseg", "report", run, again, "--output", "both.html"],
     ]
-    asked = record.facts.get("command")
-    first = tag("p", "Started as ", tag("code", shlex.join(map(str, asked)))) if isinstance(asked, list) else Markup()
-    return join(
-        [first, tag("p", "To run it again:"), tag("pre", "\n".join(shlex.join(command) for command in commands))]
-    )
+    return "\n".join(shlex.join(command) for command in commands)

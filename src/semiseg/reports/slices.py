@@ -1,4 +1,4 @@
-"""Slices of a scan in three planes with outlines of labels, small enough to travel inside a page.
+"""Slices of a scan with outlines of labels, small enough to travel inside a page.
 
 Grey values become JPEG; outlines become paths on the grid of half voxels, so they stay sharp at any size and cost a few
 hundred bytes.
@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from contourpy import contour_generator
-from numpy.typing import NDArray
 from PIL import Image
 
-from semiseg.evaluation.planes import Space, upright, view_box
-
-Array = NDArray[Any]
+from semiseg.reports.planes import Array, Plane, outlines, upright, window
 
 LARGEST, QUALITY = 240, 70
 """Most pixels along a side of a picture, and its JPEG quality."""
@@ -44,32 +39,33 @@ class Slice:
 
 @dataclass(frozen=True)
 class Stack:
-    """The cuts across one axis, from its first end to its last.
+    """The cuts across one axis, from its first end to its last; `first` is the index of the one that is shown first."""
 
-    Attributes:
-        name: `axial`, ...; empty for images of a single slice.
-        count: slices that the scan has along this axis.
-        first: index in `slices` of the one with most foreground, which is shown first.
-        voxels: width and height of the view.
-        millimetres: the same in mm.
-        ends: left, right, bottom and top.
-    """
-
-    name: str
-    count: int
+    plane: Plane
     slices: tuple[Slice, ...]
     first: int
-    voxels: tuple[int, int]
-    millimetres: tuple[float, float]
-    ends: tuple[str, str, str, str]
+
+    def words(self, cut: Slice) -> str:
+        """Which of the plane's slices one is."""
+        return f"{self.plane.name} {cut.number} of {self.plane.count}" if self.plane.name else "the slice"
+
+    @property
+    def sides(self) -> Iterator[tuple[str, float, float, str]]:
+        """What lies at the borders of the view: name, place as a share of the panel, anchor."""
+        places = ((0.03, 0.5, "start"), (0.97, 0.5, "end"), (0.5, 0.98, "middle"), (0.5, 0.055, "middle"))
+        yield from ((name, *place) for name, place in zip(self.plane.ends, places, strict=False))
+
+    @property
+    def data(self) -> dict[str, object]:
+        """All slices, as the script of the page reads them."""
+        cuts = [{"n": cut.number, "i": cut.jpeg, "t": cut.truth, "p": cut.predictions} for cut in self.slices]
+        return {"name": self.plane.name, "count": self.plane.count, "slices": cuts}
 
 
 def cut_stacks(
     image: Array, truth: Array, predictions: Sequence[Array], affine: Array | None, *, most: int
 ) -> list[Stack]:
-    """Cuts across every axis through the foreground of reference and predictions.
-
-    The view is cut to the foreground with a margin; grey values run from the 1st to the 99th percentile in it.
+    """Slices through the foreground across each axis, the right way up; of an image of one slice, that slice.
 
     Args:
         image: `[X, Y, Z]`, one channel.
@@ -79,60 +75,31 @@ def cut_stacks(
         most: slices per plane; of longer stacks evenly spread ones are taken, the fullest among them.
     """
     space = upright([image, truth, *predictions], affine)
-    foreground = np.any([labels > 0 for labels in space.volumes[1:]], axis=0)
-    box = tuple(view_box(foreground))
-    scale = _window(space.volumes[0][box])
-    classes = max(int(labels.max()) for labels in space.volumes[1:])
-    shape = space.volumes[0].shape
-    thin = [axis for axis in range(3) if shape[axis] == 1]
-    return [_stack(space, axis, box, foreground, scale, classes, most) for axis in (thin[:1] or (2, 1, 0))]
+    grey, *labels = space.volumes
+    planes = space.planes(np.any([array > 0 for array in labels], axis=0))
+    scale, classes = window(grey[planes[0].box]), range(1, max(int(array.max()) for array in labels) + 1)
+    stacks = []
+    for plane in planes:
+        chosen, first = _choose(plane, most)
+        slices = []
+        for at in chosen:
+            views = [plane.cut(array, at) for array in labels]
+            truth_paths, *paths = [tuple(outline(view == label) for label in classes) for view in views]
+            slices.append(Slice(at + 1, _jpeg(plane.cut(grey, at), scale), truth_paths, tuple(paths)))
+        stacks.append(Stack(plane, tuple(slices), first))
+    return stacks
 
 
-def _window(view: Array) -> tuple[float, float]:
-    low, high = np.percentile(view, (1, 99)).tolist()
-    return low, max(high, low + 1e-6)
-
-
-def _stack(
-    space: Space,
-    across: int,
-    box: tuple[slice, ...],
-    foreground: Array,
-    scale: tuple[float, float],
-    classes: int,
-    most: int,
-) -> Stack:
-    right, up = (axis for axis in range(3) if axis != across)
-    count = foreground.shape[across]
-    chosen, first = _choose(foreground.sum(axis=(right, up)), most)
-    slices = []
-    for at in chosen:
-        here = tuple(at if axis == across else side for axis, side in enumerate(box))
-        image, *labels = (array[here] for array in space.volumes)
-        paths = [tuple(outline(array == label) for label in range(1, classes + 1)) for array in labels]
-        slices.append(Slice(at + 1, _jpeg(image, scale), paths[0], tuple(paths[1:])))
-    width, height = (box[axis].stop - box[axis].start for axis in (right, up))
-    return Stack(
-        "" if count == 1 else space.names[across],
-        count,
-        tuple(slices),
-        first,
-        (width, height),
-        (width * space.spacing[right], height * space.spacing[up]),
-        (*space.ends[right], *space.ends[up]),
-    )
-
-
-def _choose(filled: Array, most: int) -> tuple[list[int], int]:
-    """Slices to show and the place of the fullest among them; the middle one where there is no foreground."""
-    places = np.flatnonzero(filled)
+def _choose(plane: Plane, most: int) -> tuple[list[int], int]:
+    """Slices to show and the place of the fullest among them."""
+    places = np.flatnonzero(plane.filled)
     if not len(places):
-        return [len(filled) // 2], 0
-    low, high, fullest = int(places[0]), int(places[-1]), int(filled.argmax())
+        return [plane.fullest], 0
+    low, high = int(places[0]), int(places[-1])
     spread = np.linspace(low, high, min(most, high - low + 1)).round().astype(int)
     # The nearest of the evenly spread ones makes room for the fullest slice.
-    nearest = int(np.abs(spread - fullest).argmin())
-    spread[nearest] = fullest
+    nearest = int(np.abs(spread - plane.fullest).argmin())
+    spread[nearest] = plane.fullest
     return spread.tolist(), nearest
 
 
@@ -147,21 +114,9 @@ def _jpeg(view: Array, scale: tuple[float, float]) -> str:
 
 
 def outline(mask: Array) -> str:
-    """The outlines of `mask` `[width, height]` as an SVG path in half voxels, y downwards; empty for an empty mask.
-
-    Every line runs through the middle between a voxel inside and its neighbour outside.
-    """
-    if not mask.any():
-        return ""
-    # The frame of background closes outlines at the border of the view.
-    framed = np.pad(mask, 1).T.astype(np.float32)
-    height = mask.shape[1]
-    parts = []
-    for line in contour_generator(z=framed).lines(0.5):
-        points = np.rint(2 * np.asarray(line) - 1).astype(int)
-        points[:, 1] = 2 * height - points[:, 1]
-        parts.append(_path(points))
-    return "".join(parts)
+    """The outlines of `mask` `[width, height]` as an SVG path in half voxels, y downwards; empty for an empty mask."""
+    flip, shift = np.array((1, -1)), np.array((0, 2 * mask.shape[1]))
+    return "".join(_path(np.rint(2 * line + 1).astype(int) * flip + shift) for line in outlines(mask))
 
 
 def _path(points: Array) -> str:

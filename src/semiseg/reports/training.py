@@ -1,161 +1,142 @@
-"""The part of a report that shows how the training went."""
+"""The parts of a report that show how the training went."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from semiseg.reports.charts import Line, clipped, line_chart, linear_axis, style_of
-from semiseg.reports.markup import Markup, join, tag
+from semiseg.reports.charts import Chart, Line, line_chart, style_of
 from semiseg.reports.records import Record
-from semiseg.reports.tables import index_of, source
+
+Curve = list[tuple[int, float]]
+
+NAMED = 104
+"""Units of a chart's width for names at the ends of its curves."""
 
 
-def losses(records: Sequence[Record]) -> Markup:
+@dataclass(frozen=True)
+class Curves:
+    """Charts of the log with notes below, each of which may begin with the key of a run.
+
+    Attributes:
+        logged: runs whose logs are shown.
+    """
+
+    charts: tuple[Chart, ...]
+    notes: tuple[tuple[str, str], ...]
+    logged: tuple[Record, ...]
+
+
+def losses(records: Sequence[Record]) -> Curves:
     """A chart per loss term, learning rate and speed, with a line per run."""
     terms = list(dict.fromkeys(name for record in records for name in record.names("loss")))
     terms.sort(key=lambda name: name != "total")
-    charts = [
-        line_chart(f"loss: {name}", [_line(record, record.curve("loss", name)) for record in records]) for name in terms
-    ]
-    charts += [
-        _from_zero(records, "learning rate", "lr"),
-        _from_zero(records, "patches per second", "patches_per_second"),
-    ]
+    charts = [line_chart(f"loss: {name}", _lines(records, "loss", name)) for name in terms]
+    for title, group in (("learning rate", "lr"), ("patches per second", "patches_per_second")):
+        charts.append(line_chart(title, _lines(records, group), from_zero=True))
     if not any(charts):
-        return tag("p", "The log has no records yet.", class_="note")
-    return join([tag("div", *charts, class_="charts"), _skipped(records), source(records, "log.jsonl", "train")])
-
-
-def _from_zero(records: Sequence[Record], title: str, name: str) -> Markup:
-    lines = [_line(record, record.curve(name)) for record in records]
-    highest = max((y for line in lines for _, y in line.points if math.isfinite(y)), default=0.0)
-    return line_chart(title, lines, axis=linear_axis(0, highest) if highest > 0 else None)
-
-
-def _line(record: Record, points: Sequence[tuple[float, float]]) -> Line:
-    return Line(record.key, points, style_of(index_of(record)))
-
-
-def _skipped(records: Sequence[Record]) -> Markup:
+        return Curves((), (("", "The log has no records yet."),), ())
     last = {record.key: int(curve[-1][1]) for record in records if (curve := record.curve("skipped"))}
     bad = ", ".join(f"{key}: {count}" for key, count in last.items() if count)
-    return tag("p", f"Updates left out because the loss was not finite: {bad or 'none'}.", class_="note")
+    skipped = f"Updates left out because the loss was not finite: {bad or 'none'}."
+    return Curves(tuple(filter(None, charts)), (("", skipped),), tuple(records))
 
 
-def validation(records: Sequence[Record]) -> Markup:
-    """Validation scores, and the quality of pseudo-labels where labels within the budget tell it."""
+def _lines(records: Sequence[Record], group: str, name: str | None = None) -> list[Line]:
+    return [Line(record.key, record.curve(group, name), style_of(record.index)) for record in records]
+
+
+def validation(records: Sequence[Record]) -> Curves:
+    """Validation scores of the runs, and of each network by itself where they were asked for."""
     validated = [record for record in records if record.curve("validation", "dice")]
-    chart = line_chart(
-        "validation: mean Dice",
-        [_line(record, _percent(record.curve("validation", "dice"))) for record in validated],
-        unit="%",
-    )
-    charts = [chart, *(_network_chart(record) for record in validated)]
-    told = [tag("p", _about_selection(record), class_="note") for record in records]
-    logged = source(validated, "log.jsonl", "train")
-    return join([tag("div", *charts, class_="charts") if any(charts) else Markup(), *told, logged])
+    lines = [Line(record.key, _dice(record), style_of(record.index)) for record in validated]
+    charts = [line_chart("validation: mean Dice", lines, unit="%")]
+    for record in validated:
+        networks = _in_percent(record, "networks")
+        if networks and _dice(record) not in networks.values():  # else one of them is what predicts
+            networks = {"prediction": _dice(record), **networks}
+        charts.append(_named(f"{record.key}: mean Dice of each network", networks))
+    notes = tuple((record.key, _about_selection(record)) for record in records)
+    return Curves(tuple(filter(None, charts)), notes, tuple(validated))
 
 
-def _network_chart(record: Record) -> Markup:
-    """Mean Dice of each network by itself beside what predicts; empty where they were not validated."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for step, found in record.values("validation", "networks"):
-        for name, value in found.items() if isinstance(found, dict) else ():
+def _dice(record: Record) -> Curve:
+    return [(step, 100 * value) for step, value in record.curve("validation", "dice")]
+
+
+def _in_percent(record: Record, name: str) -> dict[str, Curve]:
+    """A curve per name, of validations that are logged as a mapping of names to shares."""
+    curves: dict[str, Curve] = {}
+    for step, found in record.values("validation", name):
+        for key, value in found.items() if isinstance(found, dict) else ():
             if isinstance(value, int | float):
-                curves.setdefault(name, []).append((step, float(value)))
-    if not curves:
-        return Markup()
-    prediction = record.curve("validation", "dice")
-    if prediction not in curves.values():  # else one of them is what predicts
-        curves = {"prediction": prediction, **curves}
-    lines = [
-        Line(clipped(name, 14), _percent(points), style_of(index))
-        for index, (name, points) in enumerate(curves.items())
-    ]
-    return line_chart(f"{record.key}: mean Dice of each network", lines, unit="%", right=104)
-
-
-def _about_selection(record: Record) -> Markup:
-    config = record.config
-    if config.select == "last":
-        return join([tag("b", record.key), ": no validation; the weights of the last step were taken."])
-    where = "validation scans, whose labels are part of the label budget"
-    if config.selects_on == "test":
-        where = "the test scans (test-selected, as the source of these settings does)"
-    return join([tag("b", record.key), f": the best weights were chosen on {where}."])
-
-
-def pseudo_labels(records: Sequence[Record]) -> Markup:
-    """Dice per class on validation scans, the only labels within the budget that the model has not learned from."""
-    known = [record for record in records if record.config.selects_on == "validation" and _per_class(record)]
-    charts = [_class_chart(record) for record in known]
-    unknown = [record.key for record in records if record not in known]
-    parts = [tag("div", *charts, class_="charts")] if charts else []
-    if known:
-        parts.append(
-            tag(
-                "p",
-                "Pseudo-labels are what the model predicts on unlabelled scans, and their truth is not known. Shown is "
-                "the Dice of the same predictions on the validation scans: their labels are part of the label budget "
-                "and are not trained on.",
-                class_="note",
-            )
-        )
-        parts.append(source(known, "log.jsonl", "train"))
-    if unknown:
-        parts.append(
-            tag(
-                "p",
-                f"Not known for {', '.join(unknown)}: no label within the budget was kept out of training. Labels of "
-                "test scans are not used for this. To see it, train with --set select=best --set validation=2.",
-                class_="note",
-            )
-        )
-    return join(parts)
-
-
-def _per_class(record: Record) -> dict[str, list[tuple[int, float]]]:
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for step, found in record.values("validation", "per_class"):
-        if isinstance(found, dict):
-            for name, value in found.items():
-                if isinstance(value, int | float):
-                    curves.setdefault(name, []).append((step, 100 * float(value)))
+                curves.setdefault(key, []).append((step, 100 * float(value)))
     return curves
 
 
-def _class_chart(record: Record) -> Markup:
-    lines = [
-        Line(clipped(name, 14), points, style_of(index))
-        for index, (name, points) in enumerate(_per_class(record).items())
-    ]
-    return line_chart(f"{record.key}: Dice per class on validation scans", lines, unit="%", right=104)
+def _named(title: str, curves: Mapping[str, Curve], unit: str = "%") -> Chart | None:
+    """A chart with a named line per curve."""
+    lines = [Line(name, points, style_of(index)) for index, (name, points) in enumerate(curves.items())]
+    return line_chart(title, lines, unit=unit, right=NAMED)
 
 
-def observed(records: Sequence[Record]) -> Markup:
+def _about_selection(record: Record) -> str:
+    if record.config.select == "last":
+        return ": no validation; the weights of the last step were taken."
+    where = "validation scans, whose labels are part of the label budget"
+    if record.config.selects_on == "test":
+        where = "the test scans (test-selected, as the source of these settings does)"
+    return f": the best weights were chosen on {where}."
+
+
+def pseudo_labels(records: Sequence[Record]) -> Curves:
+    """Dice per class on validation scans, the only labels within the budget that the model has not learned from."""
+    curves = {
+        record.key: found
+        for record in records
+        if record.config.selects_on == "validation" and (found := _in_percent(record, "per_class"))
+    }
+    charts = (_named(f"{key}: Dice per class on validation scans", found) for key, found in curves.items())
+    known = tuple(record for record in records if record.key in curves)
+    unknown = ", ".join(record.key for record in records if record.key not in curves)
+    notes = []
+    if known:
+        notes.append(
+            "Pseudo-labels are what the model predicts on unlabelled scans, and their truth is not known. Shown is "
+            "the Dice of the same predictions on the validation scans: their labels are part of the label budget "
+            "and are not trained on."
+        )
+    if unknown:
+        notes.append(
+            f"Not known for {unknown}: no label within the budget was kept out of training. Labels of "
+            "test scans are not used for this. To see it, train with --set select=best --set validation=2."
+        )
+    return Curves(tuple(filter(None, charts)), tuple(("", note) for note in notes), known)
+
+
+def observed(records: Sequence[Record]) -> Curves:
     """Class weights, thresholds and whatever else a method logs, with a line per class."""
-    charts, told = [], []
+    charts, notes = [], []
     for record in records:
         for name in record.names("observed"):
-            rows = [(step, _flat(value)) for step, value in record.values("observed", name)]
-            rows = [(step, row) for step, row in rows if row]
+            found = [(step, _flat(value)) for step, value in record.values("observed", name)]
+            rows = [(step, row) for step, row in found if row]
             if not rows:
                 continue
             labels = _labels(record, len(rows[0][1]))
             if all(row == rows[0][1] for _, row in rows):
                 values = ", ".join(f"{label} {value:.3g}" for label, value in zip(labels, rows[0][1], strict=False))
-                told.append(tag("p", tag("b", record.key), f" {name} did not change: {values}.", class_="note"))
+                notes.append((record.key, f" {name} did not change: {values}."))
                 continue
             lines = [
-                Line(clipped(label, 14), [(step, row[at]) for step, row in rows if at < len(row)], style_of(at))
+                Line(label, [(step, row[at]) for step, row in rows if at < len(row)], style_of(at))
                 for at, label in enumerate(labels)
             ]
-            charts.append(line_chart(f"{record.key}: {name}", lines, right=104))
-    if not charts and not told:
-        return tag("p", "None of these methods has class weights or thresholds.", class_="note")
-    return join([tag("div", *charts, class_="charts"), *told, source(records, "log.jsonl", "train")])
+            charts.append(line_chart(f"{record.key}: {name}", lines, right=NAMED))
+    if not charts and not notes:
+        return Curves((), (("", "None of these methods has class weights or thresholds."),), ())
+    return Curves(tuple(filter(None, charts)), tuple(notes), tuple(records))
 
 
 def _flat(value: Any) -> list[float]:
@@ -171,7 +152,3 @@ def _labels(record: Record, count: int) -> list[str]:
     if count == len(names):
         return list(names)
     return list(names[1:]) if count == len(names) - 1 else [str(index) for index in range(count)]
-
-
-def _percent(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
-    return [(step, 100 * value) for step, value in points]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import torch
 
 from semiseg.batches.sampler import BatchPlan, steps_per_epoch
 from semiseg.datasets.dataset import Dataset
-from semiseg.datasets.splits import Split, draw_split, load_split
+from semiseg.datasets.splits import Split, draw_split, read_roles, split_of
 from semiseg.errors import InputError, raise_all
-from semiseg.methods.base import MethodConfig, NetworkBuilder, Task, entry
+from semiseg.methods.base import Entry, Method, MethodConfig, NetworkBuilder, Task, entry
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.import_weights import import_weights
 from semiseg.preparing.plan import Plan
 from semiseg.preparing.store import Store
+from semiseg.runs.precision import resolve_precision
 from semiseg.scans.components import piece_sizes
 from semiseg.settings.run import RunConfig
 
@@ -27,12 +29,118 @@ WHOLE = 0.95
 """Share of a class's voxels that its largest component holds in every labelled scan, if it is one piece there."""
 
 
-def choose_split(config: RunConfig, dataset: Dataset, store: Store) -> Split:
-    """The split of the configuration: read from its file, drawn, or all labels there are."""
+Roles = tuple[Mapping[str, Sequence[str]], str]
+"""Case ids by role, and a note, as `read_roles` finds them in a split file."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What settings and plan make together: method, network, patches. It is made once for a run, and handed on."""
+
+    config: RunConfig
+    plan: Plan
+
+    @cached_property
+    def entry(self) -> Entry:
+        """The registered method."""
+        return entry(self.config.method)
+
+    @cached_property
+    def options(self) -> MethodConfig:
+        """Options of the method."""
+        return self.entry.configure(self.config.options)
+
+    @cached_property
+    def network(self) -> Network:
+        """A network of the run, with shapes and no weights (`meta`)."""
+        with torch.device("meta"):
+            return self.networks(pretrained=False)()
+
+    @cached_property
+    def patch(self) -> tuple[int, ...]:
+        """Patch sides: those of the configuration, or the plan's, rounded up to what the network can halve.
+
+        Raises:
+            InputError: the configured patch has the wrong number of sides or sides that the network cannot halve.
+        """
+        return _patch(self.config, self.plan, self.network)
+
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """Labelled and unlabelled patches of a step: what the configuration leaves open comes from the plan."""
+        batch, plan = self.config.batch, self.plan
+        unlabelled = plan.unlabelled_per_batch if batch.unlabelled is None else batch.unlabelled
+        return batch.labelled or plan.labelled_per_batch, unlabelled
+
+    @cached_property
+    def precision(self) -> str:
+        """Resolved precision of forward passes in training."""
+        return precision_of(self.config)
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """Options of the configured network, with what the plan proposes for those that are left open."""
+        options = dict(self.config.network.options)
+        if self.config.network.name == "unet":
+            filters = options.setdefault("filters", self.plan.filters)
+            if isinstance(filters, Sequence):
+                options.setdefault("strides", self.plan.strides[: len(filters)])
+        return options
+
+    def networks(self, *, pretrained: bool = True) -> NetworkBuilder:
+        """Builder of the configured network; the plan proposes what the options leave open.
+
+        With `pretrained`, networks start from the configured weights, if there are any.
+        """
+        build = partial(
+            build_network,
+            self.config.network.name,
+            channels=len(self.plan.channels),
+            classes=self.plan.classes,
+            spatial_dims=self.plan.spatial_dims,
+            **self.network_options,
+        )
+        weights = self.config.network.weights if pretrained else None
+        return build if weights is None else partial(_build_from, weights, build)
+
+    def method(self, task: Task, *, pretrained: bool = True) -> Method:
+        """The method with its networks."""
+        return self.entry.build(self.config.options, task, self.networks(pretrained=pretrained))
+
+    def batch_plan(self, split: Split) -> BatchPlan:
+        """Patches of a training step."""
+        labelled, unlabelled = self.counts
+        return BatchPlan(
+            labelled=labelled,
+            unlabelled=unlabelled if split.unlabelled else 0,
+            patch=self.patch,
+            foreground=self.config.batch.foreground,
+            augment=self.config.augment,
+            # Slices of a fixed size are turned as they are, like those of the code that brings them there.
+            spacing=None if self.plan.slice_size else self.plan.spacing[: self.plan.spatial_dims],
+        )
+
+    def with_length(self, split: Split) -> Build:
+        """With the number of steps that the `epochs` of the settings have with this split, if they count in epochs."""
+        config = self.config
+        if config.epochs is None:
+            return self
+        unlabelled = split.unlabelled if self.entry.cls.uses_unlabelled else ()
+        steps = config.epoch_steps or steps_per_epoch(split.labelled, unlabelled, *self.counts)
+        return replace(self, config=config.model_copy(update={"steps": config.epochs * steps}))
+
+
+def precision_of(config: RunConfig) -> str:
+    """The precision that forward passes really have."""
+    return resolve_precision(config.precision, config.accelerator, entry(config.method).cls.precision)
+
+
+def choose_split(config: RunConfig, dataset: Dataset, store: Store, named: Roles | None = None) -> Split:
+    """The split of the configuration: of its file (`named`, where that was read already), drawn, or all labels."""
     content = {case: store.meta(case).content for case in store.cases}
     voxels = {case: counts for case in store.cases if (counts := store.meta(case).voxels) is not None}
     if config.split:
-        split = load_split(config.split, dataset, content=content)
+        split = split_of(config.split, *(named or read_roles(config.split)), dataset, content=content)
         _check_classes(split, voxels, store.plan)
     else:
         labelled = config.labelled or len(voxels) - config.test - config.validation
@@ -61,15 +169,6 @@ def _check_selection(config: RunConfig, split: Split, voxels: Collection[str]) -
         )
 
 
-def with_length(config: RunConfig, split: Split, batch: BatchPlan) -> RunConfig:
-    """`config` with the number of steps that its `epochs` have with this split, if it counts in epochs."""
-    if config.epochs is None:
-        return config
-    unlabelled = split.unlabelled if entry(config.method).cls.uses_unlabelled else ()
-    steps = config.epoch_steps or steps_per_epoch(split.labelled, unlabelled, batch)
-    return config.model_copy(update={"steps": config.epochs * steps})
-
-
 def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
     totals = [sum(per_class) for per_class in zip(*(voxels[case] for case in split.labelled), strict=True)]
     missing = [name for name, total in zip(plan.class_names, totals, strict=True) if not total]
@@ -78,33 +177,6 @@ def _check_classes(split: Split, voxels: Mapping[str, tuple[int, ...]], plan: Pl
             f"the {len(split.labelled)} labelled cases of the split have no voxel of {', '.join(missing)}: "
             "label one that has, or take the class out of dataset.json"
         )
-
-
-def network_builder(config: RunConfig, plan: Plan, *, pretrained: bool = True) -> NetworkBuilder:
-    """Builder of the configured network; the plan proposes what the options leave open.
-
-    With `pretrained`, networks start from the configured weights, if there are any.
-    """
-    build = partial(
-        build_network,
-        config.network.name,
-        channels=len(plan.channels),
-        classes=plan.classes,
-        spatial_dims=plan.spatial_dims,
-        **network_options(config, plan),
-    )
-    weights = config.network.weights if pretrained else None
-    return build if weights is None else partial(_build_from, weights, build)
-
-
-def network_options(config: RunConfig, plan: Plan) -> dict[str, Any]:
-    """Options of the configured network, with what the plan proposes for those that are left open."""
-    options = dict(config.network.options)
-    if config.network.name == "unet":
-        filters = options.setdefault("filters", plan.filters)
-        if isinstance(filters, Sequence):
-            options.setdefault("strides", plan.strides[: len(filters)])
-    return options
 
 
 def _build_from(weights: Path, build: NetworkBuilder, **overrides: Any) -> Network:
@@ -148,12 +220,7 @@ def check_batch(config: RunConfig, batch: BatchPlan, processes: int) -> None:
     raise_all(entry(config.method).too_few(config.options, batch.labelled, batch.unlabelled, processes))
 
 
-def patch_of(config: RunConfig, plan: Plan, network: Network) -> tuple[int, ...]:
-    """Patch sides: those of the configuration, or the plan's, rounded up to what the network can halve.
-
-    Raises:
-        InputError: the configured patch has the wrong number of sides or sides that the network cannot halve.
-    """
+def _patch(config: RunConfig, plan: Plan, network: Network) -> tuple[int, ...]:
     if config.batch.patch is None:
         return tuple(-(-side // unit) * unit for side, unit in zip(plan.patch, network.divisor, strict=True))
     patch = config.batch.patch
@@ -166,20 +233,3 @@ def patch_of(config: RunConfig, plan: Plan, network: Network) -> tuple[int, ...]
             f"take {list(fitting)}"
         )
     return patch
-
-
-def batch_plan_of(config: RunConfig, plan: Plan, split: Split) -> BatchPlan:
-    """Patches of a training step: what the configuration leaves open comes from the plan."""
-    with torch.device("meta"):
-        network = network_builder(config, plan, pretrained=False)()
-    batch = config.batch
-    unlabelled = plan.unlabelled_per_batch if batch.unlabelled is None else batch.unlabelled
-    return BatchPlan(
-        labelled=batch.labelled or plan.labelled_per_batch,
-        unlabelled=unlabelled if split.unlabelled else 0,
-        patch=patch_of(config, plan, network),
-        foreground=batch.foreground,
-        augment=config.augment,
-        # Slices of a fixed size are turned as they are, like those of the code that brings them there.
-        spacing=None if plan.slice_size else plan.spacing[: plan.spatial_dims],
-    )

@@ -6,6 +6,7 @@ import gzip
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from semiseg.errors import InputError, raise_all
-from semiseg.scans.formats import ending_of, format_of
+from semiseg.scans.formats import format_of
 from semiseg.scans.formats.base import Header, Request, Triple, Volume
 from semiseg.scans.grids import grid_problems
 from semiseg.system.files import replacing
@@ -23,7 +24,6 @@ __all__ = [
     "Volume",
     "joined",
     "largest_scan",
-    "oriented",
     "read_channel",
     "read_header",
     "read_image",
@@ -63,20 +63,6 @@ def largest_scan(scans: Iterable[Sequence[Path]]) -> int:
     return largest
 
 
-def oriented(path: Path) -> bool:
-    """Whether a file says where left and right are; pictures and arrays, which say nothing at all, are not meant.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    if ending_of(path) not in (".nii", ".nii.gz"):
-        return True
-    from semiseg.scans.formats.nifti import open_header
-
-    header: Any = open_header(path).header
-    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
-
-
 def read_image(paths: Sequence[Path], *, channels: int | None = None, spacing: Triple | None = None) -> Volume:
     """One scan from its files, one per channel, or from one file with all: `[C, X, Y, Z]`, int16 or else float32.
 
@@ -112,7 +98,8 @@ def joined(files: Sequence[Volume]) -> Volume:
         return first
     kept = all(volume.array.dtype == np.int16 for volume in files)
     kind = np.int16 if kept else np.float32
-    return Volume(np.concatenate([volume.array for volume in files], dtype=kind), first.affine, first.recorded)
+    array = np.concatenate([volume.array for volume in files], dtype=kind)
+    return replace(first, array=array, oriented=all(volume.oriented for volume in files))
 
 
 def read_channel(path: Path, index: int | None = None, *, spacing: Triple | None = None) -> Volume:
@@ -125,7 +112,7 @@ def read_channel(path: Path, index: int | None = None, *, spacing: Triple | None
     """
     count = 1 if index is None else read_header(path).channels
     volume = _read_channels(path, Request("image", count, spacing))
-    return Volume(volume.array[index or 0], volume.affine, volume.recorded)
+    return replace(volume, array=volume.array[index or 0])
 
 
 def read_label(path: Path, *, spacing: Triple | None = None) -> Volume:
@@ -145,7 +132,7 @@ def read_label(path: Path, *, spacing: Triple | None = None) -> Volume:
             "number the classes 0, 1, 2, ..., as semiseg init does with --classes VALUE=NAME,VALUE=NAME"
             + (" (values below 0: relabel these voxels first)" if (values < 0).any() else "")
         )
-    return Volume(values.astype(np.uint8), volume.affine, volume.recorded)
+    return replace(volume, array=values.astype(np.uint8))
 
 
 def read_stored(path: Path, *, channels: int | None = None, spacing: Triple | None = None) -> Volume:
@@ -167,10 +154,10 @@ def read_label_values(path: Path, *, spacing: Triple | None = None) -> Volume:
     values = volume.array[0]
     if values.dtype.kind == "f":
         values = _whole(values, path)
-    return Volume(values, volume.affine, volume.recorded)
+    return replace(volume, array=values)
 
 
-def write_label(path: Path, array: Array, reference: Path, *, spacing: Triple | None = None) -> None:
+def write_label(path: Path, array: Array, reference: Path | Header, *, spacing: Triple | None = None) -> None:
     """Write class indices `[X, Y, Z]` as NIfTI on the grid of `reference`, stored as uint8.
 
     Where `reference` is NIfTI with one channel, its header and number of axes are kept.
@@ -178,7 +165,7 @@ def write_label(path: Path, array: Array, reference: Path, *, spacing: Triple | 
     Args:
         path: file to write, `.nii.gz` or `.nii`.
         array: class indices.
-        reference: the scan, of any format.
+        reference: the scan, of any format, or its header.
         spacing: mm along X, Y, Z where the format of `reference` records none.
 
     Raises:
@@ -188,22 +175,16 @@ def write_label(path: Path, array: Array, reference: Path, *, spacing: Triple | 
     label = array.astype(np.uint8)
     if not np.array_equal(label, array):
         raise ValueError("labels to write must be whole numbers from 0 to 255")
-    header = read_header(reference, spacing=spacing)
+    header = reference if isinstance(reference, Header) else read_header(reference, spacing=spacing)
     if array.shape != header.shape:
         raise ValueError(f"label of shape {array.shape} for a scan of shape {header.shape}")
-    if ending_of(reference) not in (".nii", ".nii.gz") or header.channels > 1:
+    if header.nifti is None or header.channels > 1:
         write_nifti(path, Volume(label, header.affine))
         return
-    from semiseg.scans.formats.nifti import open_header
+    from semiseg.scans.formats.nifti import label_image
 
-    image = open_header(reference)
-    kept: Any = cast(Any, image.header).copy()
-    kept.set_data_dtype(np.uint8)
-    kept.set_slope_inter(1, 0)
-    kept["cal_min"] = kept["cal_max"] = 0
-    written = type(image)(label.reshape(image.shape), image.affine, kept)
     with replacing(path) as temporary:
-        _save(written, temporary, compress=path.name.endswith(".gz"))
+        _save(label_image(label, header.nifti), temporary, compress=path.name.endswith(".gz"))
 
 
 def write_nifti(path: Path, volume: Volume) -> None:
@@ -223,7 +204,7 @@ def _read_channels(path: Path, request: Request) -> Volume:
     volume = format_of(path).read_volume(path, request)
     values = volume.array
     if values.dtype.kind == "i" and values.dtype.itemsize == 2:
-        return Volume(values.astype(np.int16, copy=False), volume.affine, volume.recorded)
+        return replace(volume, array=values.astype(np.int16, copy=False))
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is told
         values = values.astype(np.float32, copy=False)
     for number, channel in enumerate(values):
@@ -234,7 +215,7 @@ def _read_channels(path: Path, request: Request) -> Volume:
                 f"{path}: {where}expected finite intensities, came NaN or infinity in {_places(bad)}: "
                 "replace these voxels, for example by the intensity of air"
             )
-    return Volume(values, volume.affine, volume.recorded)
+    return replace(volume, array=values)
 
 
 def _save(image: nib.Nifti1Image, path: Path, *, compress: bool) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
+from semiseg.errors import InputError
+
 _LENGTHS = ("steps", "epochs")
 _NAMED = ("network", "optimiser")
 
@@ -39,3 +43,28 @@ def named(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and new["name"] != old.get("name", new["name"])
+
+
+_WORDS = ("on", "off", "yes", "no")
+"""Words to this package, among them values of options, where YAML 1.1 reads true and false."""
+
+
+def assign(
+    values: dict[str, Any], assignment: str, example: str = "optimiser.lr=0.02 or options.mask_ratio=0.3"
+) -> None:
+    """Set `a.b=value` in `values`; the value is read as YAML.
+
+    Raises:
+        InputError: it is no assignment; `example` shows one.
+    """
+    name, equals, text = assignment.partition("=")
+    if not equals or not name:
+        raise InputError(f"--set {assignment}: expected NAME=VALUE, such as {example}")
+    *parents, last = name.strip().split(".")
+    for part in parents:
+        values[part] = dict(values.get(part) or {})
+        values = values[part]
+    try:
+        values[last] = text if text in _WORDS else yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {assignment}: the value is neither a number, a word, nor a list like [1, 2]") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,12 +10,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from semiseg.batches.augment import AugmentConfig
-from semiseg.errors import InputError, raise_all
 from semiseg.metrics.metrics import EmptyRule
 from semiseg.preparing.overrides import PlanOverrides
 from semiseg.scans.crop import LabelCrop
-from semiseg.settings.merge import merge, named
-from semiseg.validation import parse, read_mapping
+from semiseg.settings.merge import named
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
@@ -251,60 +249,3 @@ def _only_on_paper(config: RunConfig) -> Iterator[tuple[str, bool]]:
         "plan.crop around the label uses test labels: that takes protocol: paper",
         isinstance(config.plan.crop, LabelCrop),
     )
-
-
-def load_config(path: Path | None, overrides: Mapping[str, Any], assignments: Sequence[str] = ()) -> RunConfig:
-    """A `RunConfig` from, in rising priority, a preset, a YAML file, `overrides`, and `a.b=value` assignments.
-
-    The preset is the one that the file, the overrides or the assignments name as `preset`. Overrides that are None do
-    not count. Mappings such as `optimiser` are merged setting by setting, see `merge`.
-
-    Raises:
-        InputError: all that is wrong with the values, unknown names with the nearest known one.
-    """
-    file = read_mapping(path) if path else {}
-    given = {name: value for name, value in overrides.items() if value is not None}
-    assigned: dict[str, Any] = {}
-    for assignment in assignments:
-        assign(assigned, assignment)
-    values = merge(merge(file, given), assigned)
-    name = values.pop("preset", None)
-    if name is not None:
-        from semiseg.settings.presets import apply
-
-        values = apply(name, values)
-    config = parse(RunConfig, values, str(path) if path else "settings")
-    _check_method(config)
-    return config
-
-
-_WORDS = ("on", "off", "yes", "no")
-"""Words to this package, among them values of options, where YAML 1.1 reads true and false."""
-
-
-def assign(
-    values: dict[str, Any], assignment: str, example: str = "optimiser.lr=0.02 or options.mask_ratio=0.3"
-) -> None:
-    """Set `a.b=value` in `values`; the value is read as YAML.
-
-    Raises:
-        InputError: it is no assignment; `example` shows one.
-    """
-    name, equals, text = assignment.partition("=")
-    if not equals or not name:
-        raise InputError(f"--set {assignment}: expected NAME=VALUE, such as {example}")
-    *parents, last = name.strip().split(".")
-    for part in parents:
-        values[part] = dict(values.get(part) or {})
-        values = values[part]
-    try:
-        values[last] = text if text in _WORDS else yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {assignment}: the value is neither a number, a word, nor a list like [1, 2]") from None
-
-
-def _check_method(config: RunConfig) -> None:
-    from semiseg.methods.base import entry
-
-    batch = config.batch  # what is null is known with the plan
-    raise_all(entry(config.method).too_few(config.options, batch.labelled or 0, batch.unlabelled or 0, config.devices))

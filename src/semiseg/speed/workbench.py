@@ -11,7 +11,8 @@ from semiseg.batches.batch import Batch
 from semiseg.batches.sampler import Batches
 from semiseg.phantom.cohort import PhantomConfig, make_cohort
 from semiseg.runs.folder import Run
-from semiseg.settings.run import RunConfig, load_config
+from semiseg.settings.load import load_config
+from semiseg.settings.run import RunConfig
 from semiseg.training.journal import Journal
 from semiseg.training.session import Session, open_session
 from semiseg.training.train import train_step
@@ -23,6 +24,7 @@ AT_WORK: dict[str, dict[str, Any]] = {
     "ducisc": {"warmup": 0.0},
     "cml": {"pretraining": 0.0},
     "bcp": {"pretraining": 0.0},
+    "eic": {"autoencoder": 0.0},
 }
 """Options with which a method does from the first step on what it does for most of a run."""
 

@@ -53,7 +53,7 @@ class Journal:
         display = self._display = kind(config.method, config.steps, step, shown=screen != "none")
         self._text = TextLog(run.path / "log.txt")
         counted = "" if self._session.fabric.device.type == "cpu" else ", counted for a CPU"
-        self._note(f"a step takes about {step_bytes(self._session.work) / 2**30:.2g} GiB of memory{counted}")
+        self._note(f"a step takes about {step_bytes(self._session.memory_inputs) / 2**30:.2g} GiB of memory{counted}")
         self._note(f"{self._session.choice.note}; {self._session.batches.note}")
         events = Forgiving(TensorBoard(run.path / "tensorboard", step), "tensorboard", self._note)
         files: list[Logger] = [JsonLines(run.log, step), self._text, events]

@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from semiseg.errors import InputError
 from semiseg.methods.base import Method, entry
+from semiseg.runs.build import precision_of
 from semiseg.runs.device import choose_device, set_up_device, tell_of_precision
-from semiseg.runs.precision import fabric_precision, resolve_precision
+from semiseg.runs.precision import fabric_precision
 from semiseg.settings.run import RunConfig
 
 PATIENCE = timedelta(days=7)
@@ -76,8 +77,3 @@ def data_parallel(config: RunConfig) -> DDPStrategy:
 def _fabric_accelerator(config: RunConfig) -> str:
     """Fabric's own `auto` and `gpu` would take one of Apple's."""
     return "cuda" if config.accelerator == "gpu" else choose_device(config.accelerator).type
-
-
-def precision_of(config: RunConfig) -> str:
-    """The precision that forward passes really have."""
-    return resolve_precision(config.precision, config.accelerator, entry(config.method).cls.precision)

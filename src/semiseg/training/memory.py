@@ -6,74 +6,63 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from semiseg.errors import InputError
-from semiseg.methods.base import Method, Task, entry
+from semiseg.methods.base import Method, Task
 from semiseg.networks import network_class
-from semiseg.networks.base import Network
-from semiseg.preparing.plan import Plan
-from semiseg.runs.build import network_builder, patch_of
-from semiseg.settings.run import RunConfig
+from semiseg.runs.build import Build
 from semiseg.system.memory import is_out_of_memory
 from semiseg.training.footprint import footprint
-from semiseg.training.launch import precision_of
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
-class Step:
-    """What decides the memory of a training step: settings, plan, and the number of processes that share a batch.
+class MemoryInputs:
+    """What decides the memory of a training step: its build, and the number of processes that share a batch.
 
     Attributes:
         resident: bytes of scans that are kept on the device.
     """
 
-    config: RunConfig
-    plan: Plan
+    build: Build
     processes: int = 1
     resident: int = 0
 
-    def having(self, section: str, **changes: Any) -> Step:
-        """The same step with other settings of `section`, or of the top where it is empty."""
+    def having(self, section: str, **changes: Any) -> MemoryInputs:
+        """The same with other settings of `section`, or of the top where it is empty."""
+        config = self.build.config
         if section:
-            changes = {section: getattr(self.config, section).model_copy(update=changes)}
-        return replace(self, config=self.config.model_copy(update=changes))
+            changes = {section: getattr(config, section).model_copy(update=changes)}
+        return replace(self, build=Build(config.model_copy(update=changes), self.build.plan))
 
     @property
     def patches(self) -> tuple[int, int]:
         """Labelled and unlabelled patches over all processes."""
-        batch, plan = self.config.batch, self.plan
-        unlabelled = plan.unlabelled_per_batch if batch.unlabelled is None else batch.unlabelled
-        uses = entry(self.config.method).cls.uses_unlabelled
-        return batch.labelled or plan.labelled_per_batch, unlabelled if uses else 0
+        labelled, unlabelled = self.build.counts
+        return labelled, unlabelled if self.build.entry.cls.uses_unlabelled else 0
 
     @property
-    def patch(self) -> tuple[int, ...]:
-        """Sides of the patches."""
-        return patch_of(self.config, self.plan, self.network())
+    def images(self) -> tuple[int, ...]:
+        """Shape of the patches of one process, `[B, C, *S]`."""
+        return sum(self.patches) // self.processes, len(self.build.plan.channels), *self.build.patch
 
-    def network(self, device: str = "meta") -> Network:
-        """A network of the run."""
-        with torch.device(device):
-            return network_builder(self.config, self.plan, pretrained=False)()
-
+    @cached_property
     def method(self) -> Method:
         """The method, with shapes and no data."""
-        classes = self.plan.classes
-        task = Task(classes, len(self.plan.channels), self.plan.spatial_dims, (1,) * classes, 1)
+        plan = self.build.plan
+        task = Task(plan.classes, len(plan.channels), plan.spatial_dims, (1,) * plan.classes, 1)
         with torch.device("meta"):
-            build = network_builder(self.config, self.plan, pretrained=False)
-            return entry(self.config.method).build(self.config.options, task, build)
+            return self.build.method(task, pretrained=False)
 
 
 @contextmanager
-def explained(step: Step, folder: Path) -> Iterator[None]:
+def explained(step: MemoryInputs, folder: Path) -> Iterator[None]:
     """Turn an allocation failure into advice with this run's figures, and a full disk into a clear message.
 
     Raises:
@@ -93,24 +82,23 @@ def explained(step: Step, folder: Path) -> Iterator[None]:
         raise InputError(_advice(step, error)) from error
 
 
-def step_bytes(step: Step) -> int:
+def step_bytes(step: MemoryInputs) -> int:
     """Bytes that a step takes in one process, roughly, with the scans that are kept on the device.
 
     Networks that are trained see all patches once, with gradient; teachers only weigh. Methods that pass a network
     several times take more.
     """
-    size = sum(p.numel() for p in step.network().parameters())
-    parameters = list(step.method().parameters())
+    size = sum(p.numel() for p in step.build.network.parameters())
+    parameters = list(step.method.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad) / size
     copies = sum(p.numel() for p in parameters if not p.requires_grad) / size
-    images = (sum(step.patches) // step.processes, len(step.plan.channels), *step.patch)
-    found = footprint(partial(step.network, "cpu"), images, precision_of(step.config))
+    found = footprint(step.build.networks(pretrained=False), step.images, step.build.precision)
     return found.total(max(trained, 1.0), copies) + step.resident
 
 
-def _advice(step: Step, error: BaseException) -> str:
+def _advice(step: MemoryInputs, error: BaseException) -> str:
     labelled, unlabelled = step.patches
-    parameters = sum(p.numel() for p in step.method().parameters()) / 1e6
+    parameters = sum(p.numel() for p in step.method.parameters()) / 1e6
     scans = f", {step.resident / 2**30:.2g} GiB of scans" if step.resident else ""
     remedies = []
     for setting, changed in _changes(step):
@@ -118,19 +106,19 @@ def _advice(step: Step, error: BaseException) -> str:
             remedies.append(f"--set {setting} (about {_gib(changed)})")
     return (
         f"memory ran out ({_first_line(error)}): the step holds {labelled} labelled + {unlabelled} unlabelled "
-        f"patches of {' x '.join(map(str, step.patch))} voxels{scans} and {parameters:.1f} million parameters, "
+        f"patches of {' x '.join(map(str, step.build.patch))} voxels{scans} and {parameters:.1f} million parameters, "
         f"about {_gib(step)}; make one of these smaller, with another --output: "
         f"{', '.join(remedies) if remedies else 'none is left: take a machine with more memory'}"
     )
 
 
-def _changes(step: Step) -> Iterator[tuple[str, Step]]:
+def _changes(step: MemoryInputs) -> Iterator[tuple[str, MemoryInputs]]:
     """Settings that take less memory, and what the step is with each; not every network accepts all of them."""
-    network = step.config.network
-    half = _smaller(step.patch, step.network().divisor)
-    if half != step.patch:
+    build, network = step.build, step.build.config.network
+    half = _smaller(build.patch, build.network.divisor)
+    if half != build.patch:
         yield f"batch.patch={_listed(half)}", step.having("batch", patch=half)
-    needs = entry(step.config.method).configure(step.config.options).smallest_batch()
+    needs = build.options.smallest_batch()
     for name, count, least in zip(("labelled", "unlabelled"), step.patches, needs, strict=True):
         fewer = max(count // 2 // step.processes, least, 1) * step.processes
         if fewer < count:
@@ -141,18 +129,18 @@ def _changes(step: Step) -> Iterator[tuple[str, Step]]:
         step.having("network", options={**network.options, "filters": thinner}),
     )
     half_precision = step.having("", precision="bf16")
-    spared = entry(step.config.method).cls.precision == "fp32"  # bf16 would leave a part of the method out
-    if not spared and precision_of(step.config) != "bf16" == precision_of(half_precision.config):
+    spared = build.entry.cls.precision == "fp32"  # bf16 would leave a part of the method out
+    if not spared and build.precision != "bf16" == half_precision.build.precision:
         yield "precision=bf16", half_precision
     if step.resident:
         yield "speed.resident=off", replace(step, resident=0)
 
 
-def _filters(step: Step) -> Any:
+def _filters(step: MemoryInputs) -> Any:
     """Channels of the network, of its first stage or of all of them; None where it has no such setting."""
-    network = step.config.network
+    network = step.build.config.network
     own = network_class(network.name).Options.model_fields.get("filters")
-    planned = step.plan.filters if network.name == "unet" else own.default if own else None
+    planned = step.build.plan.filters if network.name == "unet" else own.default if own else None
     return network.options.get("filters", planned)
 
 
@@ -171,7 +159,7 @@ def _listed(values: int | Sequence[int]) -> str:
     return str(values) if isinstance(values, int) else f"[{','.join(map(str, values))}]"
 
 
-def _gib(step: Step) -> str:
+def _gib(step: MemoryInputs) -> str:
     return f"{step_bytes(step) / 2**30:.2g} GiB"
 
 

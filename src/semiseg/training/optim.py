@@ -12,6 +12,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from semiseg.ingredients.ramps import cosine_rampdown, lagged, polynomial_decay
 from semiseg.ingredients.reduce import batch_sum
+from semiseg.methods.base import Method
 from semiseg.settings.run import OptimiserConfig
 
 
@@ -41,6 +42,17 @@ def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) 
         return AdamW(groups, lr=config.base_lr, fused=True)
     nesterov = config.nesterov and config.momentum > 0
     return SGD(groups, lr=config.base_lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+
+
+def make_optimisers(config: OptimiserConfig, method: Method) -> dict[str, Optimizer]:
+    """The optimiser of every group of `method`: its own, where it has one, or the configured one."""
+    own = method.optimisers()
+    return {
+        name: AdamW(group, lr=own[name].lr, betas=own[name].betas, weight_decay=0.0, fused=True)
+        if name in own
+        else make_optimiser(config, group)
+        for name, group in method.groups().items()
+    }
 
 
 def _decay_groups(config: OptimiserConfig, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,34 +17,26 @@ from torch.optim import Optimizer
 
 from semiseg.batches.sampler import Batches, BatchPlan, Share
 from semiseg.datasets.dataset import Dataset, open_dataset
-from semiseg.datasets.splits import Split, load_split, patients_of
+from semiseg.datasets.splits import Split, patients_of, read_roles, split_of
 from semiseg.errors import InputError, shown
-from semiseg.methods.base import Clock, Loss, Method, Stage, Task, entry
+from semiseg.methods.base import Clock, Loss, Method, Stage, Task
 from semiseg.preparing.plan import Plan
-from semiseg.preparing.prepare import prepare
-from semiseg.preparing.store import Store
+from semiseg.preparing.prepare import prepare, prepared_folder
+from semiseg.preparing.store import Store, open_store
 from semiseg.runs import checkpoint
-from semiseg.runs.build import (
-    batch_plan_of,
-    check_batch,
-    choose_split,
-    network_builder,
-    selection_cases,
-    task_of,
-    with_length,
-)
+from semiseg.runs.build import Build, check_batch, choose_split, selection_cases, task_of
 from semiseg.runs.device import device_name
 from semiseg.runs.folder import Run, start
 from semiseg.runs.stamps import stamps
-from semiseg.settings.presets import deviations
+from semiseg.settings.presets import deviations, differences
 from semiseg.settings.run import RunConfig
 from semiseg.system.files import sweep
 from semiseg.system.locks import locked
 from semiseg.training.execution import execute
 from semiseg.training.execution_choice import Choice, Workload, choose_execution
-from semiseg.training.launch import launch, precision_of
-from semiseg.training.memory import Step, explained
-from semiseg.training.optim import make_optimiser
+from semiseg.training.launch import launch
+from semiseg.training.memory import MemoryInputs, explained
+from semiseg.training.optim import make_optimisers
 from semiseg.training.stages import Span, spans
 from semiseg.training.used import changed_cases, used_cases
 
@@ -96,10 +88,9 @@ class Progress:
 class Session:
     """A run in memory."""
 
-    config: RunConfig
+    build: Build
     fabric: Fabric
     run: Run
-    plan: Plan
     store: Store
     split: Split
     batches: Batches
@@ -111,14 +102,24 @@ class Session:
     choice: Choice
 
     @property
-    def precision(self) -> str:
-        """Resolved precision of forward passes."""
-        return precision_of(self.config)
+    def config(self) -> RunConfig:
+        """Settings of the run."""
+        return self.build.config
 
     @property
-    def work(self) -> Step:
+    def plan(self) -> Plan:
+        """Plan of the prepared data."""
+        return self.build.plan
+
+    @property
+    def precision(self) -> str:
+        """Resolved precision of forward passes."""
+        return self.build.precision
+
+    @property
+    def memory_inputs(self) -> MemoryInputs:
         """What decides the memory of a step."""
-        return Step(self.config, self.plan, self.fabric.world_size, self.batches.resident)
+        return MemoryInputs(self.build, self.fabric.world_size, self.batches.resident)
 
     @property
     def epoch_steps(self) -> int:
@@ -223,40 +224,51 @@ class Session:
 
 
 @contextmanager
-def open_session(config: RunConfig, run: Run) -> Iterator[Session]:
-    """The session of `run`, resumed from its newest whole checkpoint when there is one."""
+def open_session(
+    config: RunConfig, run: Run, dataset: Dataset | None = None, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Session]:
+    """The session of `run`, resumed from its newest whole checkpoint when there is one.
+
+    `dataset` is that of the settings, where it is open already; `say` is told how the run differs from its preset.
+    """
     fabric = launch(config)
-    dataset, store = _open_data(config, fabric)
-    split = choose_split(config, dataset, store)
-    batch_plan = batch_plan_of(config, store.plan, split)
-    config = with_length(config, split, batch_plan)
+    dataset = dataset or open_dataset(config.data, config.patient_pattern)
+    deviating = deviations(config, dataset.cropped)
+    for line in differences(config, deviating):
+        say(line)
+    named = read_roles(config.split) if config.split else None
+    if config.split and named:
+        split_of(config.split, *named, dataset)  # what is wrong with it is told before hours of preparation
+    store = _prepared(config, dataset, fabric)
+    split = choose_split(config, dataset, store, named)
+    build = Build(config, store.plan).with_length(split)
+    config, batch_plan = build.config, build.batch_plan(split)
     check_batch(config, batch_plan, fabric.world_size)
     # Only now is it known that the settings hold together; a refusal leaves no folder behind.
     with locked(run.path) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             sweep(run.checkpoints)
             used = used_cases(config, split, store, dataset)
-            facts = _facts(config, fabric, split, store, dataset)
+            facts = _facts(build, fabric, split, store, dataset) | {"deviations": list(deviating)}
             facts |= {"with_label": [case for case in store.cases if store.has_label(case)]}
             facts |= {"used": {case: each.model_dump() for case, each in used.items()}}
             start(run, config, store.plan, split, facts, lambda: changed_cases(run, used))
         fabric.barrier()
-        with explained(Step(config, store.plan, fabric.world_size), run.path):
-            session = _assemble(config, fabric, run, store, split, batch_plan)
+        with explained(MemoryInputs(build, fabric.world_size), run.path):
+            session = _assemble(build, fabric, run, store, split, batch_plan)
         yield session
 
 
-def _assemble(
-    config: RunConfig, fabric: Fabric, run: Run, store: Store, split: Split, batch_plan: BatchPlan
-) -> Session:
+def _assemble(build: Build, fabric: Fabric, run: Run, store: Store, split: Split, batch_plan: BatchPlan) -> Session:
     """Networks, optimisers and batches on the device, resumed from the newest whole checkpoint."""
-    choice = _choose_execution(config, fabric, run, store.plan)
-    task = task_of(store, split, entry(config.method).configure(config.options), config.steps)
+    config, plan = build.config, build.plan
+    choice = _choose_execution(build, fabric, run)
+    task = task_of(store, split, build.options, config.steps)
     torch.manual_seed(_number(config.seed, _INIT))
-    method = entry(config.method).build(config.options, task, network_builder(config, store.plan))
-    execute(method, choice.mode, store.plan.spatial_dims)
+    method = build.method(task)
+    execute(method, choice.mode, plan.spatial_dims)
     stepper = fabric.setup_module(Stepper(method))
-    optimisers = {name: make_optimiser(config.optimiser, parameters) for name, parameters in method.groups().items()}
+    optimisers = make_optimisers(config.optimiser, method)
     batches = Batches(
         store,
         split.labelled,
@@ -265,41 +277,39 @@ def _assemble(
         seed=config.seed,
         device=fabric.device,
         share=Share(fabric.global_rank, fabric.world_size),
-        layout=choice.mode.memory_format(store.plan.spatial_dims),
+        layout=choice.mode.memory_format(plan.spatial_dims),
         resident={"auto": None, "on": True, "off": False}[config.speed.resident],
     )
     progress = _resume(config, run, method, optimisers, fabric)
-    return Session(
-        config, fabric, run, store.plan, store, split, batches, task, method, stepper, optimisers, progress, choice
-    )
+    return Session(build, fabric, run, store, split, batches, task, method, stepper, optimisers, progress, choice)
 
 
-def _choose_execution(config: RunConfig, fabric: Fabric, run: Run, plan: Plan) -> Choice:
+def _choose_execution(build: Build, fabric: Fabric, run: Run) -> Choice:
     """How this run executes its networks: the first process finds out, for all."""
     if not fabric.is_global_zero:
         return fabric.broadcast(None)  # type: ignore[return-value]
-    step = Step(config, plan, fabric.world_size)
-    images = (sum(step.patches) // fabric.world_size, len(plan.channels), *step.patch)
+    config, plan = build.config, build.plan
+    images = MemoryInputs(build, fabric.world_size).images
     network = str([config.network.name, config.network.options, plan.filters, plan.strides, plan.classes])
-    build = network_builder(config, plan, pretrained=False)
-    work = Workload(build, network, plan.classes, images, precision_of(config), fabric.device, config.steps)
+    networks = build.networks(pretrained=False)
+    work = Workload(networks, network, plan.classes, images, build.precision, fabric.device, config.steps)
     return fabric.broadcast(choose_execution(config.speed, work, run.path))
 
 
-def _open_data(config: RunConfig, fabric: Fabric) -> tuple[Dataset, Store]:
-    """The first process has prepared what is not prepared yet; the others wait, then open it.
+def _prepared(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Store:
+    """The store, which the first process prepares where that is not done yet; then the others open it, for which the
+    first one of another machine looks after its own copy, if it has one.
 
     Scans are prepared with their labels, those of test cases among them: in processes apart, so that no process that
     trains has opened a label but those it may use.
     """
-    dataset = open_dataset(config.data, config.patient_pattern)
-    if config.split:
-        load_split(config.split, dataset)  # what is wrong with it is told before hours of preparation
-    if fabric.is_global_zero:
-        prepare(config.data, config.prepared, wishes=config.plan, apart=True)
-    fabric.barrier()
-    store = prepare(config.data, config.prepared, wishes=config.plan, apart=True)
-    return dataset, store
+    store: Store | None = None
+    first = fabric.is_global_zero
+    for turn in (first, not first and fabric.local_rank == 0):
+        if turn:
+            store = prepare(dataset, config.prepared, wishes=config.plan, apart=True)
+        fabric.barrier()
+    return store or open_store(prepared_folder(dataset.root, config.prepared, config.plan))
 
 
 def _resume(config: RunConfig, run: Run, method: Method, optimisers: dict[str, Optimizer], fabric: Fabric) -> Progress:
@@ -329,16 +339,16 @@ def _are_numbers(*values: Any) -> bool:
     return all(type(value) in (int, float) and math.isfinite(value) for value in values)
 
 
-def _facts(config: RunConfig, fabric: Fabric, split: Split, store: Store, dataset: Dataset) -> dict[str, Any]:
-    found, content = stamps(config, store.plan), {case: store.meta(case).content for case in store.cases}
+def _facts(build: Build, fabric: Fabric, split: Split, store: Store, dataset: Dataset) -> dict[str, Any]:
+    config, content = build.config, {case: store.meta(case).content for case in store.cases}
+    found = stamps(config, store.plan, dataset)
     return {
         "device": device_name(fabric.device),
         "processes": fabric.world_size,
-        "precision": precision_of(config),
+        "precision": build.precision,
         "protocol": config.protocol + (f" ({', '.join(found)})" if found else ""),
         "stamps": list(found),
         "based_on": config.based_on,
-        "deviations": list(deviations(config)),
         "label_budget": {"training": len(split.labelled), "selection": len(selection_cases(config, split))},
         "split": split.digest,
         "patients": patients_of(dataset, content, split.test),

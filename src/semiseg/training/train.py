@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from semiseg.batches.batch import Batch
+from semiseg.datasets.dataset import Dataset
 from semiseg.runs.folder import Run
 from semiseg.settings.run import RunConfig
 from semiseg.training.execution import training_step
@@ -30,10 +31,20 @@ from semiseg.training.validate import validate
 _log = logging.getLogger(__name__)
 
 
-def train(config: RunConfig, output: Path, *, show: bool = True, watch: bool = False, track: Sequence[str] = ()) -> Run:
+def train(
+    config: RunConfig,
+    output: Path,
+    *,
+    show: bool = True,
+    watch: bool = False,
+    track: Sequence[str] = (),
+    dataset: Dataset | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Run:
     """Train as `config` says in the run folder `output`; a folder that holds a part of this run is continued.
 
-    `watch` shows curves in the terminal instead of a progress bar; `track` names trackers, see `engine.trackers`.
+    `watch` shows curves in the terminal instead of a progress bar; `track` names trackers, see `training.trackers`.
+    `dataset` is that of the settings, where it is open already; `say` is told how the run differs from its preset.
 
     SIGINT and SIGTERM end it after the current step with a checkpoint; then `Run.finished` is False.
 
@@ -44,14 +55,18 @@ def train(config: RunConfig, output: Path, *, show: bool = True, watch: bool = F
     check_trackers(track)
     run = Run(output)
     if run.finished and _same(run.config(), config):
-        refuse_other_data(run, config)
+        refuse_other_data(run, config, dataset)
         _log.info("%s is finished already", output)
         return run
-    with open_session(config, run) as session, _journal(session, show, watch, track) as journal, interrupts() as stop:
+    with (
+        open_session(config, run, dataset, say) as session,
+        _journal(session, show, watch, track) as journal,
+        interrupts() as stop,
+    ):
         session.stepper.train()
         saved = Saved(session.config.checkpoint_minutes)
         first = session.progress.step
-        with explained(session.work, output):
+        with explained(session.memory_inputs, output):
             for step, batch in enumerate(session.batches.stream(first, session.config.steps), first):
                 if session.exhausted:
                     break
@@ -102,7 +117,10 @@ def train_step(session: Session, journal: Journal, step: int, batch: Batch) -> N
 
 
 def _at_rate(session: Session, group: str, rate: float) -> torch.optim.Optimizer:
+    """The optimiser of a group, which has the rate of the run or keeps its own."""
     optimiser = session.optimisers[group]
+    if group in session.method.optimisers():
+        return optimiser
     for parameters in optimiser.param_groups:
         parameters["lr"] = rate
     return optimiser

@@ -85,7 +85,7 @@ def changed_cases(run: Run, now: Mapping[str, UsedCase]) -> str:
     return "; ".join(f"{what} changed since: {some(cases)}" for what, cases in changed.items() if cases)
 
 
-def refuse_other_data(run: Run, config: RunConfig) -> None:
+def refuse_other_data(run: Run, config: RunConfig, dataset: Dataset | None = None) -> None:
     """Raise where a finished run would not be the same on the data as it is now.
 
     Judged by size and time of the files, and by content where these differ. A run whose data are gone stays finished.
@@ -104,7 +104,7 @@ def refuse_other_data(run: Run, config: RunConfig) -> None:
     parts = [
         f"before {some(changed)} changed" if changed else "",
         f"with {some(gone)}, not there any more" if gone else "",
-        *_other_cases(run, config, facts),
+        *_other_cases(run, config, facts, dataset or open_dataset(config.data)),
     ]
     if any(parts):
         raise InputError(
@@ -113,9 +113,9 @@ def refuse_other_data(run: Run, config: RunConfig) -> None:
         )
 
 
-def _other_cases(run: Run, config: RunConfig, facts: _Facts) -> Iterator[str]:
+def _other_cases(run: Run, config: RunConfig, facts: _Facts, dataset: Dataset) -> Iterator[str]:
     """What another split would be made of, or has."""
-    dataset, named = open_dataset(config.data), frozenset[str]()
+    named = frozenset[str]()
     if config.split is not None:
         if not config.split.is_file():
             return

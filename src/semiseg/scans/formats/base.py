@@ -55,6 +55,7 @@ class Header:
         channels: values per voxel.
         certain: False where several values per voxel may as well be time frames.
         recorded: whether the file itself says where its voxels lie; otherwise spacing and position are assumed.
+        nifti: a copy of the header of a NIfTI file, which labels of the scan keep.
     """
 
     shape: tuple[int, ...]
@@ -63,6 +64,7 @@ class Header:
     channels: int = 1
     certain: bool = True
     recorded: bool = True
+    nifti: Any = None
 
     @property
     def grid(self) -> Grid:
@@ -75,12 +77,14 @@ class Header:
 class Volume:
     """A scan `[C, X, Y, Z]` or a label `[X, Y, Z]` and its affine, voxel indices -> RAS+ mm.
 
-    `recorded` is False where the file says nothing of spacing and position, so that they are assumed.
+    `recorded` is False where the file says nothing of spacing and position, so that they are assumed; `oriented` where
+    a NIfTI file does not say where left and right are (pictures and arrays, which say nothing at all, are not meant).
     """
 
     array: Array
     affine: Array
     recorded: bool = True
+    oriented: bool = True
 
     @property
     def grid(self) -> Grid:

@@ -8,7 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,7 +61,8 @@ _BROKEN = (
 
 def read_header(path: Path, request: Request) -> Header:
     """What the file says of its scan; a 2D image has one slice, axes of length one are dropped."""
-    return header_of(open_header(path))
+    with _opened(path) as (image, _):
+        return header_of(image)
 
 
 def read_volume(path: Path, request: Request) -> Volume:
@@ -71,7 +72,7 @@ def read_volume(path: Path, request: Request) -> Volume:
     checksum is noticed.
 
     Raises:
-        InputError: as `open_header`, or the file has other channels than `request` says.
+        InputError: as `read_header`, or the file has other channels than `request` says.
     """
     with _opened(path) as (image, stream):
         header = header_of(image)
@@ -88,25 +89,28 @@ def read_volume(path: Path, request: Request) -> Volume:
             if rest > _LONGEST_REST:  # which may go on for terabytes
                 raise InputError(f"{path}: expected the end of the file after its voxels, came more: export it again")
         values = values.reshape((*header.shape, header.channels), order="A")
-        return Volume(np.moveaxis(values, -1, 0), header.affine)
+        oriented = bool(header.nifti["sform_code"] > 0 or header.nifti["qform_code"] > 0)
+        return Volume(np.moveaxis(values, -1, 0), header.affine, oriented=oriented)
 
 
-def open_header(path: Path) -> nib.Nifti1Image:
-    """The image in `path` with its header checked; its voxels are not read and cannot be.
-
-    Raises:
-        InputError: the file is missing, empty, cut off, damaged, or no NIfTI file of one scan.
-    """
-    with _opened(path) as (image, _):
-        return image
+def label_image(label: Array, header: Any) -> nib.Nifti1Image:
+    """Class indices `[X, Y, Z]`, uint8, with the place, the number of axes and the notes of the scan of `header`."""
+    kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    kept = header.copy()
+    kept.set_data_dtype(np.uint8)
+    kept.set_slope_inter(1, 0)
+    kept["cal_min"] = kept["cal_max"] = 0
+    found: nib.Nifti1Image = kind(label.reshape(header.get_data_shape()), header.get_best_affine(), kept)
+    return found
 
 
 def header_of(image: nib.Nifti1Image) -> Header:
     """The part of a checked header that is used."""
     shape = tuple(int(side) for side in image.shape)
     x, y, z = (*shape, 1)[:3]
-    certain = int(cast(Any, image.header)["intent_code"]) == _VECTOR
-    return Header((x, y, z), _affine_mm(image), _stored_type(image), math.prod(shape[3:]), certain)
+    own: Any = image.header
+    certain, channels = int(own["intent_code"]) == _VECTOR, math.prod(shape[3:])
+    return Header((x, y, z), _affine_mm(image), _stored_type(image), channels, certain, nifti=own.copy())
 
 
 def _stored_type(image: nib.Nifti1Image) -> np.dtype[Any]:
@@ -124,21 +128,17 @@ def _affine_mm(image: nib.Nifti1Image) -> Array:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[nib.Nifti1Image, io.BufferedIOBase]]:
-    with opened(path, "a NIfTI", _BROKEN), _stream(path) as stream:
-        with np.errstate(all="ignore"):  # what a damaged header makes overflow is refused below
-            image = _kind(stream, path).from_stream(stream)
-            _check_header(image, path)
-        yield image, stream
-
-
-def _stream(path: Path) -> io.BufferedIOBase:
-    return cast(io.BufferedIOBase, gzip.open(path) if _packed(path) else path.open("rb"))
-
-
-def _packed(path: Path) -> bool:
-    """Whether a file is compressed, whatever its ending says: browsers unpack what they save, and keep the name."""
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP
+    """The image in `path` with its header checked, and the stream of its voxels, unpacked whatever its ending says:
+    browsers unpack what they save, and keep the name.
+    """
+    with opened(path, "a NIfTI", _BROKEN), path.open("rb") as file:
+        packed = file.read(2) == _GZIP
+        file.seek(0)
+        with cast(io.BufferedIOBase, gzip.GzipFile(fileobj=file)) if packed else nullcontext(file) as stream:
+            with np.errstate(all="ignore"):  # what a damaged header makes overflow is refused below
+                image = _kind(stream, path).from_stream(stream)
+                _check_header(image, path, packed=packed)
+            yield image, stream
 
 
 def _kind(stream: io.BufferedIOBase, path: Path) -> type[nib.Nifti1Image]:
@@ -163,7 +163,7 @@ def _kind(stream: io.BufferedIOBase, path: Path) -> type[nib.Nifti1Image]:
     )
 
 
-def _check_header(image: nib.Nifti1Image, path: Path) -> None:
+def _check_header(image: nib.Nifti1Image, path: Path, *, packed: bool) -> None:
     shape = tuple(int(side) for side in image.shape)
     if not 2 <= len(shape) <= 7 or min(shape) < 1 or sum(side > 1 for side in shape[3:]) > 1:
         raise InputError(
@@ -172,7 +172,6 @@ def _check_header(image: nib.Nifti1Image, path: Path) -> None:
         )
     kind = _stored_type(image)
     check_type(path, kind)
-    packed = _packed(path)
     offset = 0 if packed else int(cast(Any, image.header).get_data_offset())
     check_size(path, shape, kind, path.stat().st_size - offset, DEFLATE_RATIO if packed else 1)
     check_affine(path, image.affine)

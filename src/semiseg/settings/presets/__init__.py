@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -171,19 +171,20 @@ def apply(name: str, values: Mapping[str, Any]) -> Settings:
     budget = found.budget(values.get("labelled"), split)
     merged = merge(found.settings(method, budget, protocol), values)
     data = Path(values["data"]) if isinstance(values.get("data"), str | Path) else None
-    if data is not None:
-        merged = _uncut(merged, data)
+    if data is not None and _cuts(merged) and cropped_around_labels(data):
+        merged = _uncut(merged)
     if split is None and budget is not None:
         merged |= _published(budget, data, merged)
     return {**merged, "based_on": name}
 
 
-def _uncut(values: Settings, data: Path) -> Settings:
-    """`values` without a crop around labels where the import has cut the scans like that already."""
-    plan = values.get("plan") or {}
-    if not (isinstance(plan.get("crop"), Mapping) and cropped_around_labels(data)):
-        return values
-    return {**values, "plan": {**plan, "crop": "none"}}
+def _cuts(values: Settings) -> bool:
+    return isinstance((values.get("plan") or {}).get("crop"), Mapping)
+
+
+def _uncut(values: Settings) -> Settings:
+    """`values` without a crop around labels, for scans that the import has cut like that already."""
+    return {**values, "plan": {**values["plan"], "crop": "none"}} if _cuts(values) else values
 
 
 def _published(budget: Budget, data: Path | None, values: Mapping[str, Any]) -> Settings:
@@ -200,23 +201,25 @@ def wishes(name: str | None) -> PlanOverrides:
     return PlanOverrides() if name is None else parse(PlanOverrides, preset(name).plan, f"preset {name}")
 
 
-def differences(config: RunConfig) -> Iterator[str]:
-    """Lines for people: how a run differs from the paper whose preset it is based on."""
+def differences(config: RunConfig, found: Sequence[str]) -> Iterator[str]:
+    """Lines for people on the deviations that were `found` of a run from the paper whose preset it is based on."""
     if config.based_on is None:
         return
-    found = deviations(config)
     head = f"preset {config.based_on}, method {config.method}, protocol {config.protocol}"
     yield f"{head}: as the paper has it" if not found else f"{head}; it differs from the paper in"
     yield from (f"  {line}" for line in found)
 
 
-def deviations(config: RunConfig) -> tuple[str, ...]:
-    """Every setting in which a run differs from its preset under `protocol: paper`; none without a preset."""
+def deviations(config: RunConfig, cropped: bool = False) -> tuple[str, ...]:
+    """Every setting in which a run differs from its preset under `protocol: paper`; none without a preset.
+
+    `cropped` says whether the import has cut the scans around their labels (`Dataset.cropped`).
+    """
     if config.based_on is None:
         return ()
     found = preset(config.based_on)
     budget = found.budget(config.labelled, config.split) or _drawn(found, config)
-    paper = _on_paper(found, budget, config)
+    paper = _on_paper(found, budget, config, cropped)
     was, now = _flat(paper), _flat(config)
     changed = [name for name in {**was, **now} if was.get(name) != now.get(name) and not _implied(name, paper, config)]
     lines = [f"{name}: {_words(now.get(name))}; the paper: {_words(was.get(name))}" for name in changed]
@@ -225,11 +228,12 @@ def deviations(config: RunConfig) -> tuple[str, ...]:
     return (*_split_deviations(found, budget, config), *lines)
 
 
-def _on_paper(found: Preset, budget: Budget | None, config: RunConfig) -> RunConfig:
+def _on_paper(found: Preset, budget: Budget | None, config: RunConfig, cropped: bool) -> RunConfig:
     """The preset under `protocol: paper` on the data of `config`."""
     values = {name: getattr(config, name) for name in _FREE}
     values["validation"] = config.validation or int(config.split is None)  # as many as `select: best` needs
-    settings = _uncut(found.settings(config.method, budget, "paper"), config.data)
+    settings = found.settings(config.method, budget, "paper")
+    settings = _uncut(settings) if cropped else settings
     return parse(RunConfig, {**settings, **values, "protocol": "paper"}, f"preset {found.name}")
 
 
