@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.methods.base import Method, Task, entry
+from semiseg.methods.ducisc.mixing import Mixup
 from semiseg.networks.base import Network, Tap
 from stand_ins import leaf, tensor
 
@@ -72,20 +73,11 @@ class DuciscCase:
         return self.file[f"{self.case}/{key}"]
 
 
-class GivenShare:
+class GivenShare(Mixup):
     """Mixup with the ratios of the file."""
 
     def __init__(self, share: Tensor) -> None:
         self.share = share
 
-    def resized(self, images, labels):
-        return images, labels
-
-    def draw(self, labels):
+    def draw(self, labels: Tensor) -> Tensor:
         return self.share.view(-1, *(1,) * labels.ndim)
-
-    def images(self, first, second, share):
-        return share * first + (1 - share) * second
-
-    def target_share(self, share):
-        return share

@@ -11,7 +11,7 @@ from golden_files import golden
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.components import keep_largest
 from semiseg.ingredients.ema import ema_update, ema_update_buffers
-from semiseg.ingredients.mixing import box_sides, mix, outside_box
+from semiseg.ingredients.mixing import box_sides, outside_box, paste
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.regions import region_dice_ce
 from semiseg.ingredients.sample_losses import sample_dice_ce
@@ -74,8 +74,8 @@ def test_left_atrium(g, case, monkeypatch):
     for name, each in zip("ab", found, strict=True):
         np.testing.assert_array_equal(each.numpy(), g[f"{case}/plab_{name}"])
     a, b = (labels(g[f"{case}/lab_{name}"]) for name in "ab")
-    np.testing.assert_array_equal(mix(a, found[0], outside).numpy(), g[f"{case}/mixl_lab"])
-    np.testing.assert_array_equal(mix(found[1], b, outside).numpy(), g[f"{case}/mixu_lab"])
+    np.testing.assert_array_equal(paste(a, found[0], outside).numpy(), g[f"{case}/mixl_lab"])
+    np.testing.assert_array_equal(paste(found[1], b, outside).numpy(), g[f"{case}/mixu_lab"])
     parts = {"l": (a, found[0], 1.0, weight), "u": (found[1], b, weight, 1.0)}
     for (name, (out, inside, w_out, w_in)), logits in zip(parts.items(), student, strict=True):
         value = w_out * region_dice_ce(logits, out, outside, "sample")

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from golden_files import golden
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.components import keep_largest
-from semiseg.ingredients.discrepancy import discrepancy, mutual_discrepancy
+from semiseg.ingredients.discrepancy import cosine_similarity_loss, mutual_similarity_loss
 from semiseg.ingredients.losses import cross_entropy
-from semiseg.ingredients.mixing import box_sides, halves, mix, mix_partners, outside_box
+from semiseg.ingredients.mixing import box_sides, halves, outside_box, paste, paste_partners
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.sample_losses import sample_dice_ce
-from semiseg.methods import cml
 from semiseg.methods.base import Clock, Method
+from semiseg.methods.cml import cutmix
 from semiseg.metrics.metrics import overlap_and_surface
 from semiseg.networks.base import Network, Tap
 from semiseg.prediction.windows import sliding_windows
@@ -51,14 +51,14 @@ def cases(g, prefix, key):
 def test_discrepancy(g):
     for name in cases(g, "dis", "feat_a"):
         a, b = leaf(g[f"{name}_feat_a"], F32), leaf(g[f"{name}_feat_b"], F32)
-        loss = discrepancy(a, b)
+        loss = cosine_similarity_loss(a, b)
         close(loss, g[f"{name}_loss_ab"], **CLOSE)
-        close(discrepancy(b, a), g[f"{name}_loss_ba"], **CLOSE)
+        close(cosine_similarity_loss(b, a), g[f"{name}_loss_ba"], **CLOSE)
         (gradient,) = torch.autograd.grad(loss, a)
         zero = (a.detach() == 0).all(1, keepdim=True)
         assert not gradient[zero.expand_as(gradient)].any()
         compare_off(zero, gradient, g[f"{name}_grad_ab_a"])
-        mutual_discrepancy(a, b).backward()
+        mutual_similarity_loss(a, b).backward()
         compare_off(zero, a.grad, g[f"{name}_grad_sum_a"])
         compare_off((b.detach() == 0).all(1, keepdim=True), b.grad, g[f"{name}_grad_sum_b"])
 
@@ -121,7 +121,7 @@ class Step:
         self.g = {key.removeprefix(f"{name}_"): value for key, value in g.items() if key.startswith(f"{name}_")}
         g = self.g
         masks = [tensor(g["mask_l"], torch.bool), tensor(g["mask_u"], torch.bool)]
-        monkeypatch.setattr(cml, "draw_outside_box", lambda images, ratio: masks.pop(0))
+        monkeypatch.setattr(cutmix, "draw_outside_box", lambda images, ratio: masks.pop(0))
         self.method = make_method(
             "cml-official",
             g["un_logits1"].shape,
@@ -171,7 +171,7 @@ def test_pseudo_labels_and_targets(g, name, monkeypatch):
     file = Step(g, name, monkeypatch).g
     n = len(file["lab"]) - len(file["un_logits1"])
     mask_l, mask_u = (tensor(file[f"mask_{part}"], torch.bool) for part in "lu")
-    equal(mix_partners(labels(file["lab"])[:n], mask_l, "half"), file["mix_lab_l"])
+    equal(paste_partners(labels(file["lab"])[:n], mask_l, "half"), file["mix_lab_l"])
     found = []
     for number in "12":
         raw = threshold_labels(tensor(file[f"un_logits{number}"], F32))
@@ -179,8 +179,8 @@ def test_pseudo_labels_and_targets(g, name, monkeypatch):
         found.append(keep_largest(raw)())
         equal(found[-1], file[f"plab{number}"])
     (outside_1, inside_1), (outside_2, inside_2) = map(halves, found)
-    equal(mix(outside_2, inside_1, mask_u), file["target1"])
-    equal(mix(outside_1, inside_2, mask_u), file["target2"])
+    equal(paste(outside_2, inside_1, mask_u), file["target1"])
+    equal(paste(outside_1, inside_2, mask_u), file["target2"])
 
 
 class Formula(nn.Module):

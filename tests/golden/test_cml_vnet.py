@@ -12,8 +12,8 @@ from torch import Tensor
 
 from golden_files import golden
 from semiseg.batches.batch import Batch
-from semiseg.methods import cml
 from semiseg.methods.base import Clock, Method, Task, entry
+from semiseg.methods.cml import cutmix
 from semiseg.networks import build_network
 from semiseg.networks.base import Network
 from semiseg.networks.import_weights import import_official, import_weights
@@ -77,18 +77,18 @@ def test_steps_of_both_stages(g, tmp_path, monkeypatch):
         weight_decay=float(g["weight_decay"]),
     )
     found: list[Tensor] = []
-    real = cml.keep_largest
+    real = cutmix.keep_largest
 
     def noted(raw: Tensor, classes):
         wait = real(raw, classes)
         found.append(wait())
         return wait
 
-    monkeypatch.setattr(cml, "keep_largest", noted)
+    monkeypatch.setattr(cutmix, "keep_largest", noted)
     for k, expected in enumerate(g["losses"]):
         selftraining = f"plab1_{k}" in g
         masks = [tensor(g[name], torch.bool) for name in (f"mask_l{k}", f"mask_u{k}") if name in g]
-        monkeypatch.setattr(cml, "draw_outside_box", lambda images, ratio, masks=masks: masks.pop(0))
+        monkeypatch.setattr(cutmix, "draw_outside_box", lambda images, ratio, masks=masks: masks.pop(0))
         images, target = tensor(g[f"img{k}"]), labels(g[f"lab{k}"])
         n = len(images) - (len(g[f"plab1_{k}"]) if selftraining else 0)
         stage = method.stages()[1 if selftraining else 0].name

@@ -9,14 +9,14 @@ import torch
 from golden_files import golden
 from level_stand_ins import DuciscCase, features_of, levels_of, logits_of
 from semiseg.batches.batch import Batch
-from semiseg.ingredients.confidence import SelfAwareThresholds
 from semiseg.ingredients.ema import ema_decay
 from semiseg.ingredients.levels import one_hot, resize_linear, resize_nearest
 from semiseg.ingredients.masked import BATCH_DICE
-from semiseg.ingredients.mixtures import mix
+from semiseg.ingredients.mixtures import mixup
 from semiseg.ingredients.prototypes import Prototypes, matching_score, prototypes
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.methods.base import entry
+from semiseg.methods.ducisc.thresholds import SelfAwareThresholds
 from stand_ins import clock, close, labels, loss_of, tensor
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -137,10 +137,10 @@ def test_prototypes_and_mixed_labels(g, name):
     found = case(g, name)
     label, pseudo = labels(found.array("label")), [labels(g[k]) for k in levels_of(g, f"{name}/pseudo")]
     share = found.method.mixer.draw(label)
-    target = mix(one_hot(label, 2), one_hot(pseudo[-1], 2), share)
+    target = mixup(one_hot(label, 2), one_hot(pseudo[-1], 2), share)
     close(target[:, 1], found.array("y_mix"), **CLOSE)
     corners = [tensor(found.array(f"x_{kind}_first8")).unsqueeze(1) for kind in ("lab", "unl", "mix")]
-    close(mix(corners[0], corners[1], share), corners[2], **CLOSE)
+    close(mixup(corners[0], corners[1], share), corners[2], **CLOSE)
     for kind in found.PASSES:
         for f, y, wanted in zip(found.features[kind], pseudo, levels_of(g, f"{name}/proto_{kind}")[::-1], strict=True):
             sides = f.shape[2:]

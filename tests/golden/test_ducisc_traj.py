@@ -66,7 +66,7 @@ def test_network(g):
     net = builder(g)(deep_supervision=True).double().train()
     start(g, net, "student0")
     images, n = tensor(g["image"]), len(g["fwd_logits/0"])
-    found = run_levels(net, images[:n], level_taps(net.taps, "sum"))
+    found = run_levels(net, images[:n], level_taps(net.taps))
     for logits, key in zip(found.logits, levels_of(g, "fwd_logits"), strict=True):
         close(logits, g[key], rtol=1e-4, atol=2e-5)
     for feature, key in zip(found.features[::-1], levels_of(g, "fwd_feat_mean"), strict=True):

@@ -8,7 +8,7 @@ import torch
 from golden_files import golden
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
-from semiseg.ingredients.mixtures import mix
+from semiseg.ingredients.mixtures import mixup
 from semiseg.methods import ict
 from semiseg.methods.base import entry
 from stand_ins import InTurn, StandIn, clock, close, labels, leaf, loss_of, make_method, tensor
@@ -41,7 +41,7 @@ def test_steps(g, case, monkeypatch):
     close(method.student.seen[0][n:], v["mixed_images"], rtol=1e-6, atol=1e-7)
     for seen, half in zip(method.teacher.net.seen, (1, 0), strict=True):
         close(seen, v[f"teacher_input_{half}"], rtol=0)
-    close(mix(*(tensor(v[f"teacher_logits_{half}"]).softmax(1) for half in (1, 0)), m), v["mixed_target"], **CLOSE)
+    close(mixup(*(tensor(v[f"teacher_logits_{half}"]).softmax(1) for half in (1, 0)), m), v["mixed_target"], **CLOSE)
     close(cross_entropy(logits[:n], target), v["loss_ce"], **CLOSE)
     close(soft_dice(logits[:n], target, FORMS["ssl4mis"]), v["loss_dice"], **CLOSE)
     close(loss.terms["consistency"], v["consistency_loss"], **CLOSE)

@@ -10,9 +10,10 @@ import torch
 
 from golden_files import golden
 from semiseg.batches.batch import Batch
-from semiseg.ingredients.feedback import discrepancy
 from semiseg.ingredients.losses import FORMS
 from semiseg.methods.base import Task, entry
+from semiseg.methods.lefed import lefed
+from semiseg.methods.lefed.feedback import feature_difference
 from semiseg.networks import build_network
 from semiseg.networks.import_weights import load_state
 from semiseg.networks.lefed import Decoded
@@ -69,7 +70,7 @@ def test_losses(g, case, variant):
     a, b = leaf(g["loss_logits_a"]), leaf(g["loss_logits_b"])
     sides = [leaf(g[f"loss_logits_side{k}"]) for k in scales(g)]
     n = int(g["loss_labeled_bs"])
-    method = make_method(VARIANTS[variant], a.shape, side_weights=g["ds_weights"].tolist())
+    method = make_method(VARIANTS[variant], a.shape)
     method.net = Given(a, b, sides)
     batch = Batch(torch.zeros(len(a), 1, *a.shape[2:]), labels(g[case + "label"])[:n])
     steps = list(method.step(batch, clock()))
@@ -93,13 +94,13 @@ def test_losses(g, case, variant):
 
 
 @pytest.mark.parametrize("case", ["loss_", "loss_empty_", "loss_full_", "loss_oneempty_"])
-def test_deep_supervision_scale_by_scale(g, case):
+def test_deep_supervision_scale_by_scale(g, case, monkeypatch):
     a, n = tensor(g["loss_logits_a"]), int(g["loss_labeled_bs"])
     sides = [tensor(g[f"loss_logits_side{k}"]) for k in scales(g)]
     batch = Batch(torch.zeros(len(a), 1, *a.shape[2:]), labels(g[case + "label"])[:n])
     for k in scales(g):
-        weights = [float(other == k) for other in scales(g)]
-        method = make_method("lefed", a.shape, side_weights=weights)
+        monkeypatch.setattr(lefed, "SIDE_WEIGHTS", tuple(float(other == k) for other in scales(g)))
+        method = make_method("lefed", a.shape)
         method.net = Given(a, a, sides)
         close(next(method.step(batch, clock())).terms["deep"], g[f"{case}ds_scale{k}"], rtol=1e-8)
 
@@ -109,7 +110,7 @@ def test_constants(g):
     assert config.feedback == float(g["lambda"])
     assert config.passes == int(g["seq_inner"])
     assert FORMS["la"].smooth == float(g["dice_smooth"])
-    np.testing.assert_allclose(config.side_weights, g["ds_weights"])
+    np.testing.assert_allclose(lefed.SIDE_WEIGHTS, g["ds_weights"])
 
 
 def test_one_pass(g, state):
@@ -125,7 +126,7 @@ def test_one_pass(g, state):
         close(a, g[f"net_t1_feat_a{k}"], **NETWORK)
         close(b, g[f"net_t1_feat_b{k}"], **NETWORK)
         close(out.sides[k - 1], g[f"net_t1_side{k}"], **NETWORK)
-        fed_back = float(g["lambda"]) * discrepancy(a, b, "b_minus_a")
+        fed_back = float(g["lambda"]) * feature_difference(a, b, "b_minus_a")
         close(fed_back, g[f"net_t1_feedback{k}_code"], rtol=1e-5, atol=1e-8)
 
 
@@ -135,7 +136,7 @@ def passes(net, image, factor, encoding, count):
         for _ in range(count):
             outs.append(net.decode_both(image, feedback))
             pairs = zip(outs[-1].features_a, outs[-1].features_b, strict=True)
-            feedback = [factor * discrepancy(a, b, encoding) for a, b in pairs]
+            feedback = [factor * feature_difference(a, b, encoding) for a, b in pairs]
     return outs
 
 

@@ -13,7 +13,7 @@ from semiseg.ingredients.confidence import entropy, low_entropy, monte_carlo_mea
 from semiseg.ingredients.levels import one_hot
 from semiseg.ingredients.losses import DiceForm
 from semiseg.ingredients.masked import masked_parts, masked_probability_mse
-from semiseg.ingredients.mixtures import centre_box, corner_box, mix
+from semiseg.ingredients.mixtures import centre_box, corner_box, mixup
 from semiseg.ingredients.pseudo_labels import hard_labels
 from semiseg.ingredients.ramps import sigmoid_ramp
 from stand_ins import close, leaf, tensor
@@ -75,7 +75,7 @@ def test_selection_of_ambiguous_voxels_by_entropy(g):
 def test_mixup(g):
     share = tensor(g["mixup_lambda"])
     for kind in ("image", "prob"):
-        close(mix(tensor(g[f"mixup_{kind}1"]), tensor(g[f"mixup_{kind}0"]), share), g[f"mixup_{kind}"], **CLOSE)
+        close(mixup(tensor(g[f"mixup_{kind}1"]), tensor(g[f"mixup_{kind}0"]), share), g[f"mixup_{kind}"], **CLOSE)
 
 
 IMAGE = (112, 112, 80)

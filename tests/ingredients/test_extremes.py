@@ -1,7 +1,7 @@
 """Every ingredient gives finite values and gradients where networks are far off: logits and features of +-10 000.
 
-The table holds every public function and module of `semiseg.ingredients`; a new one has to be added, or exempted with a
-reason.
+The table holds every public function and module of `semiseg.ingredients`, and of the parts that lie beside a method; a
+new one has to be added, or exempted with a reason.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 import semiseg.ingredients
+import semiseg.methods
 from semiseg.batches.places import Place
 from semiseg.ingredients import (
     adaptive_thresholds,
     adversarial,
-    alignment,
     class_contrast,
     class_performance,
     class_sampling,
@@ -36,14 +36,10 @@ from semiseg.ingredients import (
     discrepancy,
     ensemble,
     features,
-    feedback,
-    generations,
     levels,
     losses,
     masked,
-    masking,
     mixing,
-    mixtures,
     prior,
     prototypes,
     pseudo_labels,
@@ -56,10 +52,14 @@ from semiseg.ingredients import (
     signed_distance,
     strong_views,
     sure_labels,
-    totals,
     volume_memory,
 )
 from semiseg.ingredients.class_memory import ClassMemory
+from semiseg.methods.base import Method
+from semiseg.methods.crest import labeller
+from semiseg.methods.ducisc import ablations, thresholds, totals
+from semiseg.methods.lefed import feedback
+from semiseg.methods.micd import masking
 
 EXTREME, CLASSES, WIDTH = 1e4, 3, 4
 COUNTS = (900.0, 100.0, 0.0)
@@ -174,20 +174,20 @@ def _volume_memory(g: Given) -> list[Tensor]:
 
 
 def _self_aware(g: Given) -> Tensor:
-    found = confidence.SelfAwareThresholds(CLASSES, 2, 0.99, (0.3, 0.95))
+    found = thresholds.SelfAwareThresholds(CLASSES, 2, 0.99, (0.3, 0.95))
     found.update(0, g.logits(), g.labels())
     return found.value
 
 
 def _selected(g: Given) -> list[Tensor]:
-    def predict(images: Tensor) -> list[Tensor]:
-        return [class_sums.probabilities(z) for z in g.several()][: len(images) + 2]
+    def teach(images: Tensor) -> levels.Levels:
+        return levels.Levels(g.several()[: len(images) + 2], [])
 
     out = []
     for selection in ("self_aware", "all", "probability", "entropy"):
-        chosen = confidence.Selector(confidence.SelectionOptions(selection=selection), CLASSES, 2)
+        chosen = ablations.make_selection(ablations.AblationOptions(selection=selection), CLASSES, 2, 0)
         chosen.follow(g.several(), [g.labels(), g.labels()])
-        out += [*chosen.keep(predict, g.images(), [g.probabilities(), g.probabilities()], 0.5)]
+        out += [*chosen.keep(teach, g.images(), [g.probabilities(), g.probabilities()], 0.5)]
         out += [*chosen.observations().values()]
     return out
 
@@ -237,25 +237,20 @@ def _prototypes(g: Given) -> list[Tensor]:
 
 
 def _mixed(g: Given) -> list[Tensor]:
-    out = []
-    for mixing_kind in ("mixup", "cutmix", "cutout", "copy_paste"):
-        mixer = mixtures.Mixer(mixtures.MixingOptions(mixing=mixing_kind, paste_low=0.8, paste_high=1.25))
-        images, labels = mixer.resized(g.images(), g.labels())
-        share = mixer.draw(labels)
-        out += [mixer.images(images, g.images(), share), mixer.target_share(share)]
-    return out
+    if not g.samples:
+        return []
+    found = [mixer()(g.images(), g.labels(), g.images(), g.probabilities()) for mixer in ablations.MIXERS.values()]
+    return [value for mixture in found for value in mixture]
 
 
 def _hidden(g: Given) -> list[Tensor]:
-    maker = masking.Masking(masking.MaskingOptions(mask_ratio=1.0, mask_fill="mean"), len(g.sides))
-    images = g.images()
-    return [maker.hide(images, maker.draw(images))]
+    return [masking.Masking(masking.MaskingOptions(mask_ratio=1.0), len(g.sides)).hide(g.images())]
 
 
 def _pseudo_labelled(g: Given) -> list[Tensor]:
-    labeller = generations.PseudoLabeller([g.net()], torch.ones(CLASSES))  # type: ignore[list-item]
-    labeller.follow([g.net()], [(g.images(), g.keep())])  # type: ignore[list-item]
-    return [*labeller(g.images()), labeller.threshold]
+    found = labeller.PseudoLabeller([g.net()], torch.ones(CLASSES))  # type: ignore[list-item]
+    found.follow([g.net()], [(g.images(), g.keep())])  # type: ignore[list-item]
+    return [*found(g.images()), found.threshold]
 
 
 def _taken(g: Given) -> Tensor:
@@ -276,22 +271,13 @@ def _histograms(g: Given) -> list[Tensor]:
 
 
 def _decoders(g: Given) -> list[Tensor]:
-    found = features.FeatureOptions(kl_direction="symmetric")
-    pair = [[g.features(), g.features()], [g.features(), g.features()]]
-    return [features.decoder_consistency(*pair, found)]
+    return [features.decoder_consistency([g.features(), g.features()], [g.features(), g.features()])]
 
 
 WEIGHT = torch.tensor([0.0, 0.0, 5.0])
 """Class weights that leave nothing where the rare class is absent."""
 
 Ingredient = Callable[[Given], Any]
-
-
-def _mixed_with_labelled(g: Given) -> list[Tensor]:
-    if not g.samples:
-        return []
-    mixer = mixtures.Mixer(mixtures.MixingOptions())
-    return [*mixtures.mix_with_labelled(mixer, g.images(), g.labels(), g.images(), g.probabilities())]
 
 
 def _usable(g: Given) -> list[Tensor]:
@@ -305,9 +291,10 @@ def _usable(g: Given) -> list[Tensor]:
 def _aligned(g: Given) -> list[Tensor]:
     out = []
     for kind in ("prototype", "feature"):
-        found = alignment.make_alignment(alignment.AlignmentOptions(alignment=kind), 2)
+        found = ablations.make_alignment(ablations.AblationOptions(alignment=kind), 2, "ulb")
         other = g.view()
-        out += [found(g.view(), other, lambda view=other: [f.detach() for f in view.features])]
+        taught = levels.Levels([], [f.detach() for f in other.features])
+        out += [found(g.view(), other, lambda images, taught=taught: taught)]
         out += [*found.observations().values()]
     return out
 
@@ -373,8 +360,18 @@ TABLE: dict[str, Ingredient] = {
             [class_weights.make_weights(kind, COUNTS, 50, 0.99, strict=False) for kind in ("diff", "dist")],
         ).values()
     ),
-    "confidence.SelfAwareThresholds": _self_aware,
-    "confidence.Selector": _selected,
+    "ducisc.thresholds.SelfAwareThresholds": _self_aware,
+    **dict.fromkeys(
+        [
+            "ducisc.thresholds.SelfAwareSelection",
+            "ducisc.ablations.make_selection",
+            "ducisc.ablations.EveryVoxel",
+            "ducisc.ablations.ProbableVoxels",
+            "ducisc.ablations.LowEntropyVoxels",
+        ],
+        _selected,
+    ),
+    "ducisc.ablations.MonteCarloVoxels": _mean_of_passes,
     "confidence.entropy": lambda g: confidence.entropy(class_sums.probabilities(g.logits())),
     "confidence.low_entropy": lambda g: confidence.low_entropy(g.probabilities(), 1.0),
     "confidence.monte_carlo_mean": _mean_of_passes,
@@ -386,21 +383,20 @@ TABLE: dict[str, Ingredient] = {
         consistency.probability_mse(g.logits(), g.logits(), mutual=mutual) for mutual in (True, False)
     ],
     "discrepancy.direction": lambda g: [discrepancy.direction(g.features()), discrepancy.direction(0 * g.features())],
-    "discrepancy.discrepancy": lambda g: discrepancy.discrepancy(g.features(), 0 * g.features()),
-    "discrepancy.mutual_discrepancy": lambda g: discrepancy.mutual_discrepancy(g.features(), g.features()),
+    "discrepancy.cosine_similarity_loss": lambda g: discrepancy.cosine_similarity_loss(g.features(), 0 * g.features()),
+    "discrepancy.mutual_similarity_loss": lambda g: discrepancy.mutual_similarity_loss(g.features(), g.features()),
     "ensemble.ensemble_probabilities": lambda g: [
         ensemble.ensemble_probabilities([g.net(), g.net()], g.images(), average)
         for average in ("logits", "probabilities")
     ],
     "features.channel_kl": lambda g: features.channel_kl(g.features(), g.features()),
     "features.decoder_consistency": _decoders,
-    "features.feature_consistency": _decoders,
-    "features.feature_mse": lambda g: features.feature_mse([g.features()], [g.features()]),
-    "feedback.discrepancy": lambda g: [
-        feedback.discrepancy(g.features(), g.features(), encoding)
+    "ducisc.ablations.feature_mse": lambda g: ablations.feature_mse([g.features()], [g.features()]),
+    "lefed.feedback.feature_difference": lambda g: [
+        feedback.feature_difference(g.features(), g.features(), encoding)
         for encoding in ("a_minus_b", "b_minus_a", "absolute", "entropy")
     ],
-    "generations.PseudoLabeller": _pseudo_labelled,
+    "crest.labeller.PseudoLabeller": _pseudo_labelled,
     "levels.one_hot": lambda g: levels.one_hot(g.labels(), CLASSES),
     "levels.one_hots": lambda g: levels.one_hots([g.labels()], CLASSES),
     "levels.resize_linear": lambda g: levels.resize_linear(g.logits(), g.sides) if g.samples else [],
@@ -423,6 +419,7 @@ TABLE: dict[str, Ingredient] = {
         for over in ("all", "kept")
     ],
     "losses.soft_dice": _all_dices,
+    "masked.labelled_levels": lambda g: masked.labelled_levels([g.logits()], [g.labels()]) if g.samples else [],
     "masked.dice_ce_parts": lambda g: list(masked.dice_ce_parts(g.logits(), g.labels())) if g.samples else [],
     "masked.dice_of_sums": _all_dices,
     "masked.masked_levels": lambda g: [
@@ -437,16 +434,19 @@ TABLE: dict[str, Ingredient] = {
     "masked.over_levels": lambda g: masked.over_levels(
         [masked.masked_parts(g.logits(), g.probabilities(), g.keep()), masked.dice_ce_parts(g.logits(), g.labels())]
     ),
-    "masking.Masking": _hidden,
-    "masking.hide": _hidden,
-    "mixing.mix": lambda g: mixing.mix(g.images(), g.images(), mixing.outside_box([0] * 3, [1] * 3, g.sides)),
-    "mixing.mix_partners": lambda g: mixing.mix_partners(g.images(), torch.ones(g.sides, dtype=torch.bool), "all"),
-    "mixtures.Mixer": _mixed,
-    "mixtures.mix": _mixed,
-    "mixtures.rescale": _mixed,
-    "mixtures.mix_with_labelled": _mixed_with_labelled,
+    "micd.masking.Masking": _hidden,
+    "mixing.paste": lambda g: mixing.paste(g.images(), g.images(), mixing.outside_box([0] * 3, [1] * 3, g.sides)),
+    "mixing.paste_partners": lambda g: mixing.paste_partners(g.images(), torch.ones(g.sides, dtype=torch.bool), "all"),
+    "mixtures.mixup": _mixed,
+    **dict.fromkeys([f"ducisc.ablations.{name}" for name in ("CutMix", "CutOut", "CopyPaste")], _mixed),
+    "ducisc.mixing.Mixup": _mixed,
     **dict.fromkeys(
-        ["alignment.FeatureAlignment", "alignment.PrototypeAlignment", "alignment.make_alignment"], _aligned
+        [
+            "ducisc.ablations.FeatureAlignment",
+            "ducisc.ablations.make_alignment",
+            "ducisc.alignment.PrototypeAlignment",
+        ],
+        _aligned,
     ),
     "prototypes.UsableLevels": _usable,
     "prototypes.aligned_levels": _usable,
@@ -484,7 +484,7 @@ TABLE: dict[str, Ingredient] = {
     "score_histogram.channel_histogram": _histograms,
     "score_histogram.label_histogram": _histograms,
     "score_histogram.score_at": _histograms,
-    "totals.self_normalised": _normalised,
+    "ducisc.totals.self_normalised": _normalised,
     "volume_memory.VolumeMemory": _volume_memory,
 }
 
@@ -496,26 +496,24 @@ EXEMPT: dict[str, str] = {
             "co_training.view_pair",
             "ema.Teacher",
             "ema.make_teacher",
-            "snapshots.Snapshots",
+            "ducisc.snapshots.Snapshots",
         ],
         "networks",
     ),
-    **dict.fromkeys(["snapshots.make_ensemble", "levels.run_levels", "levels.level_taps"], "networks"),
+    **dict.fromkeys(["ducisc.ablations.make_ensemble", "levels.run_levels", "levels.level_taps"], "networks"),
+    "ducisc.views.sure_in_mixture": "masks",
+    "ducisc.mixing.draws": "random numbers",
+    "mixtures.draw_beta": "random numbers",
     **dict.fromkeys(
         ["ema.ema_decay", "ema.ema_update", "ema.ema_update_buffers", "ema.frozen_statistics", "ema.recomputed"],
         "weights",
     ),
     **dict.fromkeys(
-        [
-            "class_sampling.draw",
-            "masking.draw_block_mask",
-            "mixing.draw_outside_box",
-            "mixtures.draw_beta",
-            "mixtures.draw_column_boxes",
-        ],
+        ["class_sampling.draw", "mixing.draw_outside_box", "mixtures.draw_beta", "mixtures.draw_column_boxes"],
         "random numbers",
     ),
-    **dict.fromkeys(["masking.block_grid", "masking.block_mask", "mixing.box_sides", "mixing.outside_box"], "places"),
+    **dict.fromkeys([f"micd.masking.{name}" for name in ("block_grid", "block_mask", "draw_block_mask")], "places"),
+    **dict.fromkeys(["mixing.box_sides", "mixing.outside_box"], "places"),
     **dict.fromkeys(
         ["mixtures.box_mask", "mixtures.centre_box", "mixtures.column_box", "mixtures.corner_box"], "places"
     ),
@@ -534,6 +532,8 @@ EXEMPT: dict[str, str] = {
     "signed_distance.squared_distances": "documented infinity where nothing is there",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
+    **dict.fromkeys(["cml.cutmix.CutMix", "cml.cutmix.view_of", "cml.ablations.PlainImages"], "networks"),
+    "cml.cutmix.PseudoLabels": "whole numbers",
     "components.filtered_classes": "no arithmetic on tensors",
     "class_weights.ClassWeights": "abstract",
     "class_weights.rarity": "documented NaN for equal counts; DistDW keeps its weights then",
@@ -562,17 +562,28 @@ def _tensors(found: Any) -> Iterator[Tensor]:
 
 
 def _public() -> Iterator[str]:
-    for module in pkgutil.iter_modules(semiseg.ingredients.__path__):
-        found = importlib.import_module(f"semiseg.ingredients.{module.name}")
+    for prefix, path in _modules():
+        found = importlib.import_module(path)
         for name, value in vars(found).items():
             own = not name.startswith("_") and getattr(value, "__module__", None) == found.__name__
             if own and (inspect.isfunction(value) or (inspect.isclass(value) and not _is_record(value))):
-                yield f"{module.name}.{name}"
+                yield f"{prefix}.{name}"
+
+
+def _modules() -> Iterator[tuple[str, str]]:
+    """Short and full names of the ingredients, and of the parts of methods that have a folder."""
+    for module in pkgutil.iter_modules(semiseg.ingredients.__path__):
+        yield module.name, f"semiseg.ingredients.{module.name}"
+    for package in pkgutil.iter_modules(semiseg.methods.__path__):
+        if package.ispkg:
+            folder = importlib.import_module(f"semiseg.methods.{package.name}")
+            for module in pkgutil.iter_modules(folder.__path__):
+                yield f"{package.name}.{module.name}", f"{folder.__name__}.{module.name}"
 
 
 def _is_record(cls: type) -> bool:
-    """Options, named tuples, protocols and constants compute nothing."""
-    return issubclass(cls, BaseModel | tuple) or is_dataclass(cls) or getattr(cls, "_is_protocol", False)
+    """Options, named tuples, protocols and constants compute nothing; methods have tests of their own."""
+    return issubclass(cls, BaseModel | tuple | Method) or is_dataclass(cls) or getattr(cls, "_is_protocol", False)
 
 
 def test_the_table_is_complete() -> None:

@@ -4,18 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.ingredients.features import (
-    FeatureOptions,
-    channel_kl,
-    decoder_consistency,
-    feature_consistency,
-    stage_weights,
-)
+from semiseg.ingredients.features import channel_kl, decoder_consistency, stage_weights
 from slow_losses import probabilities
 
 
-def slow_kl(a, b, temperature):
-    p, q = probabilities(a / temperature), probabilities(b / temperature)
+def slow_kl(a, b):
+    p, q = probabilities(a), probabilities(b)
     return np.mean([np.sum(x * (np.log(x) - np.log(y))) for x, y in zip(p, q, strict=True)])
 
 
@@ -24,17 +18,17 @@ def pair(*shape, seed=0):
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in "ab"]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("scale", [1.0, 2.5])
 @pytest.mark.parametrize("shape", [(2, 4, 3, 5), (1, 6, 2, 3, 2)])
-def test_equal_to_slow_divergence(shape, temperature):
-    a, b = pair(*shape)
-    assert channel_kl(a, b, temperature).item() == pytest.approx(slow_kl(a.numpy(), b.numpy(), temperature))
+def test_equal_to_slow_divergence(shape, scale):
+    a, b = (scale * f for f in pair(*shape))
+    assert channel_kl(a, b).item() == pytest.approx(slow_kl(a.numpy(), b.numpy()))
     assert channel_kl(a, a.clone()).item() == 0
 
 
 def test_gradients():
     a, b = (f.requires_grad_() for f in pair(2, 3, 2, 2))
-    torch.autograd.gradcheck(lambda x, y: channel_kl(x, y, 1.7), (a, b))
+    torch.autograd.gradcheck(channel_kl, (a, b))
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 3, 5), (1, 16, 2, 3, 2)])
@@ -62,17 +56,10 @@ def test_huge_features_stay_finite(dtype):
     assert b.grad.isfinite().all()
 
 
-def test_weighted_sum_of_stages_and_directions():
+def test_weighted_sum_of_stages():
     a, b = pair(2, 4, 3, 3), pair(2, 4, 3, 3, seed=1)
-    forth = [channel_kl(x, y) for x, y in zip(a, b, strict=True)]
-    back = [channel_kl(y, x) for x, y in zip(a, b, strict=True)]
-    expected = {
-        "a_to_b": 0.4 * forth[0] + 0.8 * forth[1],
-        "b_to_a": 0.4 * back[0] + 0.8 * back[1],
-        "symmetric": 0.2 * (forth[0] + back[0]) + 0.4 * (forth[1] + back[1]),
-    }
-    for direction, value in expected.items():
-        torch.testing.assert_close(feature_consistency(a, b, stage_weights(2), direction), value)
+    coarse, fine = (channel_kl(x, y) for x, y in zip(a, b, strict=True))
+    torch.testing.assert_close(decoder_consistency(a, b), 0.4 * coarse + 0.8 * fine)
 
 
 def test_stage_weights_of_the_papers_four():
@@ -84,13 +71,10 @@ def test_no_sample_is_zero():
     assert channel_kl(empty, empty) == 0
 
 
-@pytest.mark.parametrize(("detach", "trained"), [("none", (True, True)), ("a", (False, True)), ("b", (True, False))])
-@pytest.mark.parametrize("upside_down", [False, True])
-def test_decoder_stages_have_weights_and_gradients_as_asked(detach, trained, upside_down):
+def test_decoder_stages_have_rising_weights_and_both_networks_gradients():
     a, b = ([torch.randn(1, 4, 3, requires_grad=True) for _ in range(4)] for _ in range(2))
-    found = decoder_consistency(a, b, FeatureOptions(kl_detach=detach, kl_reversed=upside_down))
-    weights = [0.8, 0.6, 0.4, 0.2] if upside_down else [0.2, 0.4, 0.6, 0.8]
-    wanted = sum(w * channel_kl(x, y) for w, x, y in zip(weights, a, b, strict=True))
+    found = decoder_consistency(a, b)
+    wanted = sum(w * channel_kl(x, y) for w, x, y in zip([0.2, 0.4, 0.6, 0.8], a, b, strict=True))
     torch.testing.assert_close(found, wanted)
     found.backward()
-    assert (all(x.grad is not None for x in a), all(x.grad is not None for x in b)) == trained
+    assert all(f.grad is not None for f in (*a, *b))

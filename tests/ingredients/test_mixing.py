@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semiseg.ingredients.mixing import box_sides, draw_outside_box, halves, mix_partners, partners
+from semiseg.ingredients.mixing import box_sides, draw_outside_box, halves, partners, paste_partners
 
 
 @pytest.mark.parametrize("shape", [(9, 6), (7, 5, 8)])
@@ -34,7 +34,7 @@ def test_halves(count, first, second):
 def test_the_second_half_is_pasted_into_the_first():
     values = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 2, 2, 3)
     outside = torch.tensor([[True, False, True], [False, False, True]])
-    mixed = mix_partners(values, outside, "half")
+    mixed = paste_partners(values, outside, "half")
     expected = torch.where(outside, 0.0, 2.0)
     assert len(mixed) == 2
     assert torch.equal(mixed[0, 1], expected)
@@ -44,7 +44,7 @@ def test_the_second_half_is_pasted_into_the_first():
 def test_all_pairs_hold_both_complementary_mixtures():
     values = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 2, 2, 3)
     outside = torch.tensor([[True, False, True], [False, False, True]])
-    mixed = mix_partners(values, outside, "all")
+    mixed = paste_partners(values, outside, "all")
     for i, j in ((0, 2), (1, 3)):
         assert torch.equal(mixed[i, 0], torch.where(outside, float(i), float(j)))
         assert torch.equal(mixed[j, 0], torch.where(outside, float(j), float(i)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from semiseg.ingredients.ema import TeacherOptions, make_teacher
-from semiseg.ingredients.masking import Masking, MaskingOptions
 from semiseg.ingredients.ramps import RampOptions, ramp_up
 from semiseg.methods.base import MethodConfig, entry, registry
 from semiseg.networks import build_network
@@ -38,10 +37,6 @@ def test_ramp_of_options_is_the_ramp(unit):
 
 def test_teachers_are_made_by_their_options():
     net = build_network("unet", channels=1, classes=2, spatial_dims=2, filters=(2, 4))
-    teacher = make_teacher(net, TeacherOptions(decay=0.5, teacher_statistics="copied", teacher_dropout=False), 0)
-    assert (teacher.net, teacher.decay, teacher.statistics, teacher.dropout) == (net, 0.5, "copied", False)
-
-
-def test_one_side_of_a_block_holds_for_all_axes():
-    assert Masking(MaskingOptions(mask_block=4), 3).block == (4, 4, 4)
-    assert Masking(MaskingOptions(mask_block=(1, 2)), 2).block == (1, 2)
+    teacher = make_teacher(net, TeacherOptions(decay=0.5), 0, dropout=False)
+    assert (teacher.net, teacher.decay, teacher.statistics, teacher.dropout) == (net, 0.5, "batch", False)
+    assert make_teacher(net, TeacherOptions(), 0).dropout

@@ -12,8 +12,9 @@ from semiseg.batches.batch import Batch
 from semiseg.errors import InputError
 from semiseg.ingredients.ramps import sigmoid_ramp
 from semiseg.ingredients.sample_losses import sample_dice_ce
-from semiseg.methods import cml
 from semiseg.methods.base import Clock, Task, entry
+from semiseg.methods.cml import cml, cutmix
+from semiseg.methods.cml.cutmix import PseudoLabels, view_of
 from semiseg.networks import build_network
 from semiseg.training.stages import spans
 
@@ -102,7 +103,6 @@ CHANGES = [
     ("supervised", {"upsampling_a": "nearest"}),
     ("supervised", {"upsampling_b": "transposed"}),
     ("supervised", {"pairs": "all"}),
-    ("supervised", {"init": "kaiming"}),
 ]
 
 
@@ -128,10 +128,10 @@ def test_subnets_differ_in_their_way_up(network):
 def test_shared_subnets_are_one_network_with_two_draws_of_dropout():
     method = make(shared_subnets=True, cutmix=False)
     assert len(method.subnets) == 1
-    a, b = method._view(batch().labelled).features
+    a, b = view_of([*method.subnets] * 2, batch().labelled).features
     assert not torch.equal(a, b)
     method.eval()
-    a, b = method._view(batch().labelled).features
+    a, b = view_of([*method.subnets] * 2, batch().labelled).features
     assert torch.equal(a, b)
 
 
@@ -185,14 +185,15 @@ def test_only_classes_that_are_one_piece_lose_their_other_components():
         labels[0, row, 10:12] = label
     logits = torch.nn.functional.one_hot(labels, CLASSES).movedim(-1, 1).float()
     method = make(method="cml", one_piece=(True, True, False))
-    kept, _ = method._pseudo_labels([logits, logits])()
+    kept, _ = PseudoLabels([logits, logits], method.mixing.filtered).both()
     assert not (kept[0, 2, 10:12] == 1).any()
     assert (kept[0, 9, 10:12] == 2).all()
-    assert torch.equal(make(method="cml", one_piece=(True, False, False))._pseudo_labels([logits, logits])()[0], labels)
+    untouched = make(method="cml", one_piece=(True, False, False)).mixing.filtered
+    assert torch.equal(PseudoLabels([logits, logits], untouched).both()[0], labels)
 
 
 def test_without_mixed_images_labels_are_the_plain_ones_of_the_other_subnet():
-    assert not make(method="cml-cfl").filtered
+    assert not make(method="cml-cfl").mixing.filtered
     assert not entry("cml-cfl").configure({}).cutmix
 
 
@@ -214,7 +215,7 @@ def test_labels_come_from_the_other_subnet_outside_and_from_oneself_inside(monke
     """With subnets that predict one class each, the targets show who taught what."""
     outside = torch.zeros(16, 16, dtype=torch.bool)
     outside[:, :8] = True
-    monkeypatch.setattr(cml, "draw_outside_box", lambda images, ratio: outside)
+    monkeypatch.setattr(cutmix, "draw_outside_box", lambda images, ratio: outside)
     seen = []
     monkeypatch.setattr(cml, "sample_dice_ce", lambda z, y, form: seen.append(y) or z.sum())
     for targets, inside in (("heterogeneous", (1, 2)), ("other", (2, 1))):

@@ -9,11 +9,11 @@ import pytest
 
 from semiseg.ingredients.class_sampling import ClassConfidence
 from semiseg.ingredients.class_weights import CountedWeights, DiffDW
-from semiseg.ingredients.confidence import SelfAwareThresholds
 from semiseg.ingredients.ema import Teacher
 from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.prior import PredictionPrior
 from semiseg.methods.base import Task, entry, registry
+from semiseg.methods.ducisc.thresholds import SelfAwareThresholds
 from semiseg.networks import build_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"

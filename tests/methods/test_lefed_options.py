@@ -9,9 +9,10 @@ import torch
 
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.consistency import probability_mse
-from semiseg.ingredients.feedback import discrepancy
 from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
 from semiseg.methods.base import Method, Task, entry
+from semiseg.methods.lefed import lefed
+from semiseg.methods.lefed.feedback import feature_difference
 from semiseg.networks import build_network
 from semiseg.runs.build import precision_of
 from semiseg.runs.device import tell_of_precision
@@ -59,21 +60,23 @@ def test_feedback_is_the_discrepancy_of_the_pass_before(batch, encoding, scales)
         pairs = list(zip(before.features_a, before.features_b, strict=True))[:scales]
         assert len(fed) == len(pairs) == (3 if scales is None else scales)
         for (a, b), value in zip(pairs, fed, strict=True):
-            torch.testing.assert_close(value, 0.1 * discrepancy(a, b, encoding))
+            torch.testing.assert_close(value, 0.1 * feature_difference(a, b, encoding))
             assert not value.requires_grad
     assert torch.equal(losses[0].total, losses[1].total) == (scales == 0)
 
 
 def test_encodings():
     a, b = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
-    torch.testing.assert_close(discrepancy(a, b, "a_minus_b"), a - b)
-    torch.testing.assert_close(discrepancy(a, b, "b_minus_a"), b - a)
-    torch.testing.assert_close(discrepancy(a, b, "absolute"), abs(a - b))
-    uniform = discrepancy(torch.ones(1, 5, 2, 2), torch.ones(1, 5, 2, 2), "entropy")
+    torch.testing.assert_close(feature_difference(a, b, "a_minus_b"), a - b)
+    torch.testing.assert_close(feature_difference(a, b, "b_minus_a"), b - a)
+    torch.testing.assert_close(feature_difference(a, b, "absolute"), abs(a - b))
+    uniform = feature_difference(torch.ones(1, 5, 2, 2), torch.ones(1, 5, 2, 2), "entropy")
     torch.testing.assert_close(uniform, torch.full((1, 1, 2, 2), 5.0).log(), atol=1e-4, rtol=0)
     certain = torch.zeros(1, 5, 2, 2)
     certain[:, 0] = 100
-    torch.testing.assert_close(discrepancy(certain, certain, "entropy"), torch.zeros(1, 1, 2, 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        feature_difference(certain, certain, "entropy"), torch.zeros(1, 1, 2, 2), atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("passes", [1, 2, 4])
@@ -91,18 +94,15 @@ def test_without_feedback_all_presentations_are_alike(batch):
 def test_terms(batch):
     n = batch.n
     for loss_b in ("ce", "dice"):
-        for used in ("all", "unlabelled"):
-            losses, _, answers = spy(make(loss_b=loss_b, consistency_on=used, weight=0.5), batch)
-            out, terms, first = answers[0], losses[0].terms, n if used == "unlabelled" else 0
-            a, b = out.logits_a, out.logits_b
-            wanted_b = (
-                cross_entropy(b[:n], batch.labels) if loss_b == "ce" else soft_dice(b[:n], batch.labels, FORMS["la"])
-            )
-            torch.testing.assert_close(terms["supervised"], soft_dice(a[:n], batch.labels, FORMS["la"]))
-            torch.testing.assert_close(terms["supervised_b"], wanted_b)
-            torch.testing.assert_close(terms["consistency"], probability_mse(a[first:], b[first:]))
-            others = terms["supervised"] + terms["supervised_b"] + terms["deep"]
-            torch.testing.assert_close(losses[0].total, others + 0.5 * terms["consistency"])
+        losses, _, answers = spy(make(loss_b=loss_b, weight=0.5), batch)
+        out, terms = answers[0], losses[0].terms
+        a, b = out.logits_a, out.logits_b
+        wanted_b = cross_entropy(b[:n], batch.labels) if loss_b == "ce" else soft_dice(b[:n], batch.labels, FORMS["la"])
+        torch.testing.assert_close(terms["supervised"], soft_dice(a[:n], batch.labels, FORMS["la"]))
+        torch.testing.assert_close(terms["supervised_b"], wanted_b)
+        torch.testing.assert_close(terms["consistency"], probability_mse(a, b))
+        others = terms["supervised"] + terms["supervised_b"] + terms["deep"]
+        torch.testing.assert_close(losses[0].total, others + 0.5 * terms["consistency"])
 
 
 def test_consistency_teaches_both_decoders(batch):
@@ -113,12 +113,12 @@ def test_consistency_teaches_both_decoders(batch):
         assert bool(gradient.any())
 
 
-def test_last_side_weight_holds_for_deeper_scales(batch):
-    deep = {
-        k: next(make(side_weights=w).step(batch, clock())).terms["deep"]
-        for k, w in {"short": (0.8, 0.6), "long": (0.8, 0.6, 0.6, 0.3)}.items()
-    }
-    torch.testing.assert_close(deep["short"], deep["long"])
+def test_last_side_weight_holds_for_deeper_scales(batch, monkeypatch):
+    deep = []
+    for weights in ((0.8, 0.6), (0.8, 0.6, 0.6, 0.3)):
+        monkeypatch.setattr(lefed, "SIDE_WEIGHTS", weights)
+        deep.append(next(make().step(batch, clock())).terms["deep"])
+    torch.testing.assert_close(*deep)
 
 
 def test_without_deep_supervision_there_are_no_side_heads(batch):
@@ -163,9 +163,8 @@ def test_dropout_is_that_of_the_architecture(network, rates):
     assert official.dropout_rate == 0.0  # none inside of the stages beside its own
 
 
-def test_one_update_can_take_the_gradients_of_all_presentations(batch):
+def test_every_presentation_is_an_update(batch):
     assert [loss.update for loss in make().step(batch, clock())] == [True] * 3
-    assert [loss.update for loss in make(updates="last").step(batch, clock())] == [False, False, True]
 
 
 def feedback_effect(method: Method, images: torch.Tensor, feedback: list, precision: str) -> torch.Tensor:
@@ -179,7 +178,8 @@ def test_feedback_of_a_thousandth_survives_the_precision_that_auto_takes():
     method, images = make().eval(), torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         out = method.net.decode_both(images)
-    feedback = method._feedback(out)
+    pairs = zip(out.features_a, out.features_b, strict=True)
+    feedback = [1e-3 * feature_difference(a, b, method.config.encoding) for a, b in pairs]
     exact = feedback_effect(method, images, feedback, "fp32")
     used = feedback_effect(method, images, feedback, precision_of(RunConfig(data="x", method="lefed")))
     assert torch.cosine_similarity(used.flatten(), exact.flatten(), dim=0) > 0.9
@@ -187,7 +187,7 @@ def test_feedback_of_a_thousandth_survives_the_precision_that_auto_takes():
 
 def test_feedback_is_added_in_full_precision():
     a = torch.ones(1, 2, 4, 4, dtype=torch.bfloat16)
-    assert discrepancy(a, a * 1.5, "a_minus_b").dtype == torch.float32
+    assert feature_difference(a, a * 1.5, "a_minus_b").dtype == torch.float32
 
 
 def test_a_wish_for_less_precision_is_warned_of(caplog):

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from semiseg.batches.batch import Batch
-from semiseg.ingredients.features import feature_consistency
-from semiseg.ingredients.totals import self_normalised
 from semiseg.methods.base import Clock, Loss, Method, Task, entry
+from semiseg.methods.ducisc.totals import self_normalised
 from semiseg.networks import build_network
 from semiseg.training.session import Stepper
 
@@ -88,7 +87,3 @@ def test_sums_of_ingredients_leave_out_what_has_no_weight() -> None:
     broken = torch.tensor(math.inf, requires_grad=True)
     weights = self_normalised({"sound": torch.tensor(2.0), "broken": broken}, {"sound": 1.0, "broken": 0})
     assert Loss({"sound": torch.tensor(2.0), "broken": broken}, weights).total.item() == 1.0
-    sound, wild = torch.randn(2, 3, 4, 4), torch.full((2, 3, 4, 4), math.inf)
-    found = feature_consistency([sound, wild], [sound + 1, wild], [1.0, 0.0], "a_to_b")
-    assert torch.isfinite(found)
-    assert feature_consistency([wild], [wild], [0.0], "symmetric").item() == 0.0

@@ -191,7 +191,7 @@ def match_run(
         raise InputError(f"{path}: method {config.method} does not say which networks predict (Method.predictors)")
     dataset = open_dataset(config.data)
     raise_all(list(_problems(dataset, split)))
-    names = level_taps(networks[0].taps, "auto").features
+    names = level_taps(networks[0].taps).features
     samples = FeatureSample(), FeatureSample()
     labelled, unlabelled = (
         [_of_scan(predictor, dataset, case, names, own_label=own, sample=sample, done=done) for case in cases]

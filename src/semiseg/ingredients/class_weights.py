@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import class_counts
 from semiseg.ingredients.horizon import HorizonOptions
-from semiseg.ingredients.losses import STRICT_DOC, hard_dice
+from semiseg.ingredients.losses import hard_dice
 from semiseg.ingredients.reduce import batch_sum
 from semiseg.networks.modules import ModuleListOf
 
@@ -41,7 +41,6 @@ class ClassWeightOptions(HorizonOptions):
         description="steps over which the rises and falls of the Dice are averaged for weights by difficulty",
     )
     momentum: float = Field(0.99, ge=0, lt=1, description="share of the old weights in those that follow counts")
-    strict: bool = Field(False, description=STRICT_DOC)
 
 
 class ClassWeights(nn.Module, ABC):
@@ -225,12 +224,14 @@ def make_weights(
             return EqualWeights(len(counts))
 
 
-def make_both_weights(options: ClassWeightOptions, counts: Sequence[float], steps: int) -> ModuleListOf[ClassWeights]:
+def make_both_weights(
+    options: ClassWeightOptions, counts: Sequence[float], steps: int, *, strict: bool = False
+) -> ModuleListOf[ClassWeights]:
     """Weights of the two networks in a run of so many `steps`; `counts` are voxels per class of the labelled scans."""
     o = options
     window, momentum = o.reach(o.window, steps), o.within(o.momentum, steps)
     return ModuleListOf(
-        make_weights(kind, counts, window, momentum, strict=o.strict) for kind in (o.weights_a, o.weights_b)
+        make_weights(kind, counts, window, momentum, strict=strict) for kind in (o.weights_a, o.weights_b)
     )
 
 

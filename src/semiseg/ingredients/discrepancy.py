@@ -11,7 +11,7 @@ EPSILON = 1e-12
 """Length below which a feature vector has no direction."""
 
 
-def discrepancy(a: Tensor, b: Tensor) -> Tensor:
+def cosine_similarity_loss(a: Tensor, b: Tensor) -> Tensor:
     """1 + mean cosine of the channel vectors of `a` and `b` `[B, C, *S]` over samples and positions (CML).
 
     Gradient flows to `a` only. A vector without length has cosine 0 and gradient 0.
@@ -21,9 +21,9 @@ def discrepancy(a: Tensor, b: Tensor) -> Tensor:
     return 1 + (direction(a) * direction(b.detach())).sum(1).mean()
 
 
-def mutual_discrepancy(a: Tensor, b: Tensor) -> Tensor:
-    """`discrepancy` in both directions, from 0 (opposite) to 4 (equal)."""
-    return discrepancy(a, b) + discrepancy(b, a)
+def mutual_similarity_loss(a: Tensor, b: Tensor) -> Tensor:
+    """`cosine_similarity_loss` in both directions, from 0 (opposite) to 4 (equal)."""
+    return cosine_similarity_loss(a, b) + cosine_similarity_loss(b, a)
 
 
 def direction(features: Tensor) -> Tensor:

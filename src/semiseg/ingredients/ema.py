@@ -16,18 +16,12 @@ from semiseg.ingredients.ramps import Counts
 from semiseg.networks.base import Network, Tap
 
 Statistics = Literal["batch", "copied", "averaged"]
-STATISTICS_DOC = (
-    "batch normalisation of the teacher: `batch`, statistics of its own batch; `copied` or `averaged`, running "
-    "statistics that are the student's, or their moving average"
-)
 
 
 class TeacherOptions(HorizonOptions):
     """How a teacher follows its student; a method's options may include these."""
 
     decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the teacher, after its warm-up")
-    teacher_statistics: Statistics = Field("batch", description=STATISTICS_DOC)
-    teacher_dropout: bool = Field(True, description="keep the teacher's dropout on during training")
 
 
 class StudentTeacherOptions(TeacherOptions):
@@ -129,11 +123,9 @@ class Teacher(nn.Module):
         """Nothing to take back."""
 
 
-def make_teacher(net: Network, options: TeacherOptions, steps: int) -> Teacher:
+def make_teacher(net: Network, options: TeacherOptions, steps: int, *, dropout: bool = True) -> Teacher:
     """The teacher of these options whose network is `net`, in a run of so many `steps` (0: unknown)."""
-    return Teacher(
-        net, options.within(options.decay, steps), options.teacher_statistics, dropout=options.teacher_dropout
-    )
+    return Teacher(net, options.within(options.decay, steps), dropout=dropout)
 
 
 @contextmanager

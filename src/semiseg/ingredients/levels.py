@@ -10,20 +10,15 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from semiseg.errors import InputError
 from semiseg.ingredients.class_sums import probabilities
 
-Place = Literal["auto", "sum", "dec"]
 Reduction = Literal["mean", "sum"]
 CoarseLabels = Literal["centre", "first"]
 
 
 class LevelOptions(BaseModel):
-    """Where decoders are seen, and how levels add up; a method's options may include these."""
+    """How levels add up, and what labels they have; a method's options may include these."""
 
-    features: Place = Field(
-        "auto", description="features and heads: `dec`, on decoder stages; `sum`, on what enters them (V-Net alone)"
-    )
     reduction: Reduction = Field(
         "mean",
         description="`sum`: prototypes over levels and channels, and cross-entropy + Dice instead of half of it, as "
@@ -69,24 +64,17 @@ class Tapped(Protocol):
     def __call__(self, images: Tensor, taps: tuple[str, ...], /) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
-def level_taps(taps: Collection[str], place: Place) -> LevelTaps:
+def level_taps(taps: Collection[str]) -> LevelTaps:
     """Taps of a network, its heads among them if it has deep supervision.
+
+    Decoder stages (`dec`), or the sums that enter them (`sum`) where a network adds its skips, as the V-Net.
 
     Args:
         taps: names of all its taps.
-        place: decoder stages (`dec`), the sums that enter them (`sum`), or these where the network has them (`auto`).
-
-    Raises:
-        InputError: sums are asked of a network that does not add its skips.
     """
-    added = "sum1" in taps
-    if place == "sum" and not added:
-        raise InputError("features: sum needs a network that adds its skips: take dec, or the network vnet")
-    place = "sum" if added and place != "dec" else "dec"
-    head = {"sum": "sumhead", "dec": "head"}[place]
+    kinds = ("sumhead", "sum") if "sum1" in taps else ("head", "dec")
     heads, features = (
-        tuple(name for name in taps if name.startswith(kind) and name.removeprefix(kind).isdigit())
-        for kind in (head, place)
+        tuple(name for name in taps if name.startswith(kind) and name.removeprefix(kind).isdigit()) for kind in kinds
     )
     return LevelTaps(heads, features)
 

@@ -85,6 +85,11 @@ def over_levels(parts: Sequence[Parts], reduction: Reduction = "mean") -> Tensor
     return scale * torch.where(defined, losses.mean(), 0.0)
 
 
+def labelled_levels(logits: Sequence[Tensor], labels: Sequence[Tensor], reduction: Reduction = "mean") -> Tensor:
+    """`dice_ce_parts` of logits `[B, C, *S_l]` at labels `[B, *S_l]`, `over_levels`."""
+    return over_levels([dice_ce_parts(z, y) for z, y in zip(logits, labels, strict=True)], reduction)
+
+
 def masked_levels(
     view: View,
     keep: Sequence[Tensor],

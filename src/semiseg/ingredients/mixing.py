@@ -52,14 +52,14 @@ def partners(values: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
     return halves(values) if pairs == "half" else (values, values.roll(-(len(values) // 2), 0))
 
 
-def mix(outside: Tensor, inside: Tensor, mask: Tensor) -> Tensor:
+def paste(outside: Tensor, inside: Tensor, mask: Tensor) -> Tensor:
     """`outside` where `mask` `[*S]`, else `inside`; images `[B, channels, *S]` or labels `[B, *S]`."""
     return torch.where(mask, outside, inside)
 
 
-def mix_partners(values: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
+def paste_partners(values: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
     """Every sample's partner pasted into it, where `mask` is false."""
-    return mix(*partners(values, pairs), mask)
+    return paste(*partners(values, pairs), mask)
 
 
 def in_turn(values: Tensor, count: int) -> Tensor:

@@ -20,7 +20,6 @@ Absent = Literal["level", "class"]
 class PrototypeOptions(LevelOptions):
     """Which prototypes are compared; a method's options may include these."""
 
-    proto_levels: int | None = Field(None, ge=1, description="coarsest levels with prototypes; null: all")
     pairing: Pairing = Field(
         "batch", description="`batch`: mean prototypes of the patches; `image`: patch against patch, as printed"
     )
@@ -62,9 +61,9 @@ def prototype_sums(features: Tensor, masks: Tensor) -> PrototypeSums:
         return PrototypeSums(masks @ features.transpose(1, 2), masks.sum(2))
 
 
-def level_prototypes(view: View, levels: int | None = None) -> list[Prototypes]:
-    """Prototypes of a view at each of its `levels` coarsest levels (default: all)."""
-    return [prototypes(f, m) for f, m in zip(view.features, view.masks, strict=True)][:levels]
+def level_prototypes(view: View) -> list[Prototypes]:
+    """Prototypes of a view at each of its levels."""
+    return [prototypes(f, m) for f, m in zip(view.features, view.masks, strict=True)]
 
 
 def prototype_loss(

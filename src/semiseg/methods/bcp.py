@@ -12,7 +12,7 @@ from torch import Tensor
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.components import FILTERED_DOC, Filtered, filtered_classes, keep_largest
 from semiseg.ingredients.ema import StudentTeacherOptions, make_teacher
-from semiseg.ingredients.mixing import PAIRS_DOC, Pairs, draw_outside_box, halves, in_turn, mix, mix_partners
+from semiseg.ingredients.mixing import PAIRS_DOC, Pairs, draw_outside_box, halves, in_turn, paste, paste_partners
 from semiseg.ingredients.pseudo_labels import threshold_labels
 from semiseg.ingredients.regions import REGION_DICE_DOC, RegionDice, region_dice_ce
 from semiseg.ingredients.sample_losses import sample_dice_ce
@@ -78,7 +78,7 @@ class BCP(Method):
         q = self._pseudo_labels(u)
         count = max(len(x), len(u))
         (x_a, x_b), (y_a, y_b), (u_a, u_b), (q_a, q_b) = (self._roles(in_turn(each, count)) for each in (x, y, u, q))
-        first, second = self.student(mix(x_a, u_a, outside)), self.student(mix(u_b, x_b, outside))
+        first, second = self.student(paste(x_a, u_a, outside)), self.student(paste(u_b, x_b, outside))
         labelled = region_dice_ce(first, y_a, outside, c.dice) + region_dice_ce(second, y_b, ~outside, c.dice)
         pseudo = region_dice_ce(first, q_a, ~outside, c.dice) + region_dice_ce(second, q_b, outside, c.dice)
         yield Loss({"supervised": labelled, "pseudo": pseudo}, {"pseudo": c.pseudo_weight})
@@ -93,7 +93,7 @@ class BCP(Method):
 
     def _supervised(self, images: Tensor, labels: Tensor, outside: Tensor) -> Tensor:
         """Loss of labelled images that were pasted into each other."""
-        images, labels = (mix_partners(each, outside, self.config.pairs) for each in (images, labels))
+        images, labels = (paste_partners(each, outside, self.config.pairs) for each in (images, labels))
         logits, dice = self.student(images), self.config.dice
         if dice == "sample":
             return sample_dice_ce(logits, labels)

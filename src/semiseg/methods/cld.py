@@ -51,7 +51,6 @@ class CLD(Method):
         update_iter: int = Field(8, ge=1, description="steps over which confidences are measured")
         momentum: float = Field(0.999, ge=0, lt=1, description="share of the old confidences, after the first ones")
         rate_exponent: float = Field(0.5, ge=0, description="exponent of the sampling rates; 0: all voxels count")
-        weight_exponent: float = Field(1 / 3, ge=0, description="exponent of the class weights; 0: none")
 
     config: Config
 
@@ -60,7 +59,7 @@ class CLD(Method):
         c = config
         self.nets = make_pair(c, build)
         voxels = torch.tensor(task.class_voxels, dtype=torch.float32)
-        self.class_weights = FixedWeights(inverse_roots(voxels, c.weight_exponent))
+        self.class_weights = FixedWeights(inverse_roots(voxels))
         confidence = ClassConfidence(task.classes, c.update_iter, c.within(c.momentum, task.steps / c.update_iter))
         self.confidence = ModuleListOf([confidence, deepcopy(confidence)])
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_weights import WEIGHTING_DOC, ClassWeightOptions, Weighting, make_both_weights
 from semiseg.ingredients.co_training import CoTrainingOptions, make_pair, observed_weights, weighted_terms
+from semiseg.ingredients.losses import STRICT_DOC
 from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
 
@@ -30,6 +31,7 @@ class DHC(Method):
         weights_a: Weighting = Field("diff", description=WEIGHTING_DOC)
         weights_b: Weighting = Field("dist", description=WEIGHTING_DOC)
         init_b: Init = Field("kaiming", description="the same of the second network")
+        strict: bool = Field(False, description=STRICT_DOC)
 
     config: Config
 
@@ -37,7 +39,7 @@ class DHC(Method):
         super().__init__(config, task, build)
         c = config
         self.nets = make_pair(c, build)
-        self.class_weights = make_both_weights(c, task.class_voxels, task.steps)
+        self.class_weights = make_both_weights(c, task.class_voxels, task.steps, strict=c.strict)
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config

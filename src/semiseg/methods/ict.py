@@ -14,7 +14,7 @@ from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.ema import StudentTeacherOptions, make_teacher
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.mixing import PAIRS_DOC, Pairs, partners
-from semiseg.ingredients.mixtures import draw_beta, mix
+from semiseg.ingredients.mixtures import draw_beta, mixup
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
@@ -61,11 +61,11 @@ class ICT(Method):
         drawn = draw_beta(c.beta, first.new_empty(len(first) if c.share == "pair" else 1))
         m = drawn.expand(len(first)).view(-1, *(1,) * (first.ndim - 1))
 
-        logits = self.student(torch.cat([batch.labelled, mix(second, first, m)]))
+        logits = self.student(torch.cat([batch.labelled, mixup(second, first, m)]))
         terms = {"supervised": dice_ce(logits[:n], batch.labels, c.loss)}
         if len(first):
             of_second, of_first = (probabilities(self.teacher(images)) for images in (second, first))
-            q = mix(of_second, of_first, m)
+            q = mixup(of_second, of_first, m)
             terms["consistency"] = F.mse_loss(probabilities(logits[n:]), q)
         yield Loss(terms, {"consistency": c.weight * c.ramp_up(clock)})
         self.teacher.update(self.student, clock.step)

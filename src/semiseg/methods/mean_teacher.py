@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 
 import torch
 from pydantic import Field
@@ -33,30 +32,22 @@ class MeanTeacher(Method):
             0, ge=0, description="first step with consistency; the official 2D script waits until step 1000"
         )
         noise: float = Field(0.1, ge=0, description="deviation of the teacher's input noise, cut at two deviations")
-        student_noise: float = Field(0.0, ge=0, description="the same for the student; the paper adds noise to both")
-        on_labelled: bool = Field(False, description="consistency on labelled patches too, as in the paper")
-        copy_start: bool = Field(
-            False,
-            description="start the teacher as a copy of the student, not as a draw of its own; the first update copies",
-        )
 
     config: Config
 
     def __init__(self, config: Config, task: Task, build: NetworkBuilder) -> None:
         super().__init__(config, task, build)
         self.student = build(init=config.init)
-        start = deepcopy(self.student) if config.copy_start else build(init=config.init)
-        self.teacher = make_teacher(start, config, task.steps)
+        self.teacher = make_teacher(build(init=config.init), config, task.steps)  # the first update copies
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config
-        logits = self.student(noisy(batch.images, c.student_noise))
+        logits = self.student(batch.images)
         supervised = dice_ce(logits[: batch.n], batch.labels, c.loss)
-        first = 0 if c.on_labelled else batch.n
         consistency = torch.zeros_like(supervised)
-        if clock.step >= c.consistency_start and first < len(logits):
-            target = self.teacher(noisy(batch.images[first:], c.noise))
-            consistency = probability_mse(logits[first:], target)
+        if clock.step >= c.consistency_start and len(batch.unlabelled):
+            target = self.teacher(noisy(batch.unlabelled, c.noise))
+            consistency = probability_mse(logits[batch.n :], target)
         weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": supervised, "consistency": consistency}, {"consistency": weight})
         self.teacher.update(self.student, clock.step)

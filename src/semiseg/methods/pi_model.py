@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -31,7 +30,6 @@ class PiModel(Method):
         """Options of the Pi-model."""
 
         mutual: bool = Field(False, description="gradient to both passes instead of a constant target")
-        consistency_on: Literal["all", "unlabelled"] = Field("all", description="patches with the consistency")
 
     config: Config
 
@@ -41,14 +39,11 @@ class PiModel(Method):
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config
-        first = 0 if c.consistency_on == "all" else batch.n
         logits = self.net(noisy(batch.images, c.noise))
         supervised = dice_ce(logits[: batch.n], batch.labels, c.loss)
-        consistency = torch.zeros_like(supervised)
-        if first < len(logits):
-            with torch.set_grad_enabled(c.mutual):
-                again = self.net(noisy(batch.images[first:], c.noise))
-            consistency = probability_mse(logits[first:], again, mutual=c.mutual)
+        with torch.set_grad_enabled(c.mutual):
+            again = self.net(noisy(batch.images, c.noise))
+        consistency = probability_mse(logits, again, mutual=c.mutual)
         weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": supervised, "consistency": consistency}, {"consistency": weight})
 

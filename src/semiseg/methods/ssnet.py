@@ -39,21 +39,18 @@ class SSNet(Method):
     holds up to 32 projected embeddings of correctly classified labelled voxels per class, replaced at every step that
     has some; before the first of them contrast is zero.
 
-    The paper keeps the voxels with the highest scores, the official code (ycwu1997/SS-Net) those with the lowest, which
-    is the default; `selected: highest` follows the paper. The paper's weights of the memory cancel out in the code and
-    are left out here. Searching for the sensitive direction gives the parameters no gradient; the step of xmed-lab/DHC
-    leaves it in the update (without the factor by which its losses are scaled for half precision). The official memory
-    is lost when a run is stopped, here it is part of checkpoints. With several processes each one contrasts the voxels
-    of its own patches with a memory of its own; checkpoints hold that of the first one.
+    The left-atrium run has `dice: la` and `weight: 1`, that of xmed-lab/DHC `dice: dhc`. The paper keeps the voxels
+    with the highest scores, the official code (ycwu1997/SS-Net) those with the lowest, which is the default; `selected:
+    highest` follows the paper. The paper's weights of the memory cancel out in the code, so there are none. Searching
+    for the sensitive direction gives the parameters no gradient; the step of xmed-lab/DHC leaves it in the update
+    (without the factor by which its losses are scaled for half precision). With several processes each one contrasts
+    the voxels of its own patches with a memory of its own; checkpoints hold that of the first one.
 
         L = Dice + w(t) (L_vat + 0.1 (L_contrast on labelled + L_contrast on unlabelled))
     """
 
     class Config(RampOptions, MethodConfig):
-        """Options; the defaults are those of the official ACDC run, with the ramp stretched to the length of the run.
-
-        The left-atrium run has `dice: la` and `weight: 1`, that of xmed-lab/DHC `dice: dhc`.
-        """
+        """Options; the defaults are those of the official ACDC run, its ramp stretched to the length of the run."""
 
         dice: DicePair = Field("acdc", description=DICES_DOC)
         weight: float = Field(0.1, ge=0, description="weight of smoothness and contrast after the ramp-up")
@@ -72,9 +69,8 @@ class SSNet(Method):
         super().__init__(config, task, build)
         c = config
         self.net = build(init=c.init)
-        channels = self.net.taps[TAP].channels
-        width = 2 * channels
-        self.projection, self.prediction = mlp(channels, width), mlp(width, width)
+        width = 2 * self.net.taps[TAP].channels
+        self.projection, self.prediction = mlp(width // 2, width), mlp(width, width)
         self.selectors = Selectors(task.classes, width)
         self.memory = ClassMemory(task.classes, c.memory, width)
         self.magnitude = c.magnitude or {2: 6.0, 3: 10.0}[task.spatial_dims]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -39,7 +38,6 @@ class TemporalEnsembling(Method):
         """Options of temporal ensembling."""
 
         decay: float = Field(0.6, ge=0, lt=1, description="share of the average that stays at an update")
-        consistency_on: Literal["all", "unlabelled"] = Field("all", description="patches with the consistency")
 
     config: Config
 
@@ -50,12 +48,11 @@ class TemporalEnsembling(Method):
 
     def step(self, batch: Batch, clock: Clock) -> Iterator[Loss]:
         c = self.config
-        first = 0 if c.consistency_on == "all" else batch.n
-        cases = batch.cases[first:]
-        places = batch.places[first:] or (Place.whole(batch.images.shape[2:]),) * len(cases)
+        cases = batch.cases
+        places = batch.places or (Place.whole(batch.images.shape[2:]),) * len(cases)
         logits = self.net(noisy(batch.images, c.noise))
         supervised = dice_ce(logits[: batch.n], batch.labels, c.loss)
-        p = probabilities(logits[first:])
+        p = probabilities(logits)
         consistency = torch.zeros_like(supervised)
         if cases:
             target, known = self.memory.read(cases, places, batch.images.shape[2:])

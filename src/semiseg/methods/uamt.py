@@ -17,7 +17,7 @@ from semiseg.ingredients.consistency import add_noise
 from semiseg.ingredients.ema import Teacher
 from semiseg.ingredients.horizon import HorizonOptions
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
-from semiseg.ingredients.masked import masked_parts, masked_probability_mse
+from semiseg.ingredients.masked import masked_probability_mse
 from semiseg.ingredients.ramps import RampOptions, sigmoid_ramp
 from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
@@ -33,8 +33,8 @@ class UAMT(Method):
     exp(-5) to 1 over the training. Without such a voxel the consistency is zero. The student predicts.
 
     The paper divides by the number of certain voxels, the official code (yulequan/UA-MT) by twice that, for any number
-    of classes; the code is the default. So is ln 2 as the largest entropy, also with more than two classes, where
-    `entropy_max: classes` takes ln C. The form of xmed-lab/DHC has `loss: dhc_half` and `counts: epochs`.
+    of classes, as here. So is ln 2 the largest entropy, also with more than two classes, where `entropy_max: classes`
+    takes ln C. The form of xmed-lab/DHC has `loss: dhc_half` and `counts: epochs`.
 
         L      = L_sup + w(t) L_cons
         L_cons = sum M (p_student - p_teacher)^2 / (2 sum M)      M: entropy of the teacher's mean < (3/4 + r/4) ln 2
@@ -47,10 +47,6 @@ class UAMT(Method):
         weight: float = Field(0.1, ge=0, description="weight of the consistency after the ramp-up")
         counts: Literal["steps", "epochs"] = Field(
             "steps", description="what the limit of the entropy and the warm-up of the teacher count"
-        )
-        distance: Literal["mse", "kl"] = Field("mse", description="squared difference, or divergence from the teacher")
-        normaliser: Literal["twice_voxels", "voxels"] = Field(
-            "twice_voxels", description="what the consistency is divided by: twice the certain voxels, or their number"
         )
         entropy_max: Literal["two", "classes"] = Field("two", description="largest entropy: ln 2, or ln of the classes")
         passes: int = Field(8, ge=2, multiple_of=2, description="Monte-Carlo passes of the teacher")
@@ -73,9 +69,9 @@ class UAMT(Method):
         supervised = dice_ce(logits[: batch.n], batch.labels, c.loss)
         consistency = torch.zeros_like(supervised)
         if len(images):
-            target = self._ask(add_noise(images, torch.randn_like(images), c.noise))
-            certain = self._certain(images, clock)
-            consistency = self._distance(logits[batch.n :], target, certain)
+            target = self._teacher_probabilities(add_noise(images, torch.randn_like(images), c.noise))
+            mask = self._low_entropy_mask(images, clock)
+            consistency = masked_probability_mse(logits[batch.n :], target, mask) * logits.shape[1] / 2
         weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": supervised, "consistency": consistency}, {"consistency": weight})
         self.teacher.update(self.student, clock.step if c.counts == "steps" else clock.epoch)
@@ -83,21 +79,13 @@ class UAMT(Method):
     def predictors(self) -> Sequence[Predicting]:
         return (self.student,)
 
-    def _ask(self, images: Tensor) -> Tensor:
+    def _teacher_probabilities(self, images: Tensor) -> Tensor:
         return torch.softmax(full_precision(self.teacher(images)), 1)
 
-    def _certain(self, images: Tensor, clock: Clock) -> Tensor:
+    def _low_entropy_mask(self, images: Tensor, clock: Clock) -> Tensor:
         """Unlabelled voxels whose entropy is below the limit, `[B - n, *S]`."""
         c = self.config
-        (mean,) = monte_carlo_mean(lambda x: [self._ask(x)], images, c.passes, c.noise)
+        (mean,) = monte_carlo_mean(lambda x: [self._teacher_probabilities(x)], images, c.passes, c.noise)
         done, whole = (clock.step, clock.steps) if c.counts == "steps" else (clock.epoch, clock.epochs - 1)
         limit = relative_entropy_limit(sigmoid_ramp(done, whole))
         return low_entropy(mean, limit if c.entropy_max == "classes" else limit * math.log(2) / math.log(mean.shape[1]))
-
-    def _distance(self, logits: Tensor, target: Tensor, certain: Tensor) -> Tensor:
-        c = self.config
-        if c.distance == "mse":
-            per_class = masked_probability_mse(logits, target, certain)
-        else:
-            per_class = masked_parts(logits, target, certain, "kl").ce
-        return per_class * logits.shape[1] / (2 if c.normaliser == "twice_voxels" else 1)

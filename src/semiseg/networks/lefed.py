@@ -43,7 +43,6 @@ class Both(NamedTuple):
 class GatedDecoderOptions(TwoDecoderOptions):
     """Two decoders of which the second is gated by the first; a method's options may include these."""
 
-    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
     encoder_dropout: float | None = Field(
         None, ge=0, lt=1, description="dropout of whole channels after the bottleneck; null: the architecture's"
     )
@@ -55,6 +54,7 @@ class GatedDecoderOptions(TwoDecoderOptions):
 class LeFeDOptions(GatedDecoderOptions, NetworkOptions):
     """Options of the two-decoder form, beside those of the architecture that it is made of."""
 
+    cross_gate: bool = Field(True, description="decoder A's features gate what decoder B takes from the encoder")
     side_heads: bool = Field(True, description="heads on decoder A's features, for deep supervision")
 
 

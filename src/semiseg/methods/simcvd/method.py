@@ -91,7 +91,7 @@ class SimCVD(Method):
         return (self.teacher if self.config.predict_with == "teacher" else self.student,)
 
     def _teach(self, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        dropout = None if self.config.teacher_dropout else False
+        dropout = None if self.teacher.dropout else False
         net = cast(DistanceNet, self.teacher.net)
         return net.with_distances_and_features(images, (self.config.feature,), dropout=dropout)
 

@@ -1,4 +1,4 @@
-"""What tells the features of two decoders apart."""
+"""Differences between the features of two decoders, for the next presentation of a batch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ENCODING_DOC = (
 )
 
 
-def discrepancy(a: Tensor, b: Tensor, encoding: Encoding) -> Tensor:
-    """Discrepancy of the features `a` and `b` `[B, C, *S]` of two decoders (LeFeD, arXiv:2309.14819), no gradient.
+def feature_difference(a: Tensor, b: Tensor, encoding: Encoding) -> Tensor:
+    """Difference of the features `a` and `b` `[B, C, *S]` of two decoders (LeFeD, arXiv:2309.14819), no gradient.
 
     `[B, C, *S]`; for `entropy` `[B, 1, *S]`: of the softmax over the channels of (a + b) / 2, a reading of a term that
     the paper names but does not define. In float32, for it is added to features that are a thousand times as large.

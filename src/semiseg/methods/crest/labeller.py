@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from copy import deepcopy
 
 import torch
-from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from semiseg.ingredients.pseudo_labels import confident_labels
@@ -14,14 +13,6 @@ from semiseg.ingredients.reduce import batch_sum
 from semiseg.ingredients.score_histogram import label_histogram, no_scores, score_at
 from semiseg.networks.base import Network
 from semiseg.networks.modules import ModuleListOf
-
-
-class GenerationOptions(BaseModel):
-    """How often training starts over with its own labels; a method's options may include these."""
-
-    generations: int = Field(1, ge=1, description="rounds of self-training, of equal length; 1: none")
-    restart: bool = Field(True, description="generations begin with new networks, not with those of the last one")
-    pseudo_weight: float = Field(1.0, ge=0, description="weight of the loss on the labels of the last generation")
 
 
 class PseudoLabeller(nn.Module):

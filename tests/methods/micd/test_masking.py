@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.ingredients.masking import block_grid, block_mask, draw_block_mask, hide
+from semiseg.methods.micd.masking import Masking, MaskingOptions, block_grid, block_mask, draw_block_mask
 
 
 def slow_mask(uniform, ratio, block, shape):
@@ -25,15 +25,6 @@ def test_equal_to_slow_mask(shape, block, ratio):
     np.testing.assert_array_equal(mask.numpy(), slow_mask(uniform.numpy(), ratio, block, shape))
 
 
-def test_exact_share_of_blocks():
-    uniform = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    for ratio in (0.0, 0.25, 0.5, 1.0):
-        visible = block_mask(uniform, ratio, (1, 1), (4, 5), exact=True)
-        assert visible.flatten(1).sum(1).tolist() == [20 - round(20 * ratio)] * 3
-    hidden = ~block_mask(uniform, 0.25, (1, 1), (4, 5), exact=True)[0, 0]
-    assert uniform[0][hidden].max() < uniform[0][~hidden].min()
-
-
 def test_one_mask_per_sample_from_the_default_generator():
     images = torch.rand(2, 3, 12, 12)
     torch.manual_seed(5)
@@ -45,14 +36,17 @@ def test_one_mask_per_sample_from_the_default_generator():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_hidden_voxels(dtype):
+def test_hidden_voxels_are_zero_and_the_others_untouched(dtype):
     images = (torch.rand(2, 3, 6, 6) + 1).to(dtype)
-    visible = draw_block_mask(images, 0.5, (2, 2))
-    zero, mean = hide(images, visible), hide(images, visible, "mean")
-    everywhere = visible.expand_as(images)
-    for filled in (zero, mean):
-        assert filled.dtype == dtype
-        assert torch.equal(filled[everywhere], images[everywhere])
-    assert not zero[~everywhere].any()
-    means = images.mean((2, 3), keepdim=True).expand_as(images)
-    assert torch.equal(mean[~everywhere], means[~everywhere])
+    torch.manual_seed(5)
+    everywhere = draw_block_mask(images, 0.5, (2, 2)).expand_as(images)
+    torch.manual_seed(5)
+    filled = Masking(MaskingOptions(mask_block=2), 2).hide(images)
+    assert filled.dtype == dtype
+    assert torch.equal(filled[everywhere], images[everywhere])
+    assert not filled[~everywhere].any()
+
+
+def test_one_side_of_a_block_holds_for_all_axes():
+    assert Masking(MaskingOptions(mask_block=4), 3).block == (4, 4, 4)
+    assert Masking(MaskingOptions(mask_block=(1, 2)), 2).block == (1, 2)

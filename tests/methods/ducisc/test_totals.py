@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from semiseg.ingredients.totals import self_normalised
 from semiseg.methods.base import Loss
+from semiseg.methods.ducisc.totals import self_normalised
 
 
 def test_gradient_is_that_of_the_sum_of_logarithms():

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from semiseg.ingredients.class_sums import probabilities
-from semiseg.ingredients.ema import StudentTeacherOptions, Teacher, ema_update, ema_update_buffers, make_teacher
+from semiseg.ingredients.ema import ema_update, ema_update_buffers
 from semiseg.ingredients.ramps import Counts
 from semiseg.networks.base import Network, Tap
 from semiseg.networks.modules import ModuleListOf
 
-
-class SnapshotOptions(BaseModel):
-    """How past students are kept; a method's options may include these."""
-
-    snapshots: int = Field(4, ge=1, description="past students that temporal ensembling keeps, each a whole network")
-    snapshot_every: float = Field(0.02, gt=0, le=1, description="share of the run between them")
-    snapshot_momentum: float = Field(0.6, ge=0, lt=1, description="weight of the older predictions at each of them")
-
-
-class EnsembleOptions(StudentTeacherOptions, SnapshotOptions):
-    """Who teaches; a method's options may include these."""
-
-    ensemble: Literal["mean_teacher", "temporal"] = Field(
-        "mean_teacher", description="who gives the pseudo-labels: an average of weights, or of past predictions"
-    )
+KEPT = 4
+"""Past students, each a whole network."""
+MOMENTUM = 0.6
+"""Weight of the older predictions, that of Laine and Aila; the paper gives none."""
 
 
 class Snapshots(nn.Module):
@@ -39,12 +26,16 @@ class Snapshots(nn.Module):
     P <- a P + (1 - a) p with the student's p of that time. Instead of storing P for every voxel of every scan, the
     last few students are kept and asked again, so that crops and augmentation need no bookkeeping. The oldest one
     stands for all that were before it. Predictions are made with running statistics and without dropout.
+
+    Args:
+        student: their network.
+        every: share of the run between them.
     """
 
-    def __init__(self, student: Network, options: SnapshotOptions) -> None:
+    def __init__(self, student: Network, every: float) -> None:
         super().__init__()
-        self.options = options
-        self.nets = ModuleListOf(deepcopy(student).requires_grad_(False) for _ in range(options.snapshots))
+        self.every = every
+        self.nets = ModuleListOf(deepcopy(student).requires_grad_(False) for _ in range(KEPT))
         self.taken, self.period = 1, 0
 
     @property
@@ -59,8 +50,8 @@ class Snapshots(nn.Module):
     @property
     def shares(self) -> list[float]:
         """Weights of the predictions, newest first; they sum to one."""
-        a = self.options.snapshot_momentum
-        return [(1 - a) * a**age for age in range(self.taken - 1)] + [a ** (self.taken - 1)]
+        newer = [(1 - MOMENTUM) * MOMENTUM**age for age in range(self.taken - 1)]
+        return [*newer, MOMENTUM ** (self.taken - 1)]
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -80,8 +71,8 @@ class Snapshots(nn.Module):
         return mean[_MAIN], {name: mean.get(name, features[name]) for name in taps}
 
     def follow(self, student: Network, clock: Counts) -> None:
-        """Keep `student` in place of the oldest once another `snapshot_every` of the run is over."""
-        period = int((clock.step + 1) / max(self.options.snapshot_every * clock.steps, 1))
+        """Keep `student` in place of the oldest once another share of the run is over."""
+        period = int((clock.step + 1) / max(self.every * clock.steps, 1))
         if period == self.period:
             return
         for age in range(len(self.nets) - 1, 0, -1):
@@ -105,11 +96,6 @@ class Snapshots(nn.Module):
         parts = zip(self.shares, logits, strict=True)
         mean = torch.stack([share * probabilities(z) for share, z in parts]).sum(0)
         return mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
-
-
-def make_ensemble(options: EnsembleOptions, student: Network, start: Network, steps: int) -> Teacher | Snapshots:
-    """The teacher of `student`: a moving average that begins at `start`, or its past selves."""
-    return make_teacher(start, options, steps) if options.ensemble == "mean_teacher" else Snapshots(student, options)
 
 
 _MAIN = ""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.ingredients.generations import PseudoLabeller
+from semiseg.methods.crest.labeller import PseudoLabeller
 from semiseg.networks import build_network
 
 RATES = [0.2, 0.5, 1.0]
