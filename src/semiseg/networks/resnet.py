@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from semiseg.networks.base import Init, Network, NetworkOptions, Recorder, Tap
 from semiseg.networks.blocks import CONVOLUTION, ConvUnit, drop_channels, initialise, normalisation, same_padding
+from semiseg.networks.encoder_decoder import Decoder, part_name
 from semiseg.networks.import_weights import import_official
-from semiseg.networks.parts import Decoder, part_name
 
 STEM = 7
 """Kernel of the first convolution."""
