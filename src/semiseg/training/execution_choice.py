@@ -211,8 +211,8 @@ def _read(file: Path) -> dict[str, Choice]:
 
 def _current(choice: dict[str, Any]) -> dict[str, Any]:
     """The mode of a choice, also of files with its former names."""
-    mode = dict(choice.get("mode") or choice["levers"])
-    return mode if "graphs" not in mode else {**mode, "cuda_graphs": mode.pop("graphs")}
+    mode = choice.get("mode") or choice["levers"]
+    return {"cuda_graphs" if name == "graphs" else name: value for name, value in mode.items()}
 
 
 def _write(file: Path, choices: dict[str, Choice]) -> None:
