@@ -101,6 +101,7 @@ def test_predict_and_evaluate_follow_the_run_without_options(honest: tuple[Path,
     assert config.window.stride == (4, 4, 8)
     semiseg.predict(run)
     how = json.loads((run / "predictions" / "inference.json").read_text())
+    assert how.pop("labels")["background"] == 0
     assert how == {"patch": [16, 16, 16], "stride": [4, 4, 8], "weights": "uniform", "largest_component": False}
     scores = semiseg.evaluate(run)
     assert (scores.empty, scores.unit) == ("official", "voxel")

@@ -29,7 +29,7 @@ def train(
     *,
     config: PathLike | None = None,
     assignments: Sequence[str] = (),
-    show: bool = False,
+    show: bool = True,
     watch: bool = False,
     track: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,

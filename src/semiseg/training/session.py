@@ -229,7 +229,8 @@ def open_session(
 ) -> Iterator[Session]:
     """The session of `run`, resumed from its newest whole checkpoint when there is one.
 
-    `dataset` is that of the settings, where it is open already; `say` is told how the run differs from its preset.
+    `dataset` is that of the settings, where it is open already; `say` is told how the run differs from its preset, and
+    what it is going to do.
     """
     fabric = launch(config)
     dataset = dataset or open_dataset(config.data, config.patient_pattern)
@@ -244,6 +245,7 @@ def open_session(
     build = Build(config, store.plan).with_length(split)
     config, batch_plan = build.config, build.batch_plan(split)
     check_batch(config, batch_plan, fabric.world_size)
+    say(_announcement(config, split, batch_plan))
     # Only now is it known that the settings hold together; a refusal leaves no folder behind.
     with locked(run.path) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
@@ -254,9 +256,21 @@ def open_session(
             facts |= {"used": {case: each.model_dump() for case, each in used.items()}}
             start(run, config, store.plan, split, facts, lambda: changed_cases(run, used))
         fabric.barrier()
+        say("trying how the networks run best on this device")
         with explained(MemoryInputs(build, fabric.world_size), run.path):
             session = _assemble(build, fabric, run, store, split, batch_plan)
         yield session
+
+
+def _announcement(config: RunConfig, split: Split, batch: BatchPlan) -> str:
+    """Cases, steps and patches of a run, in a line."""
+    counts = {"labelled": split.labelled, "unlabelled": split.unlabelled, "validation": split.validation}
+    told = [f"{len(cases)} {role}" for role, cases in counts.items() if cases]
+    patch = " x ".join(map(str, batch.patch))
+    return (
+        f"{config.method}: {', '.join([*told, f'{len(split.test)} test'])} cases; {config.steps} steps of "
+        f"{batch.labelled} + {batch.unlabelled} patches of {patch}"
+    )
 
 
 def _assemble(build: Build, fabric: Fabric, run: Run, store: Store, split: Split, batch_plan: BatchPlan) -> Session:

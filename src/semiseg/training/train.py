@@ -44,7 +44,8 @@ def train(
     """Train as `config` says in the run folder `output`; a folder that holds a part of this run is continued.
 
     `watch` shows curves in the terminal instead of a progress bar; `track` names trackers, see `training.trackers`.
-    `dataset` is that of the settings, where it is open already; `say` is told how the run differs from its preset.
+    `dataset` is that of the settings, where it is open already; `say` is told of differences from a preset, and of
+    what is going to be done.
 
     SIGINT and SIGTERM end it after the current step with a checkpoint; then `Run.finished` is False.
 
