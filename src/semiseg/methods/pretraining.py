@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
-from semiseg.methods.base import MethodConfig, Stage
+from semiseg.methods.base import Clock, MethodConfig, Stage
 
 PRETRAINING = "pretraining"
 
@@ -34,3 +35,11 @@ class PretrainingOptions(MethodConfig):
             Stage(PRETRAINING, share, schedule="constant", at_least=least),
             Stage("selftraining", 1 - share, schedule="stage", start=self.hand_over),
         )
+
+    def selftraining(self, clock: Clock) -> Clock:
+        """`clock` as the self-training counts: its own steps and epochs from 0, before it the first of them."""
+        first, _ = self.stages()
+        done = max(round(first.share * clock.steps), min(first.at_least, clock.steps // 2))
+        step, steps = max(clock.step - done, 0), max(clock.steps - done, 1)
+        epochs = clock.epochs / clock.steps  # per step
+        return replace(clock, step=step, steps=steps, epoch=int(step * epochs), epochs=max(round(steps * epochs), 1))
