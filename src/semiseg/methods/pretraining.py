@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,10 +15,9 @@ PRETRAINING = "pretraining"
 class PretrainingOptions(MethodConfig):
     """Length and end of the first stage; options of methods that have one include these."""
 
-    pretraining: Literal["auto"] | float = Field(
+    # Bounds of the number alone: pydantic compares the word with those of the field.
+    pretraining: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         "auto",
-        ge=0,
-        le=1,
         description="share of the steps with labelled images alone; `auto`: 0.12, but at least 2,000 steps, or half of "
         "the run if that is less",
     )

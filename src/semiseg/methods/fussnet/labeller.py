@@ -36,7 +36,7 @@ class Labeller(nn.Module):
 
 
 def agreement(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Labels of the focal branch, and where it agrees with that of cross-entropy, and Dice with intersection over union.
+    """Labels of the focal branch, and where it agrees with that of cross-entropy, and the other two with each other.
 
     Args:
         logits: `[B, C, *S]` of the branches of cross-entropy, Dice, focal loss and intersection over union.

@@ -30,11 +30,12 @@ OFFICIAL = {"pretraining": 50 / 652, "ramp_epochs": 40, "refresh_epochs": 10, "h
 class FUSSNet(Method):
     """Four branches with four losses; where they agree they give labels, elsewhere a moving average teaches.
 
-    The branches part at the last stage. Labels are those of an earlier student, taken anew a few times in a run; the
+    The branches part at the last stage. Labels are those of an earlier student, taken anew thirty times in a run; the
     official code keeps them for the centre of every scan, here they are asked for where the patch lies. Beside this
     stands the cross-entropy of random logits, of which as published only the features learn: its own three layers are
-    in no optimiser there (`train_aleatoric`). There too the mask of certain voxels falls out of the cross-entropy and
-    the focal loss (`mask_all`). The first branch predicts. Source: Xiang et al., MICCAI 2022; grant-jpg/FUSSNet.
+    in no optimiser there (`train_aleatoric`). There too cross-entropy and focal loss of pseudo-labels are means over
+    all voxels, for their mask cancels (`mask_all`). With several classes, branches agree on a class. The first branch
+    predicts. Source: Xiang et al., MICCAI 2022; grant-jpg/FUSSNet.
 
         L   = L_sup + L_c + w(t) L_u            L_sup = (CE_0 + Dice_1 + focal_2 + IoU_3 + a L_random) / (4 + a)
         L_c = mean of the four losses at labels of branch 2, where branches 0 and 2 agree, and 1 and 3
