@@ -84,7 +84,7 @@ def test_all_methods_are_those_of_the_presets_or_every_one(tmp_path: Path) -> No
     assert {cell.removesuffix("_l8_s0") for cell in cells(planned(*words))} == set(registry())
     grid = load_grid(None, {"methods": ["all"], "presets": ["la", "acdc"], "labelled": [8]})
     of_la = ["supervised", "mean_teacher", "uamt", "urpc", "ssnet", "cps", "cml", "ducisc", "lefed"]
-    of_la += ["dtc", "sassnet", "mlrpl", "asenet", "admt"]
+    of_la += ["dtc", "sassnet", "mlrpl", "asenet", "fussnet", "admt"]
     assert grid.labels == [
         *of_la,
         "bcp",

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
+from semiseg.errors import InputError
 from semiseg.methods.base import MethodConfig, entry, register, registry
 
 
@@ -32,3 +35,16 @@ def test_a_method_names_an_identifier_or_else_a_citation(source: dict[str, str])
 def test_methods_keep_the_typed_options_that_they_are_made_with() -> None:
     for found in registry().values():
         assert found.cls.__annotations__["config"] == "Config" or found.cls.Config is MethodConfig
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_defaults_may_be_set_and_nonsense_is_refused(name: str) -> None:
+    """A bound of a field that takes a word beside numbers is no bound of the word."""
+    options = {
+        key: field.get_default(call_default_factory=True) for key, field in entry(name).cls.Config.model_fields.items()
+    }
+    assert entry(name).cls.Config(**options) == entry(name).cls.Config()
+    for key in options:
+        for value in ("no such value", [[]], -1e9):
+            with suppress(InputError):
+                entry(name).configure({key: value})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from semiseg.methods.base import MethodConfig, Stage
+from semiseg.methods.base import Clock, MethodConfig, Stage
 
 PRETRAINING = "pretraining"
 
@@ -14,10 +15,9 @@ PRETRAINING = "pretraining"
 class PretrainingOptions(MethodConfig):
     """Length and end of the first stage; options of methods that have one include these."""
 
-    pretraining: Literal["auto"] | float = Field(
+    # Bounds of the number alone: pydantic compares the word with those of the field.
+    pretraining: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         "auto",
-        ge=0,
-        le=1,
         description="share of the steps with labelled images alone; `auto`: 0.12, but at least 2,000 steps, or half of "
         "the run if that is less",
     )
@@ -34,3 +34,11 @@ class PretrainingOptions(MethodConfig):
             Stage(PRETRAINING, share, schedule="constant", at_least=least),
             Stage("selftraining", 1 - share, schedule="stage", start=self.hand_over),
         )
+
+    def selftraining(self, clock: Clock) -> Clock:
+        """`clock` as the self-training counts: its own steps and epochs from 0, before it the first of them."""
+        first, _ = self.stages()
+        done = max(round(first.share * clock.steps), min(first.at_least, clock.steps // 2))
+        step, steps = max(clock.step - done, 0), max(clock.steps - done, 1)
+        epochs = clock.epochs / clock.steps  # per step
+        return replace(clock, step=step, steps=steps, epoch=int(step * epochs), epochs=max(round(steps * epochs), 1))

@@ -19,6 +19,7 @@ _FORMS = {
     "branches": "BranchedNet",
     "distance": "DistanceNet",
     "dynamic": "DynamicNet",
+    "late_branches": "LateBranchedNet",
     "lefed": "LeFeDNet",
     "resnet": "ResNet",
 }
@@ -57,7 +58,8 @@ def build_network(
         classes: output channels, background included.
         spatial_dims: 2 or 3.
         network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders;
-            `branches`, one encoder with any number of decoders; `distance`, a second head for signed distances;
+            `branches`, one encoder with any number of decoders; `late_branches`, the last stage and head several times;
+            `distance`, a second head for signed distances;
             `resnet`, a residual encoder before its decoder; `dynamic`, kernels that depend on the image.
         options: fields of the network's `Options`; with `network` also those of the form.
 
