@@ -98,6 +98,7 @@ def test_all_methods_are_those_of_the_presets_or_every_one(tmp_path: Path) -> No
         "tracoco",
         "scpnet",
         "cpcl",
+        "caml",
         "eic",
         "simcvd",
     ]
