@@ -29,5 +29,5 @@ def correlations(features: Tensor, memory: Tensor, temperature: float) -> Tensor
 
 
 def correlation_loss(of_v: Tensor, of_a: Tensor) -> Tensor:
-    """Mean cross-entropy of correlations `[M, K]` of v against those of a, with gradient to both (CAML)."""
-    return -(of_a * torch.log(of_v + 1e-8)).sum(1).mean()
+    """Mean cross-entropy of correlations `[M, K]` of v against those of a, gradient to both; 0 without rows (CAML)."""
+    return -(of_a * torch.log(of_v + 1e-8)).sum() / max(len(of_v), 1)

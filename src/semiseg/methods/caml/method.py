@@ -116,5 +116,5 @@ class CAML(Method):
         memory = self.memory.draw()
         best = surest(confidence[at], labels[at], logits[0].shape[1], self.config.most)
         if not len(memory) or not len(best) or len(agreed) < 2:
-            return (v.sum() + a.sum()).mul(0.0)
+            return torch.stack([v.sum(), a.sum()]).sum().mul(0.0)
         return correlation_loss(*(correlations(rows[best], memory, self.config.temperature) for rows in (v, a)))
