@@ -44,8 +44,10 @@ class Embedded(StandIn):
 def test_steps(g, case, name):
     nets = [Embedded(leaf(g[f"{case}_logits_{k}"], torch.float32)) for k in "va"]
     shape = nets[0].clean.shape
-    draw = iter(nets)
-    method = entry(name).build({"ramp": "none"}, Task(shape[1], 1, 3, (1,) * shape[1]), lambda **_: next(draw))
+    draw, voxels = iter(nets), g[f"{case}_labels"].size
+    method = entry(name).build(
+        {"ramp": "none", "memory": voxels + 1}, Task(shape[1], 1, 3, (1,) * shape[1]), lambda **_: next(draw)
+    )
     target = labels(g[f"{case}_labels"])[: shape[0] // 2]
     loss = loss_of(method, Batch(torch.ones(shape[0], 1, *shape[2:]), target))
     close(loss.terms["supervised"], g[f"{case}_loss_s"], **CLOSE)
@@ -71,8 +73,10 @@ def stored(g, case):
 
 @CASES
 def test_memory(g, case):
-    size, classes = int(g["memory_num"]), 2
-    memory = ImageMemory(3, classes, size, g[f"{case}_mem_feat_s0_0"].shape[1])
+    size, classes = int(g["memory_num"]), g[f"{case}_logits_v"].shape[1]
+    memory = ImageMemory(
+        int(g[f"{case}_mem_sample_indices"].max()) + 1, classes, size, g[f"{case}_mem_feat_s0_0"].shape[1]
+    )
     for step, images in enumerate(g[f"{case}_mem_sample_indices"].tolist()):
         for row, image in enumerate(images):
             features = tensor(g[f"{case}_mem_feat_s{step}_{row}"], torch.float32)
