@@ -97,6 +97,8 @@ def test_all_methods_are_those_of_the_presets_or_every_one(tmp_path: Path) -> No
         "distillmatch",
         "tracoco",
         "scpnet",
+        "cpcl",
+        "caml",
         "eic",
         "simcvd",
     ]

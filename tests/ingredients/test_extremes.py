@@ -56,6 +56,8 @@ from semiseg.ingredients import (
 )
 from semiseg.ingredients.class_memory import ClassMemory
 from semiseg.methods.base import Method
+from semiseg.methods.caml import correlation
+from semiseg.methods.caml.memory import ImageMemory
 from semiseg.methods.crest import labeller
 from semiseg.methods.ducisc import ablations, thresholds, totals
 from semiseg.methods.lefed import feedback
@@ -203,6 +205,20 @@ def _remembered(g: Given) -> list[Tensor]:
     return [memory.vectors, memory.mean_direction(1), memory.of(1)]
 
 
+def _drawn(g: Given) -> list[Tensor]:
+    memory, masks = ImageMemory(2, CLASSES, 1, WIDTH), levels.one_hot(g.labels(), CLASSES).bool().flatten(2)
+    at, valid = memory.choose(masks)
+    rows = g.features().flatten(2).transpose(1, 2).take_along_dim(at.flatten(1).unsqueeze(2), 1)
+    memory.replace([str(row) for row in range(len(rows))], rows.view(*at.shape, WIDTH), valid, masks.sum(2))
+    return [memory.draw()]
+
+
+def _correlated(g: Given) -> Tensor:
+    memory = torch.randn(5, WIDTH)
+    found = [correlation.correlations(g.rows()[0], memory, 0.1) for _ in range(2)]
+    return correlation.correlation_loss(*found)
+
+
 def _prior(g: Given) -> list[Tensor]:
     out = []
     for kind in ("class", "position"):
@@ -319,6 +335,9 @@ TABLE: dict[str, Ingredient] = {
     "class_contrast.remember": _remembered,
     "class_contrast.rows_of": lambda g: class_contrast.rows_of(g.features()),
     "class_memory.ClassMemory": _remembered,
+    "caml.memory.ImageMemory": _drawn,
+    "caml.correlation.correlations": _correlated,
+    "caml.correlation.correlation_loss": _correlated,
     "class_performance.ClassPerformance": _performance,
     "class_performance.class_indicators": lambda g: [
         class_performance.class_indicators(g.logits(), g.labels(), pairs=pairs) for pairs in (True, False)
@@ -528,6 +547,7 @@ EXEMPT: dict[str, str] = {
     **{f"ramps.{name}": "numbers of the clock" for name in ("polynomial_decay", "reversal_ramp", "lagged", "ramp_up")},
     "confidence.relative_entropy_limit": "numbers of the clock",
     "modes.evaluating": "networks",
+    "caml.correlation.surest": "places",
     "class_contrast.usable_rows": "places",
     "signed_distance.squared_distances": "documented infinity where nothing is there",
     "strong_views.box_sides": "places",

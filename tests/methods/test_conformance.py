@@ -29,6 +29,8 @@ EAGER = {
     "psmt-official": {"ramp_length": None, "jitter": 0.0, "blur": 0.0},
     "tracoco": {"ramp_length": None},
     "tracoco-paper": {"ramp_length": None},
+    "caml": {"memory": 2},
+    "caml-official": {"memory": 2},
     "distillmatch": {"weight": 0.1},
     "distillmatch-official": {"weight": 0.1},
 }

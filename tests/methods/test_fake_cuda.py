@@ -25,6 +25,8 @@ SIDES = {2: (16, 16), 3: (16, 16, 16)}
 
 WAITS = {
     "bcp-official": (RuntimeError, "numpy"),
+    "caml": (DynamicOutputShapeException, "nonzero"),
+    "caml-official": (DynamicOutputShapeException, "nonzero"),
     "cml-official": (RuntimeError, "numpy"),
     "ssnet": (DynamicOutputShapeException, "nonzero"),
 }

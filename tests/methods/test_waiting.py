@@ -23,7 +23,9 @@ READING = ("tolist", "numpy", "cpu", "item")
 
 KNOWN = {
     "bcp-official": "largest components are found on the host",
-    "cml-official": "the same, beside the next passes",
+    "caml": "the voxels that are compared are those on which two networks agree, however many",
+    "caml-official": "the same",
+    "cml-official": "largest components, beside the next passes",
     "ssnet": "the features that enter the memories are chosen by their number",
 }
 MOST = {"ssnet": 4}

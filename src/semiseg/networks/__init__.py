@@ -16,6 +16,7 @@ _CLASSES = {"unet": "UNet", "unet2d": "UNet2D", "unet3d": "UNet3D", "vnet": "VNe
 """Class of each network, in the module that has the network's name."""
 
 _FORMS = {
+    "attentive": "AttentiveNet",
     "branches": "BranchedNet",
     "distance": "DistanceNet",
     "dynamic": "DynamicNet",
@@ -59,8 +60,8 @@ def build_network(
         spatial_dims: 2 or 3.
         network: a form that a method needs, made of the architecture `name`: `lefed`, one encoder with two decoders;
             `branches`, one encoder with any number of decoders; `late_branches`, the last stage and head several times;
-            `distance`, a second head for signed distances;
-            `resnet`, a residual encoder before its decoder; `dynamic`, kernels that depend on the image.
+            `distance`, a second head for signed distances; `resnet`, a residual encoder before its decoder; `dynamic`,
+            kernels that depend on the image; `attentive`, attention in the encoder, also among the patches of a batch.
         options: fields of the network's `Options`; with `network` also those of the form.
 
     Raises:
