@@ -30,7 +30,7 @@ class MCF(Method):
     for one structure; with more classes the Dice is the mean over them and all differences of labels are reviewed. It
     averages the networks' probabilities, here their logits are. Source: Wang et al., CVPR 2023; WYC-321/MCF.
 
-        L_k = CE + Dice + R_k / 2 + [k is worse] w(t) mean (p_k - q)^2        k = A, B
+        L   = sum over k = A, B of CE + Dice + R_k / 2 + [k is worse] w(t) mean (p_k - q)^2
         R_k = mean of (p_k - y)^2 over labelled voxels where A and B differ        q = p_better^(1/T), normalised
     """
 

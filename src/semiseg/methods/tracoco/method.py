@@ -33,7 +33,7 @@ class TraCoCo(Method):
     second network come from patches with a box of another one. The Dice and the cleaned labels of its runs on slices
     are not here. Source: Liu et al., IEEE TMI 2024.
 
-        L_k = L_sup + w(t) (CRC(z_k, t_other) + a KL(second crop | first crop) + b mean sum p log p)
+        L   = sum over both of L_sup + w(t) (CRC(z, t_other) + a KL(second crop | first crop) + b mean sum p log p)
         CRC: mean of max q (-log p_y) where max q >= 0.65, and of min q (-log(1 - p_c)) where min q < 0.1, c not y
     """
 
