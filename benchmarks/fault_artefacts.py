@@ -38,7 +38,7 @@ VARYING = frozenset(
     }
 )
 """Keys of JSON files that hold times, memory, words of the command, state of the sources, number of openings."""
-SKIPPED = (".lock", ".log", ".speed.json", ".cost.json", ".said")
+SKIPPED = (".lock", ".log", ".speed.json", ".cost.json", ".said", "log.txt")
 COSTS = ("costs.csv", "costs.md", "costs.tex")
 
 Digests = dict[str, set[str]]

@@ -55,13 +55,25 @@ from semiseg.ingredients import (
     volume_memory,
 )
 from semiseg.ingredients.class_memory import ClassMemory
+from semiseg.methods.admt import teaching
+from semiseg.methods.admt import views as admt_views
+from semiseg.methods.asenet.method import three_way
 from semiseg.methods.base import Method
 from semiseg.methods.caml import correlation
 from semiseg.methods.caml.memory import ImageMemory
 from semiseg.methods.crest import labeller
+from semiseg.methods.distillmatch import views as distillmatch_views
+from semiseg.methods.distillmatch.method import sure_dice
 from semiseg.methods.ducisc import ablations, thresholds, totals
+from semiseg.methods.eic.autoencoder import noisy_one_hot
+from semiseg.methods.fussnet import aleatoric
+from semiseg.methods.fussnet import losses as branch_losses
 from semiseg.methods.lefed import feedback
 from semiseg.methods.micd import masking
+from semiseg.methods.mlrpl import reliability
+from semiseg.methods.simcvd import contrast
+from semiseg.methods.tracoco import crops
+from semiseg.methods.tracoco.pseudo import confident_loss
 
 EXTREME, CLASSES, WIDTH = 1e4, 3, 4
 COUNTS = (900.0, 100.0, 0.0)
@@ -315,6 +327,48 @@ def _aligned(g: Given) -> list[Tensor]:
     return out
 
 
+def _aleatoric(g: Given) -> list[Tensor]:
+    torch.manual_seed(1)
+    head = aleatoric.AleatoricHead(WIDTH, CLASSES, len(g.sides), 2)
+    g.watched += head.parameters()
+    features, labels = g.features(), g.labels()
+    return [*head.distribution(features, labels), *([head(features, labels, 2)] if g.samples else [])]
+
+
+def _sampled(g: Given) -> list[Tensor]:
+    if not g.samples:
+        return []
+    mean, diagonal, factor = g.logits(), g.logits().float().abs() + aleatoric.LEAST, g.logits(2 * CLASSES)
+    common, single = torch.randn(2, g.samples, 2), torch.randn(2, *mean.shape)
+    columns = factor.view(g.samples, 2, CLASSES, *g.sides)
+    return [aleatoric.sampled_cross_entropy(mean.float(), diagonal, columns, g.labels(), common, single)]
+
+
+def _branches(loss: branch_losses.BranchLoss) -> Ingredient:
+    def found(g: Given) -> list[Tensor]:
+        return [loss(g.logits(), g.labels(), keep) for keep in (None, g.keep())] if g.samples else []
+
+    return found
+
+
+def _projected(g: Given) -> Tensor:
+    torch.manual_seed(1)
+    projection = contrast.SliceProjection(CLASSES)
+    g.watched += projection.parameters()
+    return projection(g.logits())
+
+
+def _translated(g: Given) -> list[Tensor]:
+    shifts = [torch.full((g.samples, len(g.sides)), shift) for shift in (0, 1, max(g.sides))]
+    axes: tuple[crops.Axis, ...] = ("space", "classes")
+    return [
+        part
+        for shift in shifts
+        for axis in axes
+        for part in crops.translation_losses(g.logits(), g.logits(), shift, axis)
+    ]
+
+
 TABLE: dict[str, Ingredient] = {
     "adaptive_thresholds.AdaptiveThresholds": _thresholds,
     "adaptive_thresholds.above": lambda g: adaptive_thresholds.above(g.probabilities(), torch.zeros(CLASSES)),
@@ -505,6 +559,51 @@ TABLE: dict[str, Ingredient] = {
     "score_histogram.score_at": _histograms,
     "ducisc.totals.self_normalised": _normalised,
     "volume_memory.VolumeMemory": _volume_memory,
+    "admt.teaching.entropy_bits": lambda g: teaching.entropy_bits(class_sums.probabilities(g.logits())),
+    "admt.teaching.fuse": lambda g: teaching.fuse(g.logits(), g.logits()),
+    "admt.teaching.heard": lambda g: teaching.heard(teaching.fuse(g.logits(), g.logits()), g.logits()),
+    "admt.views.jitter": lambda g: admt_views.jitter((g.scale * g.images()).to(g.dtype)),
+    "admt.views.within_range": lambda g: [
+        admt_views.within_range((g.scale * g.images()).to(g.dtype), *g.images().new_full((2, g.samples, 1, 1, 1, 1), f))
+        for f in (0.5, 1.5)
+    ],
+    "asenet.method.three_way": lambda g: (
+        three_way(*(class_sums.probabilities(z) for z in g.several(3))) if g.samples else []
+    ),
+    "distillmatch.method.sure_dice": lambda g: sure_dice(g.logits(), g.labels(), g.keep()),
+    "distillmatch.views.bias_field": lambda g: distillmatch_views.bias_field(g.images().to(g.dtype)),
+    "distillmatch.views.with_gamma": lambda g: distillmatch_views.with_gamma((g.scale * g.images()).to(g.dtype)),
+    "eic.autoencoder.noisy_one_hot": lambda g: noisy_one_hot(
+        g.labels(), CLASSES, torch.rand(g.samples, 1, *g.sides).to(g.dtype)
+    ),
+    "fussnet.aleatoric.AleatoricHead": _aleatoric,
+    "fussnet.aleatoric.sampled_cross_entropy": _sampled,
+    **{f"fussnet.losses.{loss.__name__}": _branches(loss) for loss in branch_losses.LOSSES},
+    "fussnet.losses.supervised": lambda g: branch_losses.supervised(g.several(4), g.labels()) if g.samples else [],
+    "fussnet.losses.certain": lambda g: [
+        branch_losses.certain(g.several(4), g.labels(), g.keep(), mask_all=mask_all) for mask_all in (False, True)
+    ],
+    "fussnet.losses.uncertain": lambda g: branch_losses.uncertain(g.several(4), g.several(4), g.keep()),
+    "mlrpl.reliability.reliability": lambda g: reliability.reliability(g.logits(), g.logits(), g.features()),
+    "mlrpl.reliability.reliable_cross_entropy": lambda g: reliability.reliable_cross_entropy(
+        g.logits(), g.labels(), g.keep(), g.keep().float()
+    ),
+    "mlrpl.reliability.sample_prototypes": lambda g: reliability.sample_prototypes(g.features(), g.labels(), CLASSES),
+    "simcvd.contrast.SliceProjection": _projected,
+    "simcvd.contrast.in_cells": lambda g: contrast.in_cells(g.features(), 2),
+    "simcvd.contrast.info_nce": lambda g: (
+        contrast.info_nce(contrast.patch_vectors(g.features()), contrast.patch_vectors(g.features()), 0.1)
+        if g.samples
+        else []
+    ),
+    "simcvd.contrast.patch_vectors": lambda g: contrast.patch_vectors(g.features()),
+    "simcvd.contrast.similarity_mse": lambda g: (
+        contrast.similarity_mse(_projected(g), _projected(g)) if g.samples else []
+    ),
+    "tracoco.crops.translation_losses": _translated,
+    "tracoco.pseudo.confident_loss": lambda g: [
+        confident_loss(g.logits(), g.logits(), 0.5, 0.1, complement) for complement in ("others", "all")
+    ],
 }
 
 EXEMPT: dict[str, str] = {
@@ -559,6 +658,15 @@ EXEMPT: dict[str, str] = {
     "class_weights.rarity": "documented NaN for equal counts; DistDW keeps its weights then",
     "prototypes.matching_score": "documented NaN without a pair; it is a measure, no loss",
     "prototypes.matching_per_class": "documented NaN without a pair; it is a measure, no loss",
+    **dict.fromkeys(["asenet.discriminator.DynamicDiscriminator", "eic.autoencoder.AutoEncoder"], "networks"),
+    "fussnet.labeller.Labeller": "networks",
+    "fussnet.labeller.agreement": "whole numbers",
+    **dict.fromkeys(["admt.alternation.Alternation", "admt.alternation.teacher_decay"], "numbers of the clock"),
+    **dict.fromkeys(
+        ["admt.views.draw_boxes", "distillmatch.views.draw_boxes", "tracoco.crops.draw_crops"], "random numbers"
+    ),
+    **dict.fromkeys(["tracoco.crops.crop_sides", "tracoco.crops.overlap"], "places"),
+    "tracoco.crops.cut": "no arithmetic on tensors",
 }
 
 SITUATIONS: dict[str, tuple[tuple[int, ...], int, str, str]] = {

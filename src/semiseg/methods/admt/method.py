@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -12,13 +12,11 @@ from torch import Tensor
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.ema import ema_update, ema_update_buffers
 from semiseg.ingredients.horizon import HorizonOptions
-from semiseg.ingredients.levels import one_hot
-from semiseg.ingredients.losses import DICE_CE_DOC, FORMS, DiceCE, dice_ce, kept_cross_entropy
-from semiseg.ingredients.masked import masked_parts
+from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.modes import evaluating
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.methods.admt.alternation import Alternation, teacher_decay
-from semiseg.methods.admt.teaching import Lesson, fuse, heard
+from semiseg.methods.admt.teaching import Lesson, LessonOptions, fuse, heard, mixed
 from semiseg.methods.admt.views import draw_boxes, jitter
 from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
@@ -45,14 +43,11 @@ class ADMT(Method):
         q = a q_1 + (1 - a) q_2      a = exp(-H_1) / (exp(-H_1) + exp(-H_2)), H: entropy in bits
     """
 
-    class Config(RampOptions, HorizonOptions, MethodConfig):
+    class Config(LessonOptions, RampOptions, HorizonOptions, MethodConfig):
         """Options; the defaults are those of the left atrium, with lengths that follow that of the run."""
 
         loss: DiceCE = Field("ssl4mis", description=DICE_CE_DOC)
-        unlabelled_loss: Literal["ce", "dice"] = Field("ce", description="loss of the unlabelled term")
-        threshold: float = Field(0.8, ge=0, le=1, description="least probability of a label that counts")
         weight: float = Field(2.0, ge=0, description="weight of the unlabelled term after the ramp-up")
-        conflict_weight: float = Field(1.0, ge=0, description="weight of voxels on which the teachers disagree")
         mix_student: bool = Field(False, description="what the student says is moved with the boxes, as labels are")
         box_beta: float = Field(4.0, gt=0, description="b of Beta(b, b), from which the size of the boxes is drawn")
         longest_period: int = Field(19, ge=1, description="largest number of steps that a teacher is updated in turn")
@@ -82,14 +77,14 @@ class ADMT(Method):
         view, lesson, order, box = jitter(u), self._lesson(u, active), None, None
         if active == 1:
             order, box = torch.randperm(len(u), device=u.device), draw_boxes(u, c.box_beta)
-            view, lesson = torch.where(box, u[order], u), _mixed(lesson, order, box)
+            view, lesson = torch.where(box, u[order], u), mixed(lesson, order, box)
 
         logits = self.student(torch.cat([batch.images, view]))
         opinion = logits[n : n + len(u)].detach()
         if c.mix_student and order is not None and box is not None:
             opinion = torch.where(box, opinion[order], opinion)
         supervised = dice_ce(logits[:n], batch.labels, c.loss)
-        unlabelled = self._unlabelled(logits[n + len(u) :], heard(lesson, opinion))
+        unlabelled = c.unlabelled(logits[n + len(u) :], heard(lesson, opinion))
         weight = c.weight * c.ramp_up(clock)
         yield Loss({"supervised": supervised, "unlabelled": unlabelled}, {"unlabelled": weight})
         self._follow(active, clock)
@@ -110,26 +105,8 @@ class ADMT(Method):
             first, second = (teacher(images) for teacher in self.teachers)
         return fuse(first, second)
 
-    def _unlabelled(self, logits: Tensor, lesson: Lesson) -> Tensor:
-        c, sure = self.config, lesson.confidence >= self.config.threshold
-        if c.conflict_weight == 1:
-            return self._loss(logits, lesson.labels, sure)
-        agreed = self._loss(logits, lesson.labels, sure & ~lesson.conflict)
-        return agreed + c.conflict_weight * self._loss(logits, lesson.labels, sure & lesson.conflict)
-
-    def _loss(self, logits: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
-        if self.config.unlabelled_loss == "ce":
-            return kept_cross_entropy(logits, labels, keep, over="kept")
-        return masked_parts(logits, one_hot(labels, logits.shape[1]), keep, dice=FORMS["ssl4mis"]).dice
-
     def _follow(self, active: int, clock: Clock) -> None:
         """The active teacher moves towards the student, running statistics included."""
         decay = teacher_decay(clock.step, self.warm_up, self.decay)
         ema_update(self.teachers[active], self.student, decay)
         ema_update_buffers(self.teachers[active], self.student, decay)
-
-
-def _mixed(lesson: Lesson, order: Tensor, box: Tensor) -> Lesson:
-    """`lesson` with that of another sample inside of the box."""
-    inside = box.squeeze(1)
-    return Lesson(*(torch.where(inside, each[order], each) for each in lesson))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from semiseg.ingredients.class_sums import probabilities
+from semiseg.ingredients.levels import one_hot
+from semiseg.ingredients.losses import FORMS, kept_cross_entropy
+from semiseg.ingredients.masked import masked_parts
 from semiseg.ingredients.pseudo_labels import confident_labels
 
 
@@ -17,6 +21,33 @@ class Lesson(NamedTuple):
     labels: Tensor
     confidence: Tensor
     conflict: Tensor
+
+
+class LessonOptions(BaseModel):
+    """How the student learns a lesson."""
+
+    unlabelled_loss: Literal["ce", "dice"] = Field("ce", description="loss of the unlabelled term")
+    threshold: float = Field(0.8, ge=0, le=1, description="least probability of a label that counts")
+    conflict_weight: float = Field(1.0, ge=0, description="weight of voxels on which the teachers disagree")
+
+    def unlabelled(self, logits: Tensor, lesson: Lesson) -> Tensor:
+        """Loss of `logits` `[B, C, *S]` against the sure labels of a lesson."""
+        sure = lesson.confidence >= self.threshold
+        if self.conflict_weight == 1:
+            return self._loss(logits, lesson.labels, sure)
+        agreed = self._loss(logits, lesson.labels, sure & ~lesson.conflict)
+        return agreed + self.conflict_weight * self._loss(logits, lesson.labels, sure & lesson.conflict)
+
+    def _loss(self, logits: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
+        if self.unlabelled_loss == "ce":
+            return kept_cross_entropy(logits, labels, keep, over="kept")
+        return masked_parts(logits, one_hot(labels, logits.shape[1]), keep, dice=FORMS["ssl4mis"]).dice
+
+
+def mixed(lesson: Lesson, order: Tensor, box: Tensor) -> Lesson:
+    """`lesson` with that of another sample inside of the box."""
+    inside = box.squeeze(1)
+    return Lesson(*(torch.where(inside, each[order], each) for each in lesson))
 
 
 @torch.no_grad()
