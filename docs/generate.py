@@ -22,7 +22,7 @@ from typing import Any
 from semiseg.api.lists import MethodInfo, describe
 from semiseg.methods.base import Entry, Method, registry
 from semiseg.metrics.base import Metric, metrics, shown_columns
-from semiseg.papers import ELSEWHERE, Figure, Paper, Row, Table, paper_of, papers
+from semiseg.papers import Figure, Paper, Row, Table, names_of, paper_of, papers
 from semiseg.papers.tables import as_text
 
 HERE = Path(__file__).parent
@@ -227,7 +227,7 @@ def printed(family: Family) -> list[str]:
         wanted = {(own.name, result.table, method) for result in own.results for method in result.methods}
         lines = ["## The paper's numbers", "", "On the test scans: Dice and Jaccard in %, distances in voxels."]
     else:
-        names = ELSEWHERE.get(family.main.name, ())
+        names = {name for method in family.names for name in names_of(method)}
         every = (figure for paper in papers() for figure in paper.figures)
         wanted = {(figure.paper, figure.table, figure.method) for figure in every if figure.method in names}
         lines = [
