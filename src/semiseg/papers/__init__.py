@@ -5,7 +5,7 @@ One CSV file per paper holds the figures, one YAML file what each row of its abl
 
 from semiseg.papers.commands import replay
 from semiseg.papers.comparisons import Comparison, comparison, comparisons, registered, tables_of
-from semiseg.papers.datasets import DATASETS, dataset_of
+from semiseg.papers.datasets import DATASETS, dataset_of, preset_of
 from semiseg.papers.figures import Figure, figures
 from semiseg.papers.names import PRINTED, method_of, names_of
 from semiseg.papers.quotes import Quote, quotes
@@ -31,6 +31,7 @@ __all__ = [
     "names_of",
     "paper_of",
     "papers",
+    "preset_of",
     "quotes",
     "registered",
     "replay",

@@ -29,7 +29,7 @@ class Quote:
     def source(self) -> str:
         """`DuCiSC, Table I`."""
         table = next(iter(self.figures.values())).table
-        return f"{names_of(self.paper.method)[0]}, {'text' if table == 'text' else f'Table {table}'}"
+        return f"{self.paper.label}, {'text' if table == 'text' else f'Table {table}'}"
 
 
 def quotes(method: str, dataset: str, share: float) -> list[Quote]:

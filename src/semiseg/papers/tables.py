@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter
 from semiseg.methods.base import Entry, entry
 from semiseg.papers.comparisons import Comparison
 from semiseg.papers.figures import Figure, figures
+from semiseg.papers.names import names_of
 from semiseg.papers.setups import Setup
 from semiseg.settings.load import load_config
 
@@ -107,6 +108,11 @@ class Paper:
     selection: Settings = field(default_factory=dict)
     notes: str = ""
     name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tables call its method: `DuCiSC`."""
+        return names_of(self.method)[0]
 
     @property
     def figures(self) -> tuple[Figure, ...]:
