@@ -21,9 +21,11 @@ from typing import Any
 
 from semiseg.api.lists import MethodInfo, describe
 from semiseg.methods.base import Entry, Method, registry
+from semiseg.methods.ideas import grouped
 from semiseg.metrics.base import Metric, metrics, shown_columns
-from semiseg.papers import ELSEWHERE, Figure, Paper, Row, Table, paper_of, papers
+from semiseg.papers import Figure, Paper, Row, Table, names_of, paper_of, papers, tables_of
 from semiseg.papers.tables import as_text
+from semiseg.speed.passes import passes_of
 
 HERE = Path(__file__).parent
 RESULT = ("experiment", "dataset", "split", "method", "seed", "class", "metric", "value")
@@ -43,6 +45,13 @@ prints the commands that replay a table.
 Where a paper and its official code (or what works best) differ, the method has named variants.
 [Ablations](../ablations.md) shows that every switch of the tables does something, [Results](../results.md) what the
 methods reach in our hands.
+
+A step is counted, not timed, on a 2D U-Net with 16 to 256 filters, patches of 64 x 64, two labelled and two unlabelled
+ones, default options, late in the training and averaged over stages. *Passes* are forward passes of one patch, those
+with gradient + those without (teachers, pseudo-labels); further decoders and discriminators count by their share of the
+operations. *Operations* are those of the whole step, gradients included, in units of the control (`supervised`). Passes
+over whole scans between the steps are not in it. *Tables* are the papers' comparison tables; `semiseg compare --preset
+la --labelled 8 --methods table:ducisc/I` trains the rows of one, see [Comparing](../comparing.md#tables-of-papers).
 """
 
 
@@ -132,13 +141,32 @@ def group(entries: Iterable[Entry]) -> list[Family]:
 
 
 def index(families: Sequence[Family]) -> str:
-    """The list of all methods."""
-    rows = []
-    for family in families:
-        name, variants = family.main.name, ", ".join(f"`{other}`" for other in family.names[1:])
-        idea = (inspect.getdoc(family.main.cls) or "").split("\n\n")[0].replace("\n", " ")
-        rows.append((f"[`{name}`]({name}.md)", idea, variants, link(family.main)))
-    return "\n".join([NOTICE, "", INDEX, *table(("method", "idea", "variants", "paper"), rows), ""])
+    """All methods by idea."""
+    named = {family.main.name: family for family in families}
+    lines = [NOTICE, "", INDEX]
+    for idea, names in grouped(named).items():
+        rows = [index_row(named[name]) for name in names]
+        header = ("method", "idea", "passes", "operations", "tables", "variants", "paper")
+        lines += [f"## {idea.name.capitalize()}", "", idea.sentence, "", *table(header, rows), ""]
+    return "\n".join(lines)
+
+
+def index_row(family: Family) -> tuple[str, ...]:
+    """A method in the list: idea, cost, tables, variants, paper."""
+    name, others = family.main.name, ", ".join(f"`{other}`" for other in family.names[1:])
+    idea = (inspect.getdoc(family.main.cls) or "").split("\n\n")[0].replace("\n", " ")
+    cost = passes_of(name)
+    passes = f"{cost.trained:.1f} + {cost.free:.1f}"
+    operations = f"{cost.total / passes_of(CONTROL).total:.1f}"
+    return f"[`{name}`]({name}.md)", idea, passes, operations, numbers(family), others, link(family.main)
+
+
+def numbers(family: Family) -> str:
+    """`CML 1, 2; DuCiSC I`: the comparison tables in which a method or a variant stands."""
+    found: dict[str, list[str]] = {}
+    for compared in tables_of(family.names):
+        found.setdefault(compared.title.partition(",")[0], []).append(compared.number)
+    return "; ".join(f"{paper} {', '.join(which)}" for paper, which in found.items())
 
 
 def page(family: Family, results: Sequence[Result]) -> str:
@@ -227,7 +255,7 @@ def printed(family: Family) -> list[str]:
         wanted = {(own.name, result.table, method) for result in own.results for method in result.methods}
         lines = ["## The paper's numbers", "", "On the test scans: Dice and Jaccard in %, distances in voxels."]
     else:
-        names = ELSEWHERE.get(family.main.name, ())
+        names = {name for method in family.names for name in names_of(method)}
         every = (figure for paper in papers() for figure in paper.figures)
         wanted = {(figure.paper, figure.table, figure.method) for figure in every if figure.method in names}
         lines = [

@@ -327,14 +327,6 @@ def _aligned(g: Given) -> list[Tensor]:
     return out
 
 
-def _aleatoric(g: Given) -> list[Tensor]:
-    torch.manual_seed(1)
-    head = aleatoric.AleatoricHead(WIDTH, CLASSES, len(g.sides), 2)
-    g.watched += head.parameters()
-    features, labels = g.features(), g.labels()
-    return [*head.distribution(features, labels), *([head(features, labels, 2)] if g.samples else [])]
-
-
 def _sampled(g: Given) -> list[Tensor]:
     if not g.samples:
         return []
@@ -576,7 +568,6 @@ TABLE: dict[str, Ingredient] = {
     "eic.autoencoder.noisy_one_hot": lambda g: noisy_one_hot(
         g.labels(), CLASSES, torch.rand(g.samples, 1, *g.sides).to(g.dtype)
     ),
-    "fussnet.aleatoric.AleatoricHead": _aleatoric,
     "fussnet.aleatoric.sampled_cross_entropy": _sampled,
     **{f"fussnet.losses.{loss.__name__}": _branches(loss) for loss in branch_losses.LOSSES},
     "fussnet.losses.supervised": lambda g: branch_losses.supervised(g.several(4), g.labels()) if g.samples else [],
@@ -646,6 +637,8 @@ EXEMPT: dict[str, str] = {
     **{f"ramps.{name}": "numbers of the clock" for name in ("polynomial_decay", "reversal_ramp", "lagged", "ramp_up")},
     "confidence.relative_entropy_limit": "numbers of the clock",
     "modes.evaluating": "networks",
+    "fussnet.aleatoric.AleatoricHead": "a network, whose spread is the exponential of features",
+    "admt.teaching.mixed": "places",
     "caml.correlation.surest": "places",
     "class_contrast.usable_rows": "places",
     "signed_distance.squared_distances": "documented infinity where nothing is there",

@@ -14,9 +14,7 @@ from semiseg.cli.pages import preset_overview as overview
 from semiseg.cli.pages import preset_page as page
 from semiseg.errors import InputError
 from semiseg.methods.base import entry, registry
-from semiseg.papers.datasets import preset_of
-from semiseg.papers.figures import figures
-from semiseg.papers.quotes import ELSEWHERE
+from semiseg.papers import comparisons, registered
 from semiseg.settings.load import load_config
 from semiseg.settings.presets import Preset, deviations, differences, names, preset, wishes
 from semiseg.settings.run import RunConfig
@@ -161,25 +159,13 @@ def test_constants_of_the_sources(name: str, method: str, labelled: int, constan
         assert found == (pytest.approx(value) if isinstance(value, float) else value), setting
 
 
-ABLATIONS = {"micd": {"IV"}, "ducisc": {"VI", "VII", "VIII", "IX", "X"}, "cml": {"4"}, "lefed": {"IV", "V", "VI"}}
-"""Ablations; the other tables of the papers compare whole methods."""
-
-LEFED = {"Pancreas-NIH", "Lung tumour", "LA"}
-"""Data of LeFeD's Tables I to III, whose figures are not here; UA-MT and SS-Net stand in them."""
-
-
 def _compared() -> dict[tuple[str, str], set[str]]:
     """Our methods that stand in a comparison of a paper, by preset and method, with the papers."""
-    ours = {printed: name for name, found in ELSEWHERE.items() for printed in found}
-    ours |= {"MICD": "micd", "DuCiSC": "ducisc", "CML": "cml", "LeFeD": "lefed"}
     found: dict[tuple[str, str], set[str]] = {}
-    for paper, ablations in ABLATIONS.items():
-        for figure in figures(paper):
-            if figure.table not in ablations and figure.method in ours:
-                found.setdefault((preset_of(figure.dataset), ours[figure.method]), set()).add(paper)
-    for dataset in LEFED:
-        for method in ("uamt", "ssnet", "supervised", "lefed"):
-            found.setdefault((preset_of(dataset), method), set()).add("lefed")
+    for table in comparisons():
+        for setup, printed in table.columns.items():
+            for method in registered(printed)[0]:
+                found.setdefault((setup.preset, method), set()).add(table.paper)
     return found
 
 
@@ -198,15 +184,13 @@ def test_the_comparisons_name_the_methods_that_they_print() -> None:
     assert found["amos", "urpc"] == found["synapse", "ssnet"] == {"micd"}
 
 
-TABLES = {name for name, printed in ELSEWHERE.items() if name != "mean_teacher"} | {"micd"}
+TABLES = {method for name, method in _compared() if name == "amos"}
 """The methods of MICD's Tables I to III."""
 
 
 @pytest.mark.parametrize("name", ["amos", "synapse"])
 def test_all_methods_of_the_tables_train_alike(name: str) -> None:
     assert len(TABLES) == 14
-    printed = {figure.method for figure in figures("micd") if figure.table in ("I", "II", "III")}
-    assert printed <= {"MICD"} | {word for names in ELSEWHERE.values() for word in names}
     assert set(preset(name).methods) == TABLES | {"micd-paper"}
     length = preset(name).run["epochs"] - 1
     for method in TABLES - {"supervised", "micd"}:

@@ -66,3 +66,16 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert ratio([1.0, 20.0, 3.0], [1.0, 10.0, 1.5]) == 2.0
     ticks = iter((5.0, 7.5))
     assert seconds(lambda: None, CPU, lambda: next(ticks)) == 2.5
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_gradients_of_a_convolution_cost_twice_the_convolution(groups: int, transposed: bool) -> None:
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    layer, x = kind(8, 16, 2, stride=2, groups=groups), torch.randn(3, 8, 6, 6, requires_grad=True)
+    with Ledger() as forwards:
+        loss = layer(x).sum()
+    with Ledger() as backwards:
+        loss.backward()
+    assert forwards.flops > 0
+    assert backwards.flops == 2 * forwards.flops

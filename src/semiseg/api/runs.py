@@ -356,10 +356,10 @@ def comparison(
 
     asked = load_grid(as_path(config), {"data": data, **grid})
     execution = Execution(workers, launcher, slurm)
-    if dry:
-        say(plan(asked, as_path(output), assignments, execution=execution))
-        return None
     papers = Paper(paper or paper_dataset is not None, paper_dataset)
+    if dry:
+        say(plan(asked, as_path(output), assignments, execution=execution, paper=papers))
+        return None
     return run(asked, as_path(output), assignments, execution=execution, paper=papers, say=say)
 
 

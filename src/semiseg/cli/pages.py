@@ -11,17 +11,37 @@ import yaml
 
 from semiseg.api.lists import MethodInfo
 from semiseg.conversion.papers.base import Importer
+from semiseg.methods.base import entry
+from semiseg.methods.ideas import grouped
 from semiseg.papers import Row, Table
 from semiseg.settings.option_words import option_words
 from semiseg.settings.presets import Preset, preset
 
+_WIDTH = 80
+"""Columns of a terminal."""
+
 
 def method_overview(infos: Iterable[MethodInfo]) -> str:
-    """One line per method: name and the first sentence of its idea."""
-    rows = [(info.name, info.idea.split("\n\n")[0].replace("\n", " ")) for info in infos]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {idea}" for name, idea in rows]
-    return "\n".join([*lines, "", "semiseg methods NAME shows the paper and all options."])
+    """Names and first sentences by idea, a method's variants below it, in lines that fit a terminal."""
+    shown = {info.name: info for info in infos}
+    mains = [name for name in shown if not entry(name).options]
+    width = max(map(len, mains)) + 4
+    lines = []
+    for idea, names in grouped(mains).items():
+        lines += [*textwrap.wrap(f"{idea.name.capitalize()}: {idea.sentence}", _WIDTH), ""]
+        for name in names:
+            text = shown[name].idea.split("\n\n")[0].replace("\n", " ")
+            lines += textwrap.wrap(text, _WIDTH, initial_indent=f"  {name:<{width - 2}}", subsequent_indent=" " * width)
+            others = [other for other in shown if other != name and entry(other).cls is entry(name).cls]
+            lines += _beside(f"variants: {', '.join(others)}", width) if others else []
+        lines.append("")
+    return "\n".join([*lines, "semiseg methods NAME shows the paper and all options."])
+
+
+def _beside(text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=" " * width, subsequent_indent=" " * width, break_on_hyphens=False
+    )
 
 
 def method_page(info: MethodInfo) -> str:

@@ -185,7 +185,8 @@ def evaluate(
 def compare(
     data: Annotated[Path | None, typer.Argument(help="Dataset folder; not needed with --config")] = None,
     methods: Annotated[
-        list[str] | None, typer.Option("--methods", "--method", "-m", help="Methods, or all; see semiseg methods")
+        list[str] | None,
+        typer.Option("--methods", "--method", "-m", help="Methods, all, or table:ducisc/I: those of a paper's table"),
     ] = None,
     labelled: Annotated[
         list[str] | None, typer.Option("--labelled", "-n", help="Numbers of labelled cases, or shares such as 10%")

@@ -14,7 +14,8 @@ from semiseg.comparison.grid import Grid
 from semiseg.comparison.launch import run_here, run_jobs
 from semiseg.comparison.opened import Opened
 from semiseg.comparison.outcomes import gather
-from semiseg.comparison.published import Paper, check_known
+from semiseg.comparison.paper_tables import choices
+from semiseg.comparison.published import Paper, check_known, printed
 from semiseg.comparison.results import Results, results_of
 from semiseg.comparison.splits import with_splits, write_splits
 from semiseg.comparison.work import Record, Task, check_same, record_of, records_of, task_of
@@ -51,7 +52,12 @@ class Execution:
 
 
 def plan(
-    grid: Grid, output: Path | None, assignments: Sequence[str] = (), *, execution: Execution = Execution()
+    grid: Grid,
+    output: Path | None,
+    assignments: Sequence[str] = (),
+    *,
+    execution: Execution = Execution(),
+    paper: Paper = Paper(),
 ) -> str:
     """The complete plan as text; nothing is prepared, trained or written. Arguments as of `compare`.
 
@@ -63,7 +69,13 @@ def plan(
     there = grid.data is not None and grid.data.is_dir()
     cells = with_epochs(with_splits(drafts, output, opened) if there else drafts, opened=opened)
     check_same(cells, output, opened)
-    return plan_text(cells, records_of(cells, output), output, execution.workers)
+    lines = list(map(str, choices(grid)))
+    beside: Mapping[str, Sequence[str]] = {}
+    if paper.shown:
+        check_known(cells, paper.dataset)
+        beside, legend = printed(cells, grid.tables, paper.dataset)
+        lines += legend
+    return "\n".join([plan_text(cells, records_of(cells, output), output, execution.workers, beside), *lines])
 
 
 def compare(
@@ -101,6 +113,8 @@ def compare(
         cells = with_epochs(with_splits(drafts, output, opened), plans, opened)
         check_same(cells, output, opened)
         write_text(output / "grid.yaml", _yaml(grid, assignments))
+        for choice in choices(grid):
+            say(str(choice))
         complete = _run(cells, output, execution, say)
         if complete:
             sweep(output, below=True)  # cells of a killed comparison outlive it for a moment

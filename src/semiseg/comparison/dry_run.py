@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 from semiseg.comparison.cells import Cell
 from semiseg.comparison.work import Record
 
 UNKNOWN = "unknown"
-_HEADER = ("cell", "labels", "steps", "state", "time")
 
 
-def plan_text(cells: Sequence[Cell], records: Mapping[str, Record], output: Path, workers: int) -> str:
+def plan_text(
+    cells: Sequence[Cell],
+    records: Mapping[str, Record],
+    output: Path,
+    workers: int,
+    beside: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> str:
     """The plan: a line per cell, then what is left and how long that takes.
+
+    `beside` are further columns by their headings, with a text per cell.
 
     Time is steps times seconds per step, the median over finished cells of the same method and preset in `output`;
     where none is finished, it is unknown.
@@ -25,7 +33,9 @@ def plan_text(cells: Sequence[Cell], records: Mapping[str, Record], output: Path
     states = [records[cell.name].state for cell in cells]
     times = [duration(left[cell.name]) if cell.name in left else "-" for cell in cells]
     facts = [(cell.name, _labels(cell), _steps(cell)) for cell in cells]
-    rows = [_HEADER, *((*fact, state, time) for fact, state, time in zip(facts, states, times, strict=True))]
+    header = ("cell", "labels", "steps", *beside, "state", "time")
+    more = list(zip(*beside.values(), strict=True)) or [()] * len(cells)
+    rows = [header, *((*fact, *texts, *rest) for fact, texts, *rest in zip(facts, more, states, times, strict=True))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "failed", "open"))

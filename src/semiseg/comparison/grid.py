@@ -75,6 +75,9 @@ class Grid(_Settings):
     data: Absolute | None = None
     prepared: Absolute | None = Field(None, description="prepared store; null: as semiseg train")
     methods: tuple[Entry, ...] = Field((MethodEntry(method="micd"),), min_length=1)
+    tables: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="comparison tables of papers, such as ducisc/I, whose methods are added to those named"
+    )
     labelled: Annotated[tuple[Count | Share, ...], BeforeValidator(_listed)] = Field(
         (), description="numbers of labelled cases, or shares of the training cases such as 10%"
     )
@@ -136,16 +139,22 @@ class Grid(_Settings):
 def load_grid(path: Path | None, overrides: Mapping[str, Any]) -> Grid:
     """A `Grid` from a YAML file and `overrides` (those that are not None) over it.
 
-    `methods: all` stands for all that there are, or, with presets, for the methods that these have settings for.
+    `methods: all` stands for all that there are, or, with presets, for the methods that these have settings for;
+    `table:ducisc/I` among them for those of a paper's comparison table.
 
     Raises:
         InputError: all that is wrong with the values.
     """
+    from semiseg.comparison.paper_tables import with_tables
+
     values = read_mapping(path) if path else {}
+    if overrides.get("methods") is not None:
+        values.pop("tables", None)  # the file's tables only say more methods
     values |= {name: value for name, value in overrides.items() if value is not None}
     if values.get("methods") in ("all", ["all"], ("all",)):
         values["methods"] = _all_methods(_listed(values.get("presets") or ()))
-    return parse(Grid, values, str(path) if path else "compare")
+    where = str(path) if path else "compare"
+    return with_tables(parse(Grid, values, where), where)
 
 
 def _all_methods(names: Iterable[str]) -> list[str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.comparison.cells import UNNAMED, Cell
+from semiseg.comparison.paper_tables import share_at
 from semiseg.comparison.statistics import MEAN, Line
 from semiseg.datasets.description import read_description
 from semiseg.errors import InputError
 from semiseg.metrics.base import columns
-from semiseg.papers import DATASETS, dataset_of, quotes
+from semiseg.papers import DATASETS, Comparison, Figure, comparison, dataset_of, papers, preset_of, quotes
+from semiseg.settings.presets import preset
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,50 @@ def published_figures(line: Line, dataset: str | None = None) -> Sequence[Publis
             differs = _differs(line, value, std or 0.0)
             found.append(PublishedFigure(quote.paper.name, quote.source, quote.selection, value, std, differs))
     return found
+
+
+def printed(
+    cells: Sequence[Cell], tables: Sequence[str], dataset: str | None = None
+) -> tuple[Mapping[str, Sequence[str]], Sequence[str]]:
+    """What papers print for cells of a plan, `91.81/85.02/4.81/1.51`, in columns by paper and table, and a legend.
+
+    Args:
+        cells: of the plan.
+        tables: the comparison tables of the grid, `ducisc/I`; of none, the main figures of every paper.
+        dataset: name of the dataset; default: as the preset, the dataset or its folder is called.
+    """
+    asked = [comparison(name) for name in tables]
+    found = [_printed(cell, asked, dataset) for cell in cells]
+    headings = dict.fromkeys(heading for figures in found for heading in figures)
+    columns = {heading: [_joined(figures.get(heading, {})) for figures in found] for heading in headings}
+    rules = {paper.name: paper.selection for paper in papers()}
+    first = [(heading, next(iter(of.values()))) for figures in found for heading, of in figures.items() if of]
+    legend = [
+        f"{heading}, {f.dataset}: {rules[f.paper].get(f.dataset, 'selection not stated')}." for heading, f in first
+    ]
+    units = f"Printed figures: {'/'.join(_SHOWN)} as far as printed; Dice, Jaccard in %, distances in voxels."
+    return columns, [units, *dict.fromkeys(legend)]
+
+
+_SHOWN = ("Dice", "Jaccard", "95HD", "ASD", "Q")
+
+
+def _printed(cell: Cell, tables: Sequence[Comparison], named: str | None) -> Mapping[str, Mapping[str, Figure]]:
+    dataset = _dataset(cell, named)
+    if dataset is None or not cell.plain:
+        return {}
+    known = preset(preset_of(dataset))
+    share = 1.0 if cell.role == "bound" else share_at(known, cell.budget)
+    if share is None:
+        return {}
+    method = cell.config.method
+    if tables:
+        return {table.title: table.found(method, dataset, share) for table in tables if dataset in table.datasets}
+    return {quote.source: quote.figures for quote in quotes(method, dataset, share)}
+
+
+def _joined(figures: Mapping[str, Figure]) -> str:
+    return "/".join(str(figures[metric]) for metric in _SHOWN if metric in figures) or "-"
 
 
 def _differs(line: Line, value: float, std: float) -> bool | None:

@@ -7,7 +7,8 @@ import shlex
 
 from semiseg.errors import InputError, did_you_mean
 from semiseg.methods.base import entry
-from semiseg.papers.tables import Row, Setup, Table, paper_of
+from semiseg.papers.setups import Setup
+from semiseg.papers.tables import Row, Table, paper_of
 
 
 def replay(method: str, number: str) -> str:

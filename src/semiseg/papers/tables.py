@@ -13,39 +13,14 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter
 
 from semiseg.methods.base import Entry, entry
-from semiseg.papers.datasets import nearest_budget, preset_of
+from semiseg.papers.comparisons import Comparison
 from semiseg.papers.figures import Figure, figures
+from semiseg.papers.names import names_of
+from semiseg.papers.setups import Setup
 from semiseg.settings.load import load_config
 
 Settings = Mapping[str, Any]
 _STRICT = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Data on which a table was measured; everything else that the paper sets there is in the preset of the dataset.
-
-    Attributes:
-        dataset: name as in the figures.
-        labelled: share of labelled scans, `10%`.
-    """
-
-    __pydantic_config__ = _STRICT
-    dataset: str
-    labelled: str
-
-    def __str__(self) -> str:
-        return f"{self.dataset} {self.labelled.replace('%', ' %')}"
-
-    @property
-    def preset(self) -> str:
-        """Name of the dataset's preset."""
-        return preset_of(self.dataset)
-
-    @property
-    def budget(self) -> int | None:
-        """The number by which the preset knows the share of labels; None for all labels."""
-        return nearest_budget(self.preset, int(self.labelled.rstrip("%")) / 100)
 
 
 @dataclass(frozen=True)
@@ -115,6 +90,7 @@ class Paper:
         source: arXiv id or DOI.
         method: the registered method of its rows.
         tables: its ablations.
+        comparisons: its tables that compare whole methods.
         results: its main figures.
         selection: by dataset, which weights its figures belong to, as its code or text says.
         notes: what its method's page tells besides, as Markdown.
@@ -127,10 +103,16 @@ class Paper:
     source: str
     method: str
     tables: tuple[Table, ...]
+    comparisons: tuple[Comparison, ...]
     results: tuple[Result, ...]
     selection: Settings = field(default_factory=dict)
     notes: str = ""
     name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tables call its method: `DuCiSC`."""
+        return names_of(self.method)[0]
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -171,7 +153,8 @@ def _load(name: str) -> Paper:
         replace(table, paper=name, rows=tuple(replace(row, method=row.method or read.method) for row in table.rows))
         for table in read.tables
     )
-    paper = replace(read, name=name, tables=tables)
+    compared = tuple(replace(table, paper=name) for table in read.comparisons)
+    paper = replace(read, name=name, tables=tables, comparisons=compared)
     for row, setup in _cells(paper):
         given = {"data": Path("DATA"), "preset": setup.preset, "labelled": setup.budget, "method": row.method}
         load_config(None, given, row.assignments)

@@ -85,7 +85,9 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.launches += not func.is_view
         packet = func.overloadpacket
         if packet in flop_registry:
-            self._note(packet, flop_registry[packet](*args, **(kwargs or {}), out_val=out), _bytes((args, out)), args)
+            grouped = packet.__name__ == "convolution_backward" and args[9] > 1
+            count = _grouped_backward if grouped else flop_registry[packet]
+            self._note(packet, count(*args, **(kwargs or {}), out_val=out), _bytes((args, out)), args)
         elif packet.__name__ in _PASSES:
             largest = max(tree.nbytes for tree in _tensors(args))
             self._note(packet, 0, _PASSES[packet.__name__] * largest, args)
@@ -93,6 +95,12 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, packet: Any, flops: int, moved: int, args: Sequence[Any]) -> None:
         self.works.append(Work(packet.__name__, flops, moved, _tensors(args)[0].dtype))
+
+
+def _grouped_backward(gradient: Tensor, features: Tensor, weight: Tensor, *rest: Any, out_val: Any) -> int:
+    """Operations of the gradients of a convolution in groups, whose weights torch counts as if it had none."""
+    outer = features if rest[4] else gradient  # transposed or not
+    return int(2 * outer.numel() * (weight.numel() // weight.shape[0]) * sum(rest[7][:2]))
 
 
 def _tensors(tree: Any) -> list[Tensor]:

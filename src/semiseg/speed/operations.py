@@ -23,7 +23,7 @@ from semiseg.runs.build import Build
 from semiseg.settings.run import RunConfig
 from semiseg.speed.floor import Ledger
 
-_LATE = (80_000, 100_000, 800, 1000)
+LATE = (80_000, 100_000, 800, 1000)
 """Step, steps, epoch and epochs where a step is counted: late, when methods wait for nothing any more."""
 
 
@@ -47,7 +47,7 @@ def trained_parameters(config: RunConfig, plan: Plan, split: Split) -> int:
     """Numbers that the optimisers of such a run change: those of all its networks but teachers and other copies."""
     voxels = tuple(range(plan.classes, 0, -1))
     task = Task(plan.classes, len(plan.channels), plan.spatial_dims, voxels, len(split.unlabelled))
-    with _apart():
+    with apart():
         built = Build(config, plan).method(task, pretrained=False)
     trained = {id(each): each.numel() for group in built.groups().values() for each in group}
     return sum(trained.values())
@@ -79,22 +79,22 @@ def _passes(
     build: Callable[..., Network] = partial(
         build_network, name, channels=channels, classes=classes, spatial_dims=dims, **small
     )
-    with _apart():
+    with apart():
         task = Task(classes, channels, dims, tuple(range(classes, 0, -1)), unlabelled=16)
         built = entry(method).build(_thawed(method_options), task, build).train()
         network = build()
         sides = tuple(2 * max(unit, 4) for unit in network.divisor)
-        batch = _batch((labelled or 1, unlabelled or 0), channels, sides, classes)
+        batch = random_batch((labelled or 1, unlabelled or 0), channels, sides, classes)
         with torch.no_grad():
             one = _counted(lambda: network(batch.images[:1]))
         total = sum(
-            stage.share * _counted(partial(_step, built, batch, Clock(*_LATE, stage.name))) for stage in built.stages()
+            stage.share * _counted(partial(_step, built, batch, Clock(*LATE, stage.name))) for stage in built.stages()
         )
     return total / one
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
+def apart() -> Iterator[None]:
     """With random numbers of its own, and one thread, which is the fastest for tensors this small."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
@@ -117,7 +117,8 @@ def _counted(work: Callable[[], Any]) -> int:
     return int(ledger.flops)
 
 
-def _batch(counts: tuple[int, int], channels: int, sides: tuple[int, ...], classes: int) -> Batch:
+def random_batch(counts: tuple[int, int], channels: int, sides: tuple[int, ...], classes: int) -> Batch:
+    """Patches of noise with random labels: so many labelled and unlabelled ones of these sides."""
     labelled, total = counts[0], sum(counts)
     labels = torch.randint(classes, (labelled, *sides))
     names = tuple(f"case{number}" for number in range(total))
@@ -164,9 +165,9 @@ def kind_of(config: RunConfig) -> Kind:
 def _kind(method: str, method_options: Any, name: str, options: Any) -> Kind:
     flat = {option: value for option, value in narrowed(name, _thawed(options)).items() if option != "strides"}
     build: Callable[..., Network] = partial(build_network, name, channels=1, classes=2, spatial_dims=2, **flat)
-    with _apart():
+    with apart():
         built = entry(method).build(_thawed(method_options), Task(2, 1, 2, (2, 1), unlabelled=16), build).train()
         sides = tuple(2 * max(unit, 4) for unit in build().divisor)
-        losses = built.step(_batch((2, 2), 1, sides, 2), Clock(*_LATE, built.stages()[-1].name))
+        losses = built.step(random_batch((2, 2), 1, sides, 2), Clock(*LATE, built.stages()[-1].name))
         groups = Counter(loss.group for loss in losses if loss.update)
     return Kind(max(groups.values(), default=1), max(len(built.predictors()), 1))
