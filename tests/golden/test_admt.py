@@ -16,7 +16,7 @@ from semiseg.ingredients.losses import dice_ce
 from semiseg.ingredients.mixtures import box_mask
 from semiseg.methods.admt import method
 from semiseg.methods.admt.alternation import Alternation, teacher_decay
-from semiseg.methods.admt.teaching import Lesson, entropy_bits, fuse, heard
+from semiseg.methods.admt.teaching import Lesson, entropy_bits, fuse, heard, mixed
 from semiseg.settings.run import OptimiserConfig
 from semiseg.training.optim import learning_rate
 from stand_ins import StandIn, clock, close, labels, leaf, loss_of, make_method, tensor
@@ -107,9 +107,9 @@ def test_labels_outside_of_boxes_stay(g):
         corners = tensor(g[f"{case}_cutmix_box_x1y1z1x2y2z2"], torch.long)
         shape = lesson.labels.shape[1:]
         box = box_mask(corners[: len(shape)].T, corners[len(shape) :].T, shape)
-        mixed = method._mixed(lesson, tensor(g[f"{case}_cutmix_perm"], torch.long), box)
-        np.testing.assert_array_equal(mixed.labels, g[f"{case}_mix_pseudo"])
-        close(mixed.confidence, g[f"{case}_mix_conf"], **CLOSE)
+        moved = mixed(lesson, tensor(g[f"{case}_cutmix_perm"], torch.long), box)
+        np.testing.assert_array_equal(moved.labels, g[f"{case}_mix_pseudo"])
+        close(moved.confidence, g[f"{case}_mix_conf"], **CLOSE)
         np.testing.assert_array_equal(mixed.conflict, g[f"{case}_mix_conflict"])
 
 
