@@ -55,8 +55,8 @@ def test_lessons(g, case):
     close(lesson.confidence, g[f"{case}_ensemble"].max(1), **CLOSE)
     np.testing.assert_array_equal(lesson.labels, g[f"{case}_pseudo"])
     np.testing.assert_array_equal(lesson.conflict, g[f"{case}_conflict"])
-    mixed = Lesson(*(tensor(g[f"{case}_mix_{key}"], kind) for key, kind in KINDS.items()))
-    taught = heard(mixed, tensor(g[f"{case}_student_weak_logits"], torch.float32))
+    given = Lesson(*(tensor(g[f"{case}_mix_{key}"], kind) for key, kind in KINDS.items()))
+    taught = heard(given, tensor(g[f"{case}_student_weak_logits"], torch.float32))
     np.testing.assert_array_equal(taught.labels, g[f"{case}_final_pseudo"])
     close(taught.confidence, g[f"{case}_final_conf"], **CLOSE)
     np.testing.assert_array_equal(taught.conflict, g[f"{case}_final_conflict"])
@@ -110,7 +110,7 @@ def test_labels_outside_of_boxes_stay(g):
         moved = mixed(lesson, tensor(g[f"{case}_cutmix_perm"], torch.long), box)
         np.testing.assert_array_equal(moved.labels, g[f"{case}_mix_pseudo"])
         close(moved.confidence, g[f"{case}_mix_conf"], **CLOSE)
-        np.testing.assert_array_equal(mixed.conflict, g[f"{case}_mix_conflict"])
+        np.testing.assert_array_equal(moved.conflict, g[f"{case}_mix_conflict"])
 
 
 def test_supervised(g):
