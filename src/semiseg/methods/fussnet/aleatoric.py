@@ -11,6 +11,8 @@ from semiseg.networks.blocks import CONVOLUTION
 
 LEAST = 1e-5
 """Added to the variance of every logit."""
+LARGEST = 80.0
+"""Of the logarithm of a variance; exp(89) is infinite in single precision, and NaN where it is masked."""
 
 
 class AleatoricHead(nn.Module):
@@ -49,7 +51,7 @@ class AleatoricHead(nn.Module):
         x = torch.relu(features)
         mean, log_diagonal, factor = (full_precision(layer(x)) for layer in (self.mean, self.log_diagonal, self.factor))
         inside = (labels > 0).unsqueeze(1)
-        diagonal = (log_diagonal.exp() + LEAST) * inside + LEAST
+        diagonal = (log_diagonal.clamp(max=LARGEST).exp() + LEAST) * inside + LEAST
         columns = factor.view(len(x), self.rank, self.classes, *x.shape[2:])
         return mean, diagonal, columns * inside.unsqueeze(2)
 
