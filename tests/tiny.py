@@ -8,6 +8,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+TINY_RUN = {
+    "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
+    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
+    "accelerator": "cpu",
+    "precision": "fp32",
+}
+"""Settings of runs that take seconds."""
+
 NOISE = 15.0
 CONTRAST = 100.0
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _LONGEST, _TAIL = 2000, 300
 _SHOWN = 160
@@ -52,6 +54,17 @@ def some(names: Iterable[str], most: int = 5) -> str:
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def find(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """What is known under `name`.
+
+    Raises:
+        InputError: nothing is; `kind` says what was looked for, and the nearest name is suggested.
+    """
+    if name not in known:
+        raise InputError(f"unknown {kind} {name!r}: {did_you_mean(name, known)}")
+    return known[name]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from semiseg.ingredients import (
     consistency,
     dices,
     discrepancy,
+    discrimination,
     ensemble,
     features,
     levels,
@@ -327,6 +329,25 @@ def _aligned(g: Given) -> list[Tensor]:
     return out
 
 
+def _aleatoric(g: Given) -> list[Tensor]:
+    torch.manual_seed(1)
+    head = aleatoric.AleatoricHead(WIDTH, CLASSES, len(g.sides), 2)
+    g.watched += head.parameters()
+    features, labels = g.features(), g.labels()
+    return [*head.distribution(features, labels), *([head(features, labels, 2)] if g.samples else [])]
+
+
+class _Judge(nn.Module):
+    """A verdict that is as extreme as the maps."""
+
+    def forward(self, maps: Tensor, images: Tensor) -> Tensor:
+        return maps.flatten(2).mean(2)[:, :2]
+
+
+def _verdicts(g: Given, loss: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> list[Tensor]:
+    return [loss(_Judge(), g.logits(), g.images())] if g.samples else []
+
+
 def _sampled(g: Given) -> list[Tensor]:
     if not g.samples:
         return []
@@ -537,6 +558,10 @@ TABLE: dict[str, Ingredient] = {
         sure_labels.weighted_sure_loss(g.logits(), g.logits(), threshold) for threshold in (0.5, 1.0)
     ],
     "strong_views.blurred": lambda g: strong_views.blurred(g.images(), torch.full((len(g.images()),), 0.5), 2),
+    "discrimination.deception_loss": lambda g: _verdicts(g, discrimination.deception_loss),
+    "discrimination.discrimination_loss": lambda g: _verdicts(
+        g, partial(discrimination.discrimination_loss, labelled=1)
+    ),
     "strong_views.jittered": lambda g: strong_views.jittered(
         g.images(), *(torch.full((len(g.images()),), factor) for factor in (0.5, 1.5)), torch.ones(len(g.images())) > 0
     ),
@@ -568,6 +593,7 @@ TABLE: dict[str, Ingredient] = {
     "eic.autoencoder.noisy_one_hot": lambda g: noisy_one_hot(
         g.labels(), CLASSES, torch.rand(g.samples, 1, *g.sides).to(g.dtype)
     ),
+    "fussnet.aleatoric.AleatoricHead": _aleatoric,
     "fussnet.aleatoric.sampled_cross_entropy": _sampled,
     **{f"fussnet.losses.{loss.__name__}": _branches(loss) for loss in branch_losses.LOSSES},
     "fussnet.losses.supervised": lambda g: branch_losses.supervised(g.several(4), g.labels()) if g.samples else [],
@@ -637,13 +663,13 @@ EXEMPT: dict[str, str] = {
     **{f"ramps.{name}": "numbers of the clock" for name in ("polynomial_decay", "reversal_ramp", "lagged", "ramp_up")},
     "confidence.relative_entropy_limit": "numbers of the clock",
     "modes.evaluating": "networks",
-    "fussnet.aleatoric.AleatoricHead": "a network, whose spread is the exponential of features",
     "admt.teaching.mixed": "places",
     "caml.correlation.surest": "places",
     "class_contrast.usable_rows": "places",
     "signed_distance.squared_distances": "documented infinity where nothing is there",
     "strong_views.box_sides": "places",
     "strong_views.draw_boxes": "places",
+    "strong_views.mixed_views": "places",
     **dict.fromkeys(["cml.cutmix.CutMix", "cml.cutmix.view_of", "cml.ablations.PlainImages"], "networks"),
     "cml.cutmix.PseudoLabels": "whole numbers",
     "components.filtered_classes": "no arithmetic on tensors",

@@ -26,13 +26,10 @@ from semiseg.settings.load import load_config
 from semiseg.settings.run import RunConfig
 from semiseg.training import train as engine
 from semiseg.training.train import train
-from tiny import tiny_dataset
+from tiny import TINY_RUN, tiny_dataset
 
 SMALL = {
-    "network": {"options": {"filters": [4, 8]}},
-    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
-    "accelerator": "cpu",
-    "precision": "fp32",
+    **TINY_RUN,
     "steps": 6,
     "checkpoint_every": 2,
     "log_every": 1,

@@ -26,7 +26,7 @@ from semiseg.scans.readers import read_label
 from semiseg.settings.load import load_config
 from semiseg.settings.run import RunConfig
 from semiseg.training.train import train
-from tiny import tiny_dataset, write_nifti
+from tiny import TINY_RUN, tiny_dataset, write_nifti
 
 SPLIT = {
     "labelled": ["case_000", "case_001"],
@@ -37,10 +37,7 @@ SPLIT = {
 HIDDEN = (*SPLIT["unlabelled"], *SPLIT["test"])
 """Cases whose labels are on the disk and none of the training's business."""
 SETTINGS = {
-    "network": {"options": {"filters": [4, 8]}},
-    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
-    "accelerator": "cpu",
-    "precision": "fp32",
+    **TINY_RUN,
     "steps": 4,
     "select": "best",
     "validate_every": 2,

@@ -22,13 +22,11 @@ from semiseg.settings.load import load_config
 from semiseg.settings.run import RunConfig
 from semiseg.training import train as module
 from semiseg.training.train import train
-from tiny import tiny_dataset
+from tiny import TINY_RUN, tiny_dataset
 
 SMALL = {
+    **TINY_RUN,
     "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]], "normalisation": "batch"}},
-    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
-    "accelerator": "cpu",
-    "precision": "fp32",
     "checkpoint_every": 4,
     "log_every": 2,
     "method": "supervised",

@@ -19,7 +19,7 @@ from semiseg.settings.run import RunConfig
 from semiseg.training import train as module
 from semiseg.training.session import open_session
 from semiseg.training.train import train
-from tiny import tiny_dataset
+from tiny import TINY_RUN, tiny_dataset
 
 STEPS, LENGTH = 12, 4
 SMALL = {
@@ -27,10 +27,7 @@ SMALL = {
     "options": {"generations": STEPS // LENGTH, "alpha": 0.1},
     "steps": STEPS,
     "labelled": 3,
-    "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
-    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
-    "accelerator": "cpu",
-    "precision": "fp32",
+    **TINY_RUN,
     "checkpoint_every": 3,
     "log_every": 1,
 }

@@ -18,7 +18,7 @@ from semiseg.training.optim import learning_rate
 from semiseg.training.stages import spans
 from semiseg.training.train import train
 from semiseg.training.validate import Validation
-from tiny import tiny_dataset
+from tiny import TINY_RUN, tiny_dataset
 
 STEPS, CHANGE = 12, 6
 SMALL = {
@@ -27,11 +27,8 @@ SMALL = {
     "steps": STEPS,
     "labelled": 3,
     "validation": 1,
-    "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
-    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
+    **TINY_RUN,
     "optimiser": {"schedule": "poly"},
-    "accelerator": "cpu",
-    "precision": "fp32",
     "select": "best",
     "validate_every": 4,
     "checkpoint_every": 4,

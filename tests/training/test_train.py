@@ -28,13 +28,10 @@ from semiseg.settings.load import load_config
 from semiseg.settings.run import RunConfig
 from semiseg.training.session import Session
 from semiseg.training.train import train
-from tiny import tiny_dataset
+from tiny import TINY_RUN, tiny_dataset
 
 SMALL = {
-    "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
-    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
-    "accelerator": "cpu",
-    "precision": "fp32",
+    **TINY_RUN,
     "checkpoint_every": 4,
     "log_every": 2,
 }

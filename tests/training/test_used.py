@@ -18,13 +18,11 @@ from semiseg.runs.folder import Run
 from semiseg.settings.load import load_config
 from semiseg.settings.run import RunConfig
 from semiseg.training.train import train
-from tiny import tiny_dataset, write_nifti
+from tiny import TINY_RUN, tiny_dataset, write_nifti
 
 SETTINGS = {
-    "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
+    **TINY_RUN,
     "batch": {"patch": [16, 16, 16], "labelled": 1, "unlabelled": 1},
-    "accelerator": "cpu",
-    "precision": "fp32",
     "steps": 4,
     "checkpoint_every": 1,
     "method": "mean_teacher",

@@ -15,13 +15,10 @@ from semiseg.reports.training import validation
 from semiseg.runs.folder import Run
 from semiseg.settings.load import load_config
 from semiseg.training.train import train
-from tiny import tiny_dataset
+from tiny import TINY_RUN, tiny_dataset
 
 SMALL = {
-    "network": {"options": {"filters": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}},
-    "batch": {"patch": [16, 16, 16], "labelled": 2, "unlabelled": 2},
-    "accelerator": "cpu",
-    "precision": "fp32",
+    **TINY_RUN,
     "labelled": 2,
     "validation": 1,
     "select": "best",

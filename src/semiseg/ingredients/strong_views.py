@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, Field
@@ -50,6 +51,32 @@ class StrongViewOptions(GreyViewOptions):
         lower, sides = draw_boxes(len(images), shape, images.device)
         shown = torch.rand(len(images), 1, device=images.device) < self.box
         return box_mask(lower, lower + sides * shown, shape)
+
+
+class ViewOptions(Protocol):
+    """How views are changed, and where they show other patches."""
+
+    def strong(self, images: Tensor) -> Tensor: ...
+    def boxes(self, images: Tensor) -> Tensor: ...
+
+
+class MixedView(NamedTuple):
+    """Strong views `[B, channels, *S]` with boxes of their partners, and where these are, bool `[B, *S]`."""
+
+    images: Tensor
+    inside: Tensor
+
+    def target(self, own: Tensor, partner: Tensor) -> Tensor:
+        """What belongs to each voxel, of maps `[B, *S]` of the patches and of their partners."""
+        return torch.where(self.inside, partner, own)
+
+
+def mixed_views(options: ViewOptions, images: Tensor, order: Tensor, count: int = 2) -> list[MixedView]:
+    """`count` strong views of `images`, each with boxes of the same views of the patches in `order`."""
+    strong, boxes = [options.strong(images) for _ in range(count)], [options.boxes(images) for _ in range(count)]
+    return [
+        MixedView(torch.where(box, view[order], view), box.squeeze(1)) for view, box in zip(strong, boxes, strict=True)
+    ]
 
 
 def jittered(images: Tensor, brightness: Tensor, contrast: Tensor, contrast_first: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from semiseg.batches.batch import Batch
-from semiseg.errors import InputError, did_you_mean
+from semiseg.errors import find
 from semiseg.ingredients.ensemble import ensemble_probabilities
 from semiseg.networks.base import Network, Tap
 from semiseg.validation import parse
@@ -350,7 +350,4 @@ def entry(name: str) -> Entry:
     Raises:
         InputError: there is none; the nearest name is suggested.
     """
-    known = registry()
-    if name not in known:
-        raise InputError(f"unknown method {name!r}: {did_you_mean(name, known)}")
-    return known[name]
+    return find("method", name, registry())

@@ -10,7 +10,8 @@ from torch import nn
 
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_sums import probabilities
-from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, cross_entropy, dice_ce
+from semiseg.ingredients.discrimination import deception_loss, discrimination_loss
+from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.modes import evaluating
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.methods.base import (
@@ -63,15 +64,12 @@ class DAN(Method):
         if len(x) == n:
             yield Loss(terms)
             return
-        labelled = (torch.arange(len(x), device=x.device) < n).long()
-        with evaluating(self.discriminator):
-            verdict = self.discriminator(probabilities(logits[n:]), x[n:])
-        terms["adversarial"] = cross_entropy(verdict, 1 - labelled[n:])
+        terms["adversarial"] = deception_loss(self.discriminator, probabilities(logits[n:]), x[n:])
         yield Loss(terms, {"adversarial": c.weight * c.ramp_up(clock)})
 
         with torch.no_grad(), evaluating(self.net):
             p = probabilities(self.net(x))
-        yield Loss({"discriminator": cross_entropy(self.discriminator(p, x), labelled)}, group="discriminator")
+        yield Loss({"discriminator": discrimination_loss(self.discriminator, p, x, n)}, group="discriminator")
 
     def predictors(self) -> Sequence[Predicting]:
         return (self.net,)

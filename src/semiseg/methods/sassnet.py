@@ -11,7 +11,8 @@ from torch import nn
 
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_sums import full_precision
-from semiseg.ingredients.losses import FORMS, cross_entropy, soft_dice
+from semiseg.ingredients.discrimination import deception_loss, discrimination_loss
+from semiseg.ingredients.losses import FORMS, soft_dice
 from semiseg.ingredients.modes import evaluating
 from semiseg.ingredients.ramps import RampOptions
 from semiseg.ingredients.signed_distance import signed_distances
@@ -81,16 +82,13 @@ class SASSNet(Method):
         if len(x) == n:
             yield Loss(terms, {"distance": c.distance_weight})
             return
-        labelled = (torch.arange(len(x), device=x.device) < n).long()
-        with evaluating(self.discriminator):
-            verdict = self.discriminator(distances[n:], x[n:])
-        terms["adversarial"] = cross_entropy(verdict, 1 - labelled[n:])
+        terms["adversarial"] = deception_loss(self.discriminator, distances[n:], x[n:])
         yield Loss(terms, {"distance": c.distance_weight, "adversarial": c.weight * c.ramp_up(clock)})
 
         with torch.no_grad(), evaluating(self.net):
             _, distances = self.net.with_distances(x)
-        verdict = self.discriminator(full_precision(distances), x)
-        yield Loss({"discriminator": cross_entropy(verdict, labelled)}, group="discriminator")
+        told = discrimination_loss(self.discriminator, full_precision(distances), x, n)
+        yield Loss({"discriminator": told}, group="discriminator")
 
     def predictors(self) -> Sequence[Predicting]:
         return (self.net,)

@@ -12,7 +12,7 @@ from semiseg.batches.batch import Batch
 from semiseg.ingredients.losses import DICE_CE_DOC, DiceCE, dice_ce
 from semiseg.ingredients.modes import evaluating
 from semiseg.ingredients.pseudo_labels import confident_labels
-from semiseg.ingredients.strong_views import StrongViewOptions
+from semiseg.ingredients.strong_views import StrongViewOptions, mixed_views
 from semiseg.ingredients.sure_labels import SureLabelOptions
 from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.networks.base import Init
@@ -59,18 +59,14 @@ class UniMatch(Method):
         order = torch.arange(len(u), device=u.device).roll(len(u) // 2)
         with torch.no_grad(), evaluating(self.net):
             sure_v, by_v = confident_labels(self.net(u[order]))
-        strong, boxes = [c.strong(u) for _ in range(2)], [c.boxes(u) for _ in range(2)]
-        mixed = [torch.where(box, view[order], view) for view, box in zip(strong, boxes, strict=True)]
+        mixed = mixed_views(c, u, order)
 
         logits, dropped = self.net.with_dropped_features(batch.images, c.drop)
-        views = self.net(torch.cat(mixed)).tensor_split(2)
+        views = self.net(torch.cat([view.images for view in mixed])).tensor_split(2)
         sure_u, by_u = confident_labels(logits[n:])
         terms = {"supervised": dice_ce(logits[:n], batch.labels, c.loss)}
-        for number, (z, box) in enumerate(zip(views, boxes, strict=True), 1):
-            inside = box.squeeze(1)
-            terms[f"strong_{number}"] = c.sure_loss(
-                z, torch.where(inside, by_v, by_u), torch.where(inside, sure_v, sure_u)
-            )
+        for number, (z, view) in enumerate(zip(views, mixed, strict=True), 1):
+            terms[f"strong_{number}"] = c.sure_loss(z, view.target(by_u, by_v), view.target(sure_u, sure_v))
         terms["features"] = c.sure_loss(dropped[n:], by_u, sure_u)
         half = c.weight / 2
         yield Loss(terms, {"supervised": 0.5, "strong_1": half / 2, "strong_2": half / 2, "features": half})

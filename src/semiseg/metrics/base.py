@@ -11,15 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from inspect import isabstract
-from pkgutil import iter_modules
 from types import MappingProxyType
 from typing import ClassVar
 
 from semiseg.metrics.empty import EmptyPair
 from semiseg.metrics.masks import MaskPair
 from semiseg.metrics.surfaces import SurfaceDistances
+from semiseg.system.discovery import modules_of
 
 _DHC_ONE_EMPTY = 128.0
 _DHC_BOTH_EMPTY = 0.01  # its script writes 1 where full marks are 100
@@ -127,11 +126,9 @@ class Column:
 @cache
 def metrics() -> tuple[Metric, ...]:
     """An object of every metric that a file of this package defines."""
-    package = import_module("semiseg.metrics")
-    modules = [import_module(f"{package.__name__}.{found.name}") for found in iter_modules(package.__path__)]
     classes = [
         found
-        for module in modules
+        for module in modules_of("semiseg.metrics")
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Metric) and found.__module__ == module.__name__
     ]

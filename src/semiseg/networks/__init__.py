@@ -7,7 +7,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from semiseg.errors import InputError, did_you_mean
+from semiseg.errors import InputError, find
 
 if TYPE_CHECKING:
     from semiseg.networks.base import Network
@@ -42,9 +42,7 @@ def network_class(name: str) -> type[Network]:
     Raises:
         InputError: there is none; the nearest name is suggested.
     """
-    if name not in _CLASSES:
-        raise InputError(f"unknown network {name!r}: {did_you_mean(name, _CLASSES)}")
-    found: type[Network] = getattr(import_module(f"{__name__}.{name}"), _CLASSES[name])
+    found: type[Network] = getattr(import_module(f"{__name__}.{name}"), find("network", name, _CLASSES))
     return found
 
 
@@ -82,14 +80,13 @@ def build_network(
 def _build_form(form: str, name: str, make: Callable[..., Network], options: dict[str, Any]) -> Network:
     from semiseg.validation import parse
 
-    if form not in _FORMS:
-        raise InputError(f"unknown form of network {form!r}: {did_you_mean(form, _FORMS)}")
+    written = find("form of network", form, _FORMS)
     if form not in _WHOLE and name not in _DIVISIBLE:
         raise InputError(
             f"network {name}: the method takes encoder and decoder apart, which needs {', '.join(_DIVISIBLE)}: "
             "choose one of these, or another method"
         )
-    cls = getattr(import_module(f"{__name__}.{form}"), _FORMS[form])
+    cls = getattr(import_module(f"{__name__}.{form}"), written)
     own = {name: options.pop(name) for name in cls.Options.model_fields if name in options}
     built: Network = cls(parse(cls.Options, own, f"network {form}"), partial(make, **options))
     return built

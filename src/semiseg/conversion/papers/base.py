@@ -8,10 +8,8 @@ processes and messages are the same for all and live in `run` and `writing`.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from semiseg.datasets.splits import Split
-from semiseg.errors import InputError, did_you_mean
+from semiseg.errors import find
+from semiseg.system.discovery import modules_of
 from semiseg.validation import parse
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -200,9 +199,7 @@ def register(importer: Importer) -> Importer:
 
 def importers() -> dict[str, Importer]:
     """All importers by name, in alphabetical order."""
-    package = import_module("semiseg.conversion.papers")
-    for module in pkgutil.iter_modules(package.__path__):
-        import_module(f"{package.__name__}.{module.name}")
+    modules_of("semiseg.conversion.papers")  # registers every importer
     return dict(sorted(_REGISTRY.items()))
 
 
@@ -212,7 +209,4 @@ def importer(name: str) -> Importer:
     Raises:
         InputError: there is none; the nearest name is suggested.
     """
-    known = importers()
-    if name not in known:
-        raise InputError(f"unknown dataset {name!r}: {did_you_mean(name, known)}")
-    return known[name]
+    return find("dataset", name, importers())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from semiseg.batches.batch import Batch
 from semiseg.ingredients.class_sums import probabilities
 from semiseg.ingredients.consistency import ConsistencyOptions, noisy
+from semiseg.ingredients.discrimination import deception_loss
 from semiseg.ingredients.ema import StudentTeacherOptions, make_teacher
 from semiseg.ingredients.losses import cross_entropy, dice_ce
 from semiseg.ingredients.modes import evaluating
@@ -71,9 +72,7 @@ class ASENet(Method):
         changed = noisy(u, c.noise)
         logits = self.student(torch.cat([x, changed]))
         clean, shaken = probabilities(logits[n:]).tensor_split(2)
-        yes = torch.ones(len(u), dtype=torch.long, device=u.device)
-        with evaluating(self.of_labels), evaluating(self.of_noise):
-            deceived = cross_entropy(self.of_labels(clean, u), yes) + cross_entropy(self.of_noise(shaken, u), yes)
+        deceived = deception_loss(self.of_labels, clean, u) + deception_loss(self.of_noise, shaken, u)
         terms = {
             "supervised": dice_ce(logits[:n], batch.labels, c.loss),
             "consistency": three_way(clean, shaken, probabilities(self.teacher(changed))),

@@ -18,6 +18,7 @@ from semiseg.ingredients.masked import masked_parts
 from semiseg.ingredients.modes import evaluating
 from semiseg.ingredients.pseudo_labels import confident_labels
 from semiseg.ingredients.ramps import sigmoid_ramp
+from semiseg.ingredients.strong_views import mixed_views
 from semiseg.methods.base import Clock, Loss, Method, MethodConfig, NetworkBuilder, Predicting, Task, register
 from semiseg.methods.distillmatch.views import ViewOptions
 from semiseg.networks.base import Init
@@ -77,17 +78,14 @@ class DistillMatch(Method):
         order = torch.arange(len(u), device=u.device).roll(len(u) // 2)
         with torch.no_grad(), evaluating(self.net):
             sure_v, by_v = confident_labels(self.net(u[order]))
-        strong, boxes = [c.strong(u) for _ in range(2)], [c.boxes(u) for _ in range(2)]
-        mixed = [torch.where(box, view[order], view) for view, box in zip(strong, boxes, strict=True)]
+        mixed = mixed_views(c, u, order)
 
         logits, *dropped = self.net.with_dropped_features(batch.images, *c.drops, first=n, head_dropout=False)
-        views = self.net(torch.cat(mixed)).tensor_split(2)
+        views = self.net(torch.cat([view.images for view in mixed])).tensor_split(2)
         sure_u, by_u = confident_labels(logits[n:])
         terms = {"supervised": dice_ce(logits[:n], batch.labels, c.loss)}
-        for number, (z, box) in enumerate(zip(views, boxes, strict=True), 1):
-            inside = box.squeeze(1)
-            labels, sure = torch.where(inside, by_v, by_u), torch.where(inside, sure_v, sure_u)
-            terms[f"strong_{number}"] = sure_dice(z, labels, sure >= tau)
+        for number, (z, view) in enumerate(zip(views, mixed, strict=True), 1):
+            terms[f"strong_{number}"] = sure_dice(z, view.target(by_u, by_v), view.target(sure_u, sure_v) >= tau)
         direct = [sure_dice(f, by_u, sure_u >= tau) for f in dropped]
         taught = [(f, *confident_labels(teacher)) for teacher, f in pairwise(dropped)]
         chain = [direct[0], *(sure_dice(f, labels, sure >= tau) for f, sure, labels in taught)]
