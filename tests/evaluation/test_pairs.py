@@ -33,7 +33,19 @@ def test_names_that_differ_are_matched_as_init_does(tmp_path):
     pairs, left = pair_up(predictions, labels)
     assert named(pairs) == {"Pat_006_seg": "Pat_006_T1w", "Pat_007_seg": "Pat_007_T1w"}
     assert left == 0
-    assert semiseg.evaluate(predictions, labels).mean("dice") == 1
+    scores = semiseg.evaluate(predictions, labels)
+    assert scores.mean("dice") == 1
+    assert scores.provenance["matched"] == {"Pat_006_seg": "Pat_006_T1w.nii.gz", "Pat_007_seg": "Pat_007_T1w.nii.gz"}
+
+
+def test_what_belongs_to_two_is_not_guessed(tmp_path):
+    predictions = write(tmp_path / "p", "Pat_006_T1w", "Pat_007_T1w")
+    labels = write(tmp_path / "l", "Pat_006_seg", "Pat_006_gt")
+    with pytest.raises(InputError, match="no prediction for") as caught:
+        pair_up(predictions, labels)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(InputError, match=r"expected one file of case Pat, came .*006.*007"):
+        pair_up(predictions, labels, pattern="(Pat)")
 
 
 def test_equal_names_belong_together_whatever_else_is_there(tmp_path):

@@ -160,6 +160,9 @@ def test_plans_of_versions_that_estimated_memory_are_read(tmp_path):
     old["reasons"]["step_gib"] = "counted"
     (tmp_path / "plan.json").write_text(json.dumps(old))
     assert Plan.load(tmp_path / "plan.json") == plan
+    (tmp_path / "plan.json").write_text(json.dumps(old | {"reasons": ["counted"]}))
+    with pytest.raises(InputError, match="reasons"):
+        Plan.load(tmp_path / "plan.json")
 
 
 def test_budget_bounds_the_patch():

@@ -174,6 +174,8 @@ def evaluate(
         return
 
     typer.echo("\n".join(part for part in (heading(scores), scores.table()) if part))
+    for case, name in scores.provenance["matched"].items():
+        typer.echo(f"matched by its name: {name} with the label {case}")
     written = output or (predictions if predictions.is_dir() else None)
     if written is not None:
         typer.echo(f"Written: {written / 'scores.csv'}, {written / 'scores.json'}")

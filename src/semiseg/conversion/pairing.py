@@ -25,7 +25,8 @@ def match_labels(cases: Sequence[Key], labels: Sequence[Named]) -> tuple[dict[Ke
     that tell the labels apart) are among them, and no other case has as many.
 
     Returns:
-        Label file by case, and a problem for each label that belongs to none or to several, and each case with several.
+        Label file by case where there is one, and a problem for each label that belongs to none or to several, and each
+        case with several.
     """
     case_parts = _distinct({case: tokens(case) for case in cases})
     label_parts = _distinct({label: tokens(label.parts) for label in labels})
@@ -48,7 +49,7 @@ def match_labels(cases: Sequence[Key], labels: Sequence[Named]) -> tuple[dict[Ke
         for case, paths in held.items()
         if len(paths) > 1
     ]
-    return {case: paths[0] for case, paths in held.items()}, problems
+    return {case: paths[0] for case, paths in held.items() if len(paths) == 1}, problems
 
 
 def by_pattern(items: Sequence[Named], pattern: str) -> list[Named]:

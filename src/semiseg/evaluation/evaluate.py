@@ -241,5 +241,6 @@ def _provenance(found: Sequence[_Found], without_label: int) -> dict[str, Any]:
         "predictions_sha256": digests[0],
         "labels_sha256": digests[1],
         "predictions_without_label": without_label,
+        "matched": {case.pair.case: case.pair.prediction.name for case in found if case.pair.renamed},
         "packages": {name: version(name) for name in ("semiseg", "numpy", "scipy", "nibabel")},
     }

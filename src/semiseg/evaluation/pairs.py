@@ -24,6 +24,11 @@ class Pair:
     prediction: Path
     label: Path
 
+    @property
+    def renamed(self) -> bool:
+        """Whether the two were matched by parts of their names."""
+        return stem_of(self.prediction) != self.case
+
 
 def label_files(source: Files) -> dict[str, Path]:
     """Label files by case id, in order; those of a folder, or one file.
@@ -112,6 +117,13 @@ def _renamed(ours: Mapping[str, Path], theirs: Mapping[str, Path], pattern: str 
     if pattern is not None:
         cases = {item.path: item.parts[0] for item in by_pattern(free, pattern)}
         sought = {item.path: item.parts[0] for item in by_pattern(open_labels, pattern)}
+        raise_all(
+            f"--pattern {pattern!r}: expected one file of case {case}, came {', '.join(str(path) for path in paths)}: "
+            "make its group tell them apart"
+            for found in (cases, sought)
+            for case in sorted(set(found.values()))
+            if len(paths := [path for path, other in found.items() if other == case]) > 1
+        )
     else:
         found, _ = match_labels([item.parts for item in free], open_labels)
         cases = {item.path: item.parts[0] for item in free}

@@ -111,9 +111,13 @@ class Plan(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_estimate(cls, values: Any) -> Any:
-        """Plans before 0.3 also held an estimate of the memory of a step, which no decision followed from."""
-        reasons = {name: text for name, text in values.get("reasons", {}).items() if name != "step_gib"}
-        return {name: value for name, value in values.items() if name != "step_gib"} | {"reasons": reasons}
+        """Earlier plans also held an estimate of the memory of a step, which no decision followed from."""
+        if not isinstance(values, dict):
+            return values
+        kept = {name: value for name, value in values.items() if name != "step_gib"}
+        if isinstance(reasons := kept.get("reasons"), dict):
+            kept["reasons"] = {name: text for name, text in reasons.items() if name != "step_gib"}
+        return kept
 
     @model_validator(mode="after")
     def _consistent(self) -> Plan:
