@@ -21,7 +21,8 @@ class Alternation:
 
     def __init__(self, longest: int, seed: int) -> None:
         self.longest, self.seed = longest, seed
-        self._random = random.Random(seed)  # nosec B311: whose turn it is, no secret
+        # Whose turn it is, no secret.
+        self._random = random.Random(seed)  # nosec B311
         self._ends: list[int] = []
 
     def active(self, step: int) -> int:
