@@ -19,8 +19,8 @@ test: install
 
 # What depends on the processor, as one without AVX-512 and bf16 does it.
 test-avx2: install
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/pytest -n 2 --dist worksteal tests/engine tests/networks \
-		tests/golden/test_vnet.py tests/golden/test_unet2d.py tests/inference/test_windows.py tests/test_own_data.py
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/pytest -n 2 --dist worksteal tests/training tests/runs tests/networks \
+		tests/golden/test_vnet.py tests/golden/test_unet2d.py tests/prediction/test_windows.py tests/test_own_data.py
 
 install: .venv/installed
 

@@ -52,6 +52,13 @@ def test_every_page_can_be_found() -> None:
     assert listed == pages
 
 
+def test_files_of_the_makefile_are_there() -> None:
+    """A moved folder would leave its tests out without a word."""
+    named = re.findall(r"\btests/[\w/.]+", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert len(named) >= 5
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def commands(page: Path) -> list[list[str]]:
     """Words of the commands in the code boxes of a page, and of those in running text."""
     text = page.read_text(encoding="utf-8")

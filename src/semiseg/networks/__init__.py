@@ -42,7 +42,8 @@ def network_class(name: str) -> type[Network]:
     Raises:
         InputError: there is none; the nearest name is suggested.
     """
-    found: type[Network] = getattr(import_module(f"{__name__}.{name}"), find("network", name, _CLASSES))
+    written = find("network", name, _CLASSES)
+    found: type[Network] = getattr(import_module(f"{__name__}.{name}"), written)
     return found
 
 

@@ -26,7 +26,7 @@ class Lesson(NamedTuple):
 class LessonOptions(BaseModel):
     """How the student learns a lesson."""
 
-    unlabelled_loss: Literal["ce", "dice"] = Field("ce", description="loss of the unlabelled term")
+    unlabelled_loss: Literal["dice", "ce"] = Field("ce", description="loss of the unlabelled term")
     threshold: float = Field(0.8, ge=0, le=1, description="least probability of a label that counts")
     conflict_weight: float = Field(1.0, ge=0, description="weight of voxels on which the teachers disagree")
 

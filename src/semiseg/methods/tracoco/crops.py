@@ -28,8 +28,14 @@ class Crops(NamedTuple):
 
 
 def crop_sides(patch: Sequence[int], share: float, divisor: Sequence[int]) -> tuple[int, ...]:
-    """The multiples of `divisor` that are nearest below `share` of the sides, and no less than it."""
-    return tuple(max(int(side * share + 1e-9) // unit, 1) * unit for side, unit in zip(patch, divisor, strict=True))
+    """The multiples of `divisor` that are nearest below `share` of the sides.
+
+    No less than twice the divisor where the patch has that: of a single voxel at the bottleneck nothing is normalised.
+    """
+    return tuple(
+        max(int(side * share + 1e-9) // unit, min(side // unit, 2)) * unit
+        for side, unit in zip(patch, divisor, strict=True)
+    )
 
 
 def draw_crops(images: Tensor, sides: tuple[int, ...]) -> Crops:
