@@ -37,10 +37,10 @@ METRICS_START = "<!-- Table of metrics, written by docs/generate.py from semiseg
 METRICS_END = "<!-- End of the table. -->"
 INDEX = """# Methods
 
-Every method works in 2D and 3D, with any number of classes and channels, and on every network. `semiseg methods` lists
-them; `semiseg methods NAME` shows what the pages here show: idea, options with bounds and defaults, and the rows of the
-paper's ablations as settings. An option is set with `--set options.NAME=VALUE`; `semiseg methods NAME --table VI`
-prints the commands that replay a table.
+Every method works in 2D and 3D, with any number of classes and channels, and on every network that has what it needs;
+where one has not, it says so before any work. `semiseg methods` lists them; `semiseg methods NAME` shows what the pages
+here show: idea, options with bounds and defaults, and the rows of the paper's ablations as settings. An option is set
+with `--set options.NAME=VALUE`; `semiseg methods NAME --table VI` prints the commands that replay a table.
 
 Where a paper and its official code (or what works best) differ, the method has named variants.
 [Ablations](../ablations.md) shows that every switch of the tables does something, [Results](../results.md) what the
@@ -146,19 +146,19 @@ def index(families: Sequence[Family]) -> str:
     lines = [NOTICE, "", INDEX]
     for idea, names in grouped(named).items():
         rows = [index_row(named[name]) for name in names]
-        header = ("method", "idea", "passes", "operations", "tables", "variants", "paper")
+        header = ("method", "idea", "passes", "operations", "tables")
         lines += [f"## {idea.name.capitalize()}", "", idea.sentence, "", *table(header, rows), ""]
     return "\n".join(lines)
 
 
 def index_row(family: Family) -> tuple[str, ...]:
-    """A method in the list: idea, cost, tables, variants, paper."""
-    name, others = family.main.name, ", ".join(f"`{other}`" for other in family.names[1:])
+    """A method in the list with its variants: idea and paper, cost, tables."""
+    name, others = family.main.name, "".join(f"<br>`{other}`" for other in family.names[1:])
     idea = (inspect.getdoc(family.main.cls) or "").split("\n\n")[0].replace("\n", " ")
     cost = passes_of(name)
     passes = f"{cost.trained:.1f} + {cost.free:.1f}"
     operations = f"{cost.total / passes_of(CONTROL).total:.1f}"
-    return f"[`{name}`]({name}.md)", idea, passes, operations, numbers(family), others, link(family.main)
+    return f"[`{name}`]({name}.md){others}", f"{idea} {link(family.main)}", passes, operations, numbers(family)
 
 
 def numbers(family: Family) -> str:
